@@ -1,0 +1,9 @@
+//! Tresor, a credential vault: keeps the credentials of third-party systems encrypted, decides which one an order gets,
+//! and hands it out decrypted and signed over gRPC.
+//!
+//! `docs/ARCHITECTURE.md` has the picture. The way of a call: [`server`] accepts it, [`access`] says who may do what,
+//! [`api`] translates, [`vault`] decides, [`keyring`] opens, [`store`] keeps.
+
+pub mod pb;
+pub mod time;
+pub mod vault;

@@ -1,0 +1,4 @@
+//! The domain.
+
+pub mod ids;
+pub mod scope;
