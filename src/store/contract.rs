@@ -1,0 +1,208 @@
+//! What every store must do. Each test runs against each store.
+
+use std::sync::Arc;
+
+use super::{CommitError, Expectation, Key, Revision, Scan, SledStore, Store, StoreError, Transaction};
+
+fn key(text: &str) -> Key {
+    Key::new(text)
+}
+
+fn put(text: &str, value: &[u8]) -> Transaction {
+    Transaction::new().put(key(text), value)
+}
+
+fn all(prefix: &str) -> Scan {
+    Scan {
+        prefix: prefix.into(),
+        after: None,
+        limit: 100,
+    }
+}
+
+async fn keys(store: &impl Store, scan: Scan) -> Vec<String> {
+    store
+        .scan(scan)
+        .await
+        .unwrap()
+        .iter()
+        .map(|record| record.key.to_string())
+        .collect()
+}
+
+async fn revisions_grow_and_records_carry_them(store: impl Store) {
+    let first = store.commit(put("a", b"1")).await.unwrap();
+    let second = store.commit(put("b", b"2")).await.unwrap();
+    assert!(first < second);
+    assert_eq!(store.revision(), second);
+    let record = store.get(&key("a")).await.unwrap().unwrap();
+    assert_eq!((record.revision, &*record.value), (first, &b"1"[..]));
+}
+
+async fn a_failed_expectation_changes_nothing(store: impl Store) {
+    let written = store.commit(put("a", b"1")).await.unwrap();
+    for (name, expectation) in [
+        ("a", Expectation::Absent),
+        ("a", Expectation::WrittenAt(Revision(written.0 + 1))),
+        ("missing", Expectation::WrittenAt(written)),
+    ] {
+        let transaction = put("b", b"2").remove(key("a")).expect(key(name), expectation);
+        let refused = store.commit(transaction).await.unwrap_err();
+        assert!(matches!(refused, CommitError::Conflict { .. }), "{expectation:?}");
+    }
+    assert_eq!(keys(&store, all("")).await, ["a"]);
+    assert_eq!(store.revision(), written);
+    let transaction = put("a", b"3").expect(key("a"), Expectation::WrittenAt(written));
+    store.commit(transaction).await.unwrap();
+}
+
+async fn a_scan_is_ordered_bounded_and_goes_on_where_it_stopped(store: impl Store) {
+    for name in ["x/2", "x/1", "x/3", "y/1", "w"] {
+        store.commit(put(name, b"")).await.unwrap();
+    }
+    assert_eq!(keys(&store, all("x/")).await, ["x/1", "x/2", "x/3"]);
+    let scan = Scan {
+        prefix: "x/".into(),
+        after: Some(key("x/1")),
+        limit: 1,
+    };
+    assert_eq!(keys(&store, scan).await, ["x/2"]);
+    // The place to go on from need not exist any more.
+    let scan = Scan {
+        prefix: "x/".into(),
+        after: Some(key("x/11")),
+        limit: 9,
+    };
+    assert_eq!(keys(&store, scan).await, ["x/2", "x/3"]);
+}
+
+async fn a_watcher_sees_every_transaction_in_order(store: impl Store) {
+    let mut changes = store.watch().await.unwrap();
+    let store = Arc::new(store);
+    let writers: Vec<_> = (0..8)
+        .map(|writer| {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move {
+                for n in 0..16 {
+                    store
+                        .commit(put(&format!("{writer}/{n}"), b"x").remove(key("never")))
+                        .await
+                        .unwrap();
+                }
+            })
+        })
+        .collect();
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    for expected in 1..=128 {
+        let change = changes.recv().await.unwrap();
+        assert_eq!(change.revision, Revision(expected));
+        assert_eq!(change.writes.len(), 2);
+    }
+}
+
+async fn concurrent_writers_of_one_record_do_not_lose_updates(store: impl Store) {
+    store.commit(put("counter", b"0")).await.unwrap();
+    let store = Arc::new(store);
+    let writers: Vec<_> = (0..8)
+        .map(|_| {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move {
+                let mut done = 0;
+                while done < 10 {
+                    let record = store.get(&key("counter")).await.unwrap().unwrap();
+                    let next: u32 = std::str::from_utf8(&record.value).unwrap().parse::<u32>().unwrap() + 1;
+                    let transaction = put("counter", next.to_string().as_bytes())
+                        .expect(key("counter"), Expectation::WrittenAt(record.revision));
+                    done += u32::from(store.commit(transaction).await.is_ok());
+                }
+            })
+        })
+        .collect();
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    assert_eq!(&*store.get(&key("counter")).await.unwrap().unwrap().value, b"80");
+}
+
+macro_rules! against_sled {
+    ($($test:ident),* $(,)?) => {
+        mod sled {
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                async fn $test() {
+                    let dir = tempfile::tempdir().unwrap();
+                    super::$test(super::SledStore::open(dir.path()).unwrap()).await;
+                }
+            )*
+        }
+    };
+}
+
+against_sled!(
+    revisions_grow_and_records_carry_them,
+    a_failed_expectation_changes_nothing,
+    a_scan_is_ordered_bounded_and_goes_on_where_it_stopped,
+    a_watcher_sees_every_transaction_in_order,
+    concurrent_writers_of_one_record_do_not_lose_updates,
+);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sled_keeps_everything_over_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = SledStore::open(dir.path()).unwrap();
+    let written = store.commit(put("a", b"1")).await.unwrap();
+    drop(store);
+    let store = SledStore::open(dir.path()).unwrap();
+    assert_eq!(store.revision(), written);
+    assert_eq!(&*store.get(&key("a")).await.unwrap().unwrap().value, b"1");
+}
+
+#[test]
+fn two_owners_of_one_directory_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let _first = SledStore::open(dir.path()).unwrap();
+    let refused = SledStore::open(dir.path()).err().unwrap();
+    assert!(matches!(&refused, StoreError::InUse { holder: Some(pid), .. } if *pid == std::process::id().to_string()));
+    assert!(refused.to_string().contains("in use by another process"));
+}
+
+#[test]
+fn a_newer_format_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(SledStore::open(dir.path()).unwrap());
+    let database = ::sled::open(dir.path()).unwrap();
+    let tree = database.open_tree("records").unwrap();
+    tree.insert("meta/format", &(super::FORMAT + 1).to_be_bytes()).unwrap();
+    database.flush().unwrap();
+    drop((tree, database));
+    let refused = SledStore::open(dir.path()).err().unwrap();
+    assert!(matches!(refused, StoreError::NewerFormat { found: 2, .. }), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_lost_its_file_or_its_end_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = SledStore::open(dir.path()).unwrap();
+    for n in 0..50 {
+        store.commit(put(&format!("a/{n}"), &[7; 4000])).await.unwrap();
+    }
+    drop(store);
+    let file = dir.path().join("db");
+    let whole = std::fs::read(&file).unwrap();
+    for length in [0, whole.len() / 4, whole.len() / 2] {
+        let other = tempfile::tempdir().unwrap();
+        std::fs::copy(dir.path().join("acknowledged"), other.path().join("acknowledged")).unwrap();
+        std::fs::copy(dir.path().join("conf"), other.path().join("conf")).unwrap();
+        std::fs::write(other.path().join("db"), &whole[..length]).unwrap();
+        assert!(
+            SledStore::open(other.path()).is_err(),
+            "cut to {length} of {} bytes",
+            whole.len()
+        );
+    }
+    std::fs::remove_file(file).unwrap();
+    let refused = SledStore::open(dir.path()).err().unwrap();
+    assert!(matches!(refused, StoreError::LostWrites { .. }), "{refused}");
+}
