@@ -1,0 +1,186 @@
+//! Signing keys: Ed25519, for the JWS over a credential and for receipts (RFC 7515, RFC 8037).
+//!
+//! The three base64url parts are put together here rather than by a JOSE library, because the payload holds the secret and
+//! must be wiped, and because a key is parsed once, not per signature. Tests verify the result with one.
+
+use std::fmt;
+
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
+
+use crate::time::Timestamp;
+
+/// What is signed; it stands as `typ` in the header, so that one can't be taken for the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenKind {
+    /// A credential, with its secret.
+    Credential,
+    /// Proof that a credential was handed out.
+    Receipt,
+}
+
+/// A JWS in parts. The payload is a secret if it is a credential's.
+pub struct Signature {
+    /// Which key made it.
+    pub kid: String,
+    /// What is signed: JSON.
+    pub payload: Zeroizing<Vec<u8>>,
+    /// Ed25519 over header and payload, encoded as they are sent.
+    pub bytes: [u8; 64],
+}
+
+/// A key pair.
+pub struct SigningKey {
+    kid: String,
+    pair: Ed25519KeyPair,
+    public: String,
+    created_at: Timestamp,
+    credential_header: String,
+    receipt_header: String,
+}
+
+impl SigningKey {
+    /// The key pair that grows from `seed`; none if it grows none.
+    pub(super) fn from_seed(seed: &[u8; 32], created_at: Timestamp) -> Option<Self> {
+        let pair = Ed25519KeyPair::from_seed_unchecked(seed).ok()?;
+        let public = URL_SAFE_NO_PAD.encode(pair.public_key());
+        let kid = thumbprint(&public);
+        let header = |typ: &str| {
+            let header = format!(r#"{{"alg":"EdDSA","kid":"{kid}","typ":"{typ}"}}"#);
+            URL_SAFE_NO_PAD.encode(header)
+        };
+        Some(Self {
+            pair,
+            public,
+            created_at,
+            credential_header: header("dynarex-credential+jws"),
+            receipt_header: header("dynarex-receipt+jwt"),
+            kid,
+        })
+    }
+
+    /// Its id: the key's thumbprint (RFC 7638).
+    #[must_use]
+    pub fn kid(&self) -> &str {
+        &self.kid
+    }
+
+    /// When it was made.
+    #[must_use]
+    pub fn created_at(&self) -> Timestamp {
+        self.created_at
+    }
+
+    /// The public half as a JSON Web Key (RFC 8037).
+    #[must_use]
+    pub fn public_jwk(&self) -> serde_json::Value {
+        serde_json::json!({
+            "kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "kid": self.kid, "x": self.public,
+        })
+    }
+
+    /// Signs `payload`.
+    #[must_use]
+    pub fn sign(&self, kind: TokenKind, payload: Zeroizing<Vec<u8>>) -> Signature {
+        let input = self.signing_input(kind, &payload);
+        let signed = self.pair.sign(input.as_bytes());
+        let mut bytes = [0; 64];
+        bytes.copy_from_slice(signed.as_ref());
+        Signature {
+            kid: self.kid.clone(),
+            payload,
+            bytes,
+        }
+    }
+
+    /// The compact form (RFC 7515, 7.1) of a signature that this key made.
+    #[must_use]
+    pub fn compact(&self, kind: TokenKind, signature: &Signature) -> String {
+        let mut token = self.signing_input(kind, &signature.payload);
+        token.push('.');
+        URL_SAFE_NO_PAD.encode_string(signature.bytes, &mut token);
+        // The one copy that goes out.
+        std::mem::take(&mut *token)
+    }
+
+    fn signing_input(&self, kind: TokenKind, payload: &[u8]) -> Zeroizing<String> {
+        let header = match kind {
+            TokenKind::Credential => &self.credential_header,
+            TokenKind::Receipt => &self.receipt_header,
+        };
+        // Room for the signature too, so that no copy of a secret stays behind in a smaller buffer.
+        let mut input = Zeroizing::new(String::with_capacity(header.len() + payload.len().div_ceil(3) * 4 + 90));
+        input.push_str(header);
+        input.push('.');
+        URL_SAFE_NO_PAD.encode_string(payload, &mut input);
+        input
+    }
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "SigningKey({}, [redacted])", self.kid)
+    }
+}
+
+/// RFC 7638, with the members of RFC 8037, 2: SHA-256 over the required members in the order of their names.
+fn thumbprint(public: &str) -> String {
+    let members = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{public}"}}"#);
+    URL_SAFE_NO_PAD.encode(Sha256::digest(members))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 8037, appendix A.
+    const SEED: &str = "nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A";
+
+    fn key() -> SigningKey {
+        let seed: [u8; 32] = URL_SAFE_NO_PAD.decode(SEED).unwrap().try_into().unwrap();
+        SigningKey::from_seed(&seed, Timestamp::from_unix_ms(0)).unwrap()
+    }
+
+    #[test]
+    fn public_key_and_thumbprint_are_those_of_rfc_8037() {
+        assert_eq!(key().public_jwk()["x"], "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo");
+        assert_eq!(key().kid(), "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
+    }
+
+    #[test]
+    fn the_signature_is_that_of_rfc_8037() {
+        let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"EdDSA"}"#);
+        let key = SigningKey {
+            credential_header: header,
+            ..key()
+        };
+        let payload = Zeroizing::new(b"Example of Ed25519 signing".to_vec());
+        let signature = key.sign(TokenKind::Credential, payload);
+        assert_eq!(
+            key.compact(TokenKind::Credential, &signature),
+            "eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc.\
+             hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg"
+        );
+    }
+
+    #[test]
+    fn a_jose_library_verifies_what_we_sign() {
+        use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+
+        let key = key();
+        let payload = Zeroizing::new(br#"{"sub":"dat","exp":4102444800}"#.to_vec());
+        let token = key.compact(TokenKind::Receipt, &key.sign(TokenKind::Receipt, payload));
+        let jwk: jsonwebtoken::jwk::Jwk = serde_json::from_value(key.public_jwk()).unwrap();
+        let decoding = DecodingKey::from_jwk(&jwk).unwrap();
+        let validation = Validation::new(Algorithm::EdDSA);
+        let decoded = jsonwebtoken::decode::<serde_json::Value>(&token, &decoding, &validation).unwrap();
+        assert_eq!(decoded.claims["sub"], "dat");
+        assert_eq!(decoded.header.typ.as_deref(), Some("dynarex-receipt+jwt"));
+        assert_eq!(decoded.header.kid.as_deref(), Some(key.kid()));
+        let tampered = token.replacen('.', ".e30", 1);
+        assert!(jsonwebtoken::decode::<serde_json::Value>(&tampered, &decoding, &validation).is_err());
+    }
+}
