@@ -1,0 +1,98 @@
+//! Reads a TOML file key by key and gathers everything that is wrong instead of stopping at the first.
+//!
+//! In goes a text and a function that reads the root [`Table`]; out comes what the function made of it, or all problems.
+//! A reading that fails has noted its problem and answers [`Reported`]; so read every key first and use `?` only then.
+//! Keys that nobody asked for are problems too. The configuration, the catalogue and the policy are read with it.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
+use toml::de::DeTable;
+
+use super::environment::Environment;
+use super::errors::{ConfigErrors, Place, Problem};
+use super::table::Table;
+use super::value::did_you_mean;
+
+/// Proof that a problem was noted.
+#[derive(Debug)]
+pub(crate) struct Reported(());
+
+/// What all tables of a file share.
+pub(super) struct File<'a> {
+    text: &'a str,
+    pub(super) environment: &'a Environment,
+    problems: RefCell<Vec<Problem>>,
+    /// The path of every key that was asked for, with `[]` for entries.
+    pub(super) keys: RefCell<BTreeSet<String>>,
+    /// The variables that could have overridden them.
+    pub(super) variables: RefCell<BTreeSet<String>>,
+}
+
+/// Reads `text`, the content of the file `name`, with `build`.
+pub(crate) fn read<T>(
+    text: &str,
+    name: &str,
+    environment: &Environment,
+    build: impl FnOnce(&mut Table<'_>) -> Result<T, Reported>,
+) -> Result<T, ConfigErrors> {
+    read_with_keys(text, name, environment, build).0
+}
+
+/// The same, and the paths of all keys that were asked for.
+pub(crate) fn read_with_keys<T>(
+    text: &str,
+    name: &str,
+    environment: &Environment,
+    build: impl FnOnce(&mut Table<'_>) -> Result<T, Reported>,
+) -> (Result<T, ConfigErrors>, BTreeSet<String>) {
+    let file = File {
+        text,
+        environment,
+        problems: RefCell::default(),
+        keys: RefCell::default(),
+        variables: RefCell::default(),
+    };
+    let (document, syntax_errors) = DeTable::parse_recoverable(text);
+    for error in &syntax_errors {
+        let place = error.span().map_or(Place::File, |span| file.line(span.start));
+        file.note(place, String::new(), error.message().replace('\n', ", "));
+    }
+    // What follows from broken syntax would only hide it.
+    if !syntax_errors.is_empty() {
+        return (
+            Err(ConfigErrors::new(name, file.problems.into_inner())),
+            BTreeSet::new(),
+        );
+    }
+    let mut root = Table::root(&file, document.get_ref());
+    let built = build(&mut root);
+    root.refuse_unknown_keys();
+    file.refuse_unknown_variables();
+    let keys = file.keys.take();
+    match (built, file.problems.take()) {
+        (Ok(value), problems) if problems.is_empty() => (Ok(value), keys),
+        (_, problems) => (Err(ConfigErrors::new(name, problems)), keys),
+    }
+}
+
+impl File<'_> {
+    pub(super) fn note(&self, place: Place, key: String, message: String) -> Reported {
+        self.problems.borrow_mut().push(Problem { place, key, message });
+        Reported(())
+    }
+
+    pub(super) fn line(&self, offset: usize) -> Place {
+        let before = self.text.as_bytes().iter().take(offset);
+        Place::Line(1 + before.filter(|byte| **byte == b'\n').count())
+    }
+
+    fn refuse_unknown_variables(&self) {
+        let known = self.variables.borrow();
+        for name in self.environment.names().filter(|name| !known.contains(*name)) {
+            let hint = did_you_mean(name, known.iter().map(String::as_str));
+            let message = format!("overrides no setting; unset it or correct its name{hint}");
+            self.note(Place::Variable(name.to_owned()), String::new(), message);
+        }
+    }
+}
