@@ -4,6 +4,7 @@
 //! `docs/ARCHITECTURE.md` has the picture. The way of a call: [`server`] accepts it, [`access`] says who may do what,
 //! [`api`] translates, [`vault`] decides, [`keyring`] opens, [`store`] keeps.
 
+pub mod access;
 pub mod config;
 pub mod keyring;
 pub mod pb;

@@ -1,9 +1,194 @@
 //! The one typed configuration: a TOML file, overridden by the environment, checked as a whole before anything starts.
+//!
+//! In goes a file, out comes a [`Config`] in which every value is within its limits, or [`ConfigErrors`] with everything
+//! that is wrong. `docs/CONFIGURATION.md` describes every key. [`reader`] serves the policy and the catalogue too.
 
 pub(crate) mod environment;
 mod errors;
 pub(crate) mod reader;
+mod sections;
 pub(crate) mod table;
 pub(crate) mod value;
 
+use std::net::SocketAddr;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::vault::catalogue::Catalogue;
+
 pub use errors::ConfigErrors;
+
+use environment::Environment;
+use reader::Reported;
+use table::Table;
+
+/// The configuration of the server. Every path is absolute or relative to the working directory.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// The listeners.
+    pub server: ServerConfig,
+    /// Where the records are kept.
+    pub store: StoreConfig,
+    /// What the records are encrypted with.
+    pub keys: KeysConfig,
+    /// Who may do what.
+    pub policy: PolicyConfig,
+    /// Signatures over credentials, and receipts.
+    pub signing: SigningConfig,
+    /// What order services get.
+    pub resolver: ResolverConfig,
+    /// What mail accounts may be.
+    pub mail: MailConfig,
+    /// The log.
+    pub log: LogConfig,
+    /// The providers: those that every deployment knows, with the file's changes.
+    pub catalogue: Catalogue,
+}
+
+/// `[server]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServerConfig {
+    /// Where gRPC is served, with mutual TLS.
+    pub listen: SocketAddr,
+    /// Where health alone is served, in plaintext.
+    pub health_listen: SocketAddr,
+    /// The server's certificate and its chain (PEM).
+    pub certificate: PathBuf,
+    /// The key of the certificate (PEM).
+    pub private_key: PathBuf,
+    /// The authorities whose clients are let in (PEM).
+    pub client_ca: PathBuf,
+    /// How many threads serve calls.
+    pub workers: NonZeroUsize,
+    /// How many connections may be open at once.
+    pub max_connections: NonZeroUsize,
+    /// How many calls may be open at once on a connection.
+    pub max_streams_per_connection: NonZeroU32,
+    /// The deadline of a call whose client sets none.
+    pub default_deadline: Duration,
+    /// How long open calls may take to finish at shutdown.
+    pub drain_timeout: Duration,
+}
+
+/// `[store]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoreConfig {
+    /// The folder of the store.
+    pub path: PathBuf,
+}
+
+/// `[keys]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeysConfig {
+    /// The file with the key-encryption key.
+    pub kek_file: PathBuf,
+}
+
+/// `[policy]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct PolicyConfig {
+    /// The file with the grants; see [`crate::access::Policy`].
+    pub file: PathBuf,
+}
+
+/// `[signing]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct SigningConfig {
+    /// The issuer (`iss`) that signed credentials and receipts name: 1–256 printable characters.
+    pub issuer: String,
+}
+
+/// `[resolver]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct ResolverConfig {
+    /// How long a caller may keep an answer.
+    pub cache_for: Duration,
+    /// How long a receipt is valid.
+    pub receipt_lifetime: Duration,
+    /// How long a resolve waits for the revision that its caller asks for.
+    pub stale_wait: Duration,
+}
+
+/// `[mail]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct MailConfig {
+    /// Whether mail accounts may send without TLS.
+    pub allow_plaintext: bool,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogConfig {
+    /// The form of its lines.
+    pub format: LogFormat,
+    /// What is logged: directives that `tracing_subscriber::EnvFilter` takes.
+    pub level: String,
+}
+
+/// The form of the log's lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, else JSON.
+    Auto,
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Config {
+    /// Reads the configuration file and the environment of this process.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them.
+    pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|error| ConfigErrors::unreadable(&name, &error))?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        reader::read(&text, &name, &Environment::of_this_process(), |root| {
+            read_config(root, folder)
+        })
+    }
+
+    /// Reads a configuration from `text`, the content of the file `file_name`, and from the given environment variables.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them.
+    pub fn parse(
+        text: &str,
+        file_name: &str,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigErrors> {
+        let environment = Environment::new(environment.into_iter().map(|(name, value)| (name, Ok(value))));
+        let folder = Path::new(file_name).parent().unwrap_or(Path::new(""));
+        reader::read(text, file_name, &environment, |root| read_config(root, folder))
+    }
+}
+
+fn read_config(root: &mut Table<'_>, folder: &Path) -> Result<Config, Reported> {
+    let server = root.section("server", |table| sections::server(table, folder));
+    let store = root.section("store", |table| sections::store(table, folder));
+    let keys = root.section("keys", |table| sections::keys(table, folder));
+    let policy = root.section("policy", |table| sections::policy(table, folder));
+    let signing = root.section("signing", sections::signing);
+    let resolver = root.section("resolver", sections::resolver);
+    let mail = root.section("mail", sections::mail);
+    let log = root.section("log", sections::log);
+    let catalogue = Catalogue::built_in().read_changes(root);
+    Ok(Config {
+        server: server?,
+        store: store?,
+        keys: keys?,
+        policy: policy?,
+        signing: signing?,
+        resolver: resolver?,
+        mail: mail?,
+        log: log?,
+        catalogue: catalogue?,
+    })
+}
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;

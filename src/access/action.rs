@@ -1,0 +1,114 @@
+//! What a caller can be allowed to do, and how much of a secret it then sees.
+
+use std::fmt;
+
+/// What a grant allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Action {
+    /// Get the credential of an order.
+    Resolve,
+    /// Follow changes, without secrets.
+    Watch,
+    /// Read what is known about credentials and assignments, without secrets.
+    CredentialsRead,
+    /// Save, disable, delete and purge credentials.
+    CredentialsWrite,
+    /// Choose assignments.
+    AssignmentsWrite,
+    /// Try a credential against its provider.
+    Verify,
+    /// Run the vault.
+    Operate,
+    /// Read the audit log.
+    AuditRead,
+}
+
+impl Action {
+    /// Every action.
+    pub const ALL: [Self; 8] = [
+        Self::Resolve,
+        Self::Watch,
+        Self::CredentialsRead,
+        Self::CredentialsWrite,
+        Self::AssignmentsWrite,
+        Self::Verify,
+        Self::Operate,
+        Self::AuditRead,
+    ];
+
+    /// Its word in the policy and in messages.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Resolve => "resolve",
+            Self::Watch => "watch",
+            Self::CredentialsRead => "credentials.read",
+            Self::CredentialsWrite => "credentials.write",
+            Self::AssignmentsWrite => "assignments.write",
+            Self::Verify => "verify",
+            Self::Operate => "operate",
+            Self::AuditRead => "audit.read",
+        }
+    }
+
+    /// The action that `word` names, exactly.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|action| action.as_str() == word)
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.as_str())
+    }
+}
+
+/// How much of a credential a grant shows. Of several grants the highest counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reveal {
+    /// Only that there is a credential, and which.
+    #[default]
+    None,
+    /// The login with `customer_signature`, but with an empty password. The signature is as good as the password against
+    /// the provider, yet it fits no other door; a login without one shows as little as [`Reveal::None`] would.
+    Signature,
+    /// Everything. In metadata, which never holds a secret: user name and customer number unmasked.
+    Full,
+}
+
+impl Reveal {
+    /// Every level, the lowest first.
+    pub const ALL: [Self; 3] = [Self::None, Self::Signature, Self::Full];
+
+    /// Its word in the policy.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Signature => "signature",
+            Self::Full => "full",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_action_is_named_by_its_word_and_by_nothing_else() {
+        for action in Action::ALL {
+            assert_eq!(Action::parse(action.as_str()), Some(action));
+        }
+        for bad in ["", "*", "Resolve", "resolve ", "credentials", "credentials.*"] {
+            assert_eq!(Action::parse(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn full_shows_more_than_the_signature_and_that_more_than_nothing() {
+        assert!(Reveal::None < Reveal::Signature && Reveal::Signature < Reveal::Full);
+        assert_eq!(Reveal::default(), Reveal::None);
+    }
+}

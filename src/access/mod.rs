@@ -1,0 +1,16 @@
+//! Who may do what.
+//!
+//! In comes a client's verified certificate, out comes what its holder may do: [`Caller::from_certificate`] reads the
+//! identity, [`Policy::permissions`] gathers the grants for it, once a connection, and [`Permissions`] answers for each
+//! call. What no grant allows is denied. Nothing here looks at what the vault holds.
+
+mod action;
+mod identity;
+mod names;
+mod permissions;
+mod policy;
+
+pub use action::{Action, Reveal};
+pub use identity::{Caller, IdentityError};
+pub use permissions::Permissions;
+pub use policy::Policy;

@@ -1,0 +1,164 @@
+//! The policy: a file of grants. What no grant allows is denied.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::config::ConfigErrors;
+use crate::config::environment::Environment;
+use crate::config::reader::{self, Reported};
+use crate::config::table::Table;
+use crate::config::value::Value;
+use crate::vault::ids::{ProviderId, TenantId};
+
+use super::action::{Action, Reveal};
+use super::identity::Caller;
+use super::names::{SCHEME, check_spiffe_prefix};
+use super::permissions::{Actions, Grant, Names, Permissions};
+
+/// Who may do what. Read whole and checked whole; a file with any mistake makes no policy.
+#[derive(Debug)]
+pub struct Policy {
+    grants: Vec<(Who, Arc<Grant>)>,
+}
+
+impl Policy {
+    /// Reads the policy file.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|error| ConfigErrors::unreadable(&name, &error))?;
+        Self::parse(&text, &name)
+    }
+
+    /// Reads a policy from `text`, the content of the file `name`.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn parse(text: &str, name: &str) -> Result<Self, ConfigErrors> {
+        reader::read(text, name, &Environment::default(), read_policy)
+    }
+
+    /// What a caller may do.
+    #[must_use]
+    pub fn permissions(&self, caller: &Caller) -> Permissions {
+        let matching = self.grants.iter().filter(|(who, _)| who.is(caller));
+        let grants = matching.map(|(_, grant)| Arc::clone(grant)).collect();
+        Permissions::new(caller.clone(), grants)
+    }
+}
+
+/// Whom a grant is for.
+#[derive(Debug)]
+enum Who {
+    /// This caller.
+    One(Caller),
+    /// Every caller whose SPIFFE ID begins with this text, which ends in `/`.
+    Under(Box<str>),
+}
+
+impl Who {
+    fn is(&self, caller: &Caller) -> bool {
+        match self {
+            Self::One(one) => one == caller,
+            Self::Under(prefix) => caller.as_str().starts_with(&**prefix),
+        }
+    }
+}
+
+pub(crate) fn read_policy(root: &mut Table<'_>) -> Result<Policy, Reported> {
+    let is_there = root.has("grant");
+    let grants = root.entries("grant", read_grant)?;
+    if !is_there || grants.is_empty() {
+        let message = "is missing: a policy without any [[grant]] lets nobody in";
+        return Err(root.wrong("grant", message.to_owned()));
+    }
+    Ok(Policy { grants })
+}
+
+fn read_grant(entry: &mut Table<'_>) -> Result<(Who, Arc<Grant>), Reported> {
+    let who = entry.required("who", who);
+    let actions = entry.required_list("may", action);
+    let tenants = entry.required_list("tenants", tenant);
+    let providers = entry.required_list("providers", provider);
+    let reveal = entry.optional("reveal", |value| {
+        value.one_of(&Reveal::ALL.map(|level| (level.as_str(), level)))
+    });
+    let tenants = tenants.and_then(|names| all_or_only(names, "tenants", entry));
+    let providers = providers.and_then(|names| all_or_only(names, "providers", entry));
+    let resolves = actions.as_ref().is_ok_and(|actions| actions.contains(&Action::Resolve));
+    let reveal = match reveal {
+        Ok(None) if resolves => {
+            let message = "is missing; a grant that may \"resolve\" must say \"full\", \"signature\" or \"none\"";
+            Err(entry.wrong("reveal", message.to_owned()))
+        }
+        reveal => reveal.map(Option::unwrap_or_default),
+    };
+    let grant = Grant {
+        actions: Actions::of(&actions?),
+        tenants: tenants?,
+        providers: providers?,
+        reveal: reveal?,
+    };
+    Ok((who?, Arc::new(grant)))
+}
+
+fn who(value: Value<'_>) -> Result<Who, String> {
+    let text = value.text()?;
+    if text.starts_with(SCHEME) && text.ends_with('/') {
+        return match check_spiffe_prefix(text) {
+            Ok(()) => Ok(Who::Under(text.into())),
+            Err(reason) => Err(format!("{text:?} is not the beginning of SPIFFE IDs: it {reason}")),
+        };
+    }
+    Caller::parse(text).map(Who::One).map_err(|error| {
+        format!("{error}; a SPIFFE ID, the beginning of SPIFFE IDs up to a \"/\", or a DNS name is expected")
+    })
+}
+
+fn action(value: Value<'_>) -> Result<Action, String> {
+    value.one_of(&Action::ALL.map(|action| (action.as_str(), action)))
+}
+
+/// `*`, or one name.
+#[derive(PartialEq)]
+enum Name {
+    Any,
+    One(Box<str>),
+}
+
+fn tenant(value: Value<'_>) -> Result<Name, String> {
+    name(value, |text| TenantId::parse(text).map(|_| ()))
+}
+
+fn provider(value: Value<'_>) -> Result<Name, String> {
+    name(value, |text| ProviderId::parse(text).map(|_| ()))
+}
+
+fn name<E: std::fmt::Display>(value: Value<'_>, check: impl Fn(&str) -> Result<(), E>) -> Result<Name, String> {
+    match value.text()? {
+        "*" => Ok(Name::Any),
+        text => match check(text) {
+            Ok(()) => Ok(Name::One(text.into())),
+            Err(error) => Err(format!("{text:?} {error}; or \"*\" for all")),
+        },
+    }
+}
+
+fn all_or_only(names: Vec<Name>, key: &str, entry: &Table<'_>) -> Result<Names, Reported> {
+    if names == [Name::Any] {
+        return Ok(Names::All);
+    }
+    let one = |name| match name {
+        Name::Any => None,
+        Name::One(text) => Some(text),
+    };
+    let only: Option<Vec<_>> = names.into_iter().map(one).collect();
+    let beside_others = || entry.wrong(key, "holds \"*\" beside others; \"*\" alone means all".to_owned());
+    only.map(Names::only).ok_or_else(beside_others)
+}
+
+#[cfg(test)]
+#[path = "policy_tests.rs"]
+mod tests;

@@ -1,0 +1,259 @@
+//! The rules of the policy.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const ORDERS: &str = "spiffe://dynarex.local/order-service";
+
+fn policy(text: &str) -> Policy {
+    Policy::parse(text, "policy.toml").unwrap()
+}
+
+fn permissions(text: &str, caller: &str) -> Permissions {
+    policy(text).permissions(&Caller::parse(caller).unwrap())
+}
+
+fn errors(text: &str) -> String {
+    Policy::parse(text, "policy.toml").unwrap_err().to_string()
+}
+
+fn grant(who: &str, may: &str, tenants: &str, providers: &str, reveal: &str) -> String {
+    format!(
+        "[[grant]]\nwho = '{who}'\nmay = [{may}]\ntenants = [{tenants}]\nproviders = [{providers}]\nreveal = '{reveal}'\n"
+    )
+}
+
+#[test]
+fn what_no_grant_allows_is_denied() {
+    let text = grant(ORDERS, "'resolve'", "'demo'", "'dat'", "full");
+    let orders = permissions(&text, ORDERS);
+    assert_eq!(orders.allows(Action::Resolve, "demo", "dat"), Some(Reveal::Full));
+    assert_eq!(orders.allows(Action::Watch, "demo", "dat"), None);
+    assert_eq!(orders.allows(Action::Resolve, "other", "dat"), None);
+    assert_eq!(orders.allows(Action::Resolve, "demo", "wom"), None);
+    let stranger = permissions(&text, "spiffe://dynarex.local/stranger");
+    assert!(orders.is_known() && !stranger.is_known());
+    assert_eq!(stranger.allows(Action::Resolve, "demo", "dat"), None);
+}
+
+#[test]
+fn names_are_compared_byte_for_byte() {
+    let orders = permissions(&grant(ORDERS, "'resolve'", "'demo'", "'dat'", "full"), ORDERS);
+    for (tenant, provider) in [
+        ("Demo", "dat"),
+        ("demo ", "dat"),
+        ("demo", "DAT"),
+        ("*", "dat"),
+        ("demo", "*"),
+        ("", ""),
+    ] {
+        assert_eq!(
+            orders.allows(Action::Resolve, tenant, provider),
+            None,
+            "{tenant:?} {provider:?}"
+        );
+    }
+}
+
+#[test]
+fn a_prefix_covers_whole_segments_and_no_dns_name() {
+    let text = grant("spiffe://dynarex.local/ns/", "'watch'", "'*'", "'*'", "none");
+    for (caller, known) in [
+        ("spiffe://dynarex.local/ns/a", true),
+        ("spiffe://dynarex.local/ns/a/b", true),
+        ("spiffe://dynarex.local/ns", false),
+        ("spiffe://dynarex.local/nsx", false),
+        ("spiffe://dynarex.local.evil/ns/a", false),
+        ("dynarex.local", false),
+    ] {
+        assert_eq!(permissions(&text, caller).is_known(), known, "{caller}");
+    }
+}
+
+#[test]
+fn the_highest_reveal_of_the_grants_for_the_action_counts() {
+    let text = grant(ORDERS, "'resolve'", "'*'", "'*'", "none")
+        + &grant(ORDERS, "'resolve'", "'*'", "'dat'", "signature")
+        + &grant("spiffe://dynarex.local/", "'credentials.read'", "'*'", "'*'", "full");
+    let orders = permissions(&text, ORDERS);
+    assert_eq!(orders.allows(Action::Resolve, "demo", "dat"), Some(Reveal::Signature));
+    assert_eq!(orders.allows(Action::Resolve, "demo", "wom"), Some(Reveal::None));
+    assert_eq!(
+        orders.allows(Action::CredentialsRead, "demo", "wom"),
+        Some(Reveal::Full)
+    );
+}
+
+#[test]
+fn what_is_about_the_whole_vault_needs_a_grant_for_the_whole_vault() {
+    for (tenants, providers, allowed) in [("'*'", "'*'", true), ("'demo'", "'*'", false), ("'*'", "'dat'", false)] {
+        let operator = permissions(&grant(ORDERS, "'operate'", tenants, providers, "none"), ORDERS);
+        assert_eq!(
+            operator.allows_operation(Action::Operate),
+            allowed,
+            "{tenants} {providers}"
+        );
+        assert!(!operator.allows_operation(Action::AuditRead));
+    }
+}
+
+#[test]
+fn a_grant_that_resolves_says_how_much_it_shows() {
+    let text = "[[grant]]\nwho = 'orders.local'\nmay = ['resolve']\ntenants = ['*']\nproviders = ['*']";
+    assert!(errors(text).starts_with("policy.toml:1: grant[1].reveal: is missing"));
+    let watches = text.replace("resolve", "watch");
+    let permissions = permissions(&watches, "orders.local");
+    assert_eq!(permissions.allows(Action::Watch, "demo", "dat"), Some(Reveal::None));
+}
+
+#[test]
+fn every_mistake_is_told_at_once() {
+    let text = "surprise = 1\n\n[[grant]]\nwho = 'spiffe://TD/a'\nmay = ['resolv', 'watch', 'watch']\n\
+                tenants = []\nproviders = ['*', 'dat']\nreveal = 'all'\ntenant = 'demo'\n\n[[grant]]\nmay = 3\n";
+    let errors = errors(text);
+    for expected in [
+        "policy.toml:1: surprise: is not a known key; known are \"grant\"",
+        "policy.toml:4: grant[1].who: \"spiffe://TD/a\" is not the SPIFFE ID of a workload",
+        "policy.toml:5: grant[1].may: \"resolv\" is not one of \"resolve\", \"watch\", \"credentials.read\"",
+        "policy.toml:5: grant[1].may: \"watch\" is there twice",
+        "policy.toml:6: grant[1].tenants: is empty",
+        "policy.toml:7: grant[1].providers: holds \"*\" beside others",
+        "policy.toml:8: grant[1].reveal: \"all\" is not one of \"none\", \"signature\", \"full\"",
+        "policy.toml:9: grant[1].tenant: is not a known key; did you mean \"tenants\"?",
+        "policy.toml:11: grant[2].who: is missing",
+        "policy.toml:12: grant[2].may: is a number; a list in [ ] is expected",
+        "policy.toml:11: grant[2].tenants: is missing",
+        "policy.toml:11: grant[2].providers: is missing",
+    ] {
+        assert!(errors.contains(expected), "{expected}\nnot in\n{errors}");
+    }
+    assert_eq!(errors.lines().count(), 12, "{errors}");
+}
+
+#[test]
+fn a_policy_that_lets_nobody_in_is_a_mistake() {
+    for text in ["", "# nothing\n", "grant = []"] {
+        assert!(
+            errors(text).contains("grant: is missing: a policy without any [[grant]] lets nobody in"),
+            "{text:?}"
+        );
+    }
+}
+
+#[test]
+fn a_grant_is_for_ids_and_for_nobody_in_general() {
+    for who in [
+        "*",
+        "",
+        "spiffe://",
+        "spiffe:///",
+        "spiffe://td",
+        "*.local",
+        "Orders",
+        "spiffe://td/*",
+    ] {
+        assert!(
+            errors(&grant(who, "'watch'", "'*'", "'*'", "none")).contains("grant[1].who"),
+            "{who:?}"
+        );
+    }
+    for tenant in ["de/mo", "demo*", "", "**"] {
+        let text = grant(ORDERS, "'watch'", &format!("'{tenant}'"), "'*'", "none");
+        assert!(errors(&text).contains("grant[1].tenants"), "{tenant:?}");
+    }
+}
+
+/// A grant as people read it.
+#[derive(Clone, Debug)]
+struct Plain {
+    who: &'static str,
+    may: Vec<Action>,
+    tenants: Vec<&'static str>,
+    providers: Vec<&'static str>,
+    reveal: Reveal,
+}
+
+impl Plain {
+    fn to_toml(&self) -> String {
+        let quoted = |words: Vec<&str>| {
+            words
+                .iter()
+                .map(|word| format!("'{word}'"))
+                .collect::<Vec<_>>()
+                .join(",")
+        };
+        let may = quoted(self.may.iter().map(|action| action.as_str()).collect());
+        let (tenants, providers) = (quoted(self.tenants.clone()), quoted(self.providers.clone()));
+        grant(self.who, &may, &tenants, &providers, self.reveal.as_str())
+    }
+
+    fn is_for(&self, caller: &str) -> bool {
+        self.who == caller || (self.who.ends_with('/') && caller.starts_with(self.who))
+    }
+
+    fn covers(&self, action: Action, tenant: &str) -> bool {
+        self.may.contains(&action) && (self.tenants == ["*"] || self.tenants.contains(&tenant))
+    }
+}
+
+const WHO: [&str; 5] = [
+    "spiffe://td/",
+    "spiffe://td/a/",
+    "spiffe://td/a",
+    "spiffe://td/a/b",
+    "td",
+];
+const CALLERS: [&str; 4] = ["spiffe://td/a", "spiffe://td/a/b", "spiffe://td/b", "td"];
+const NAMES: [&str; 4] = ["a", "ab", "b", "B"];
+
+fn names() -> impl Strategy<Value = Vec<&'static str>> {
+    prop_oneof![
+        Just(vec!["*"]),
+        prop::sample::subsequence(NAMES.to_vec(), 1..=4).prop_shuffle()
+    ]
+}
+
+fn plain() -> impl Strategy<Value = Plain> {
+    let may = prop::sample::subsequence(Action::ALL.to_vec(), 1..=8);
+    let (who, reveal) = (prop::sample::select(&WHO[..]), prop::sample::select(&Reveal::ALL[..]));
+    (who, may, names(), names(), reveal).prop_map(|(who, may, tenants, providers, reveal)| Plain {
+        who,
+        may,
+        tenants,
+        providers,
+        reveal,
+    })
+}
+
+proptest! {
+    #[test]
+    fn the_policy_answers_as_a_reader_of_the_file_would(
+        grants in prop::collection::vec(plain(), 1..6),
+        caller in prop::sample::select(&CALLERS[..]),
+    ) {
+        let text: String = grants.iter().map(Plain::to_toml).collect();
+        let permissions = permissions(&text, caller);
+        let mine: Vec<_> = grants.iter().filter(|grant| grant.is_for(caller)).collect();
+        prop_assert_eq!(permissions.is_known(), !mine.is_empty());
+        for action in Action::ALL {
+            let everywhere = |grant: &&Plain| grant.may.contains(&action) && grant.tenants == ["*"] && grant.providers == ["*"];
+            prop_assert_eq!(permissions.allows_operation(action), mine.iter().copied().any(|g| everywhere(&g)));
+            for tenant in NAMES {
+                let some = mine.iter().any(|grant| grant.covers(action, tenant));
+                prop_assert_eq!(permissions.allows_some_provider(action, tenant), some);
+                for provider in NAMES {
+                    let all = |grant: &&&Plain| grant.providers == ["*"] || grant.providers.contains(&provider);
+                    let covering = mine.iter().filter(|grant| grant.covers(action, tenant)).filter(all);
+                    let expected = covering.map(|grant| grant.reveal).max();
+                    prop_assert_eq!(permissions.allows(action, tenant, provider), expected);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_text_brings_the_reader_down(text in "(\\[\\[grant\\]\\]|who|may|=|\\[|\\]|'|\"|\\*|\\n|a|,|1|\\PC){0,40}") {
+        drop(Policy::parse(&text, "policy.toml"));
+    }
+}

@@ -1,0 +1,209 @@
+//! The rules of the configuration.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// The shortest configuration: what has no default.
+const SHORTEST: &str = "[server]\ncertificate = 'server.pem'\nprivate_key = 'server.key'\nclient_ca = '/etc/ca.pem'\n\
+                        [store]\npath = 'data'\n[keys]\nkek_file = 'kek.key'\n[policy]\nfile = 'policy.toml'\n";
+
+fn parse(text: &str) -> Result<Config, String> {
+    parse_with(text, &[])
+}
+
+fn parse_with(text: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
+    let environment = environment
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    Config::parse(text, "etc/tresor.toml", environment).map_err(|errors| errors.to_string())
+}
+
+fn with(section: &str, line: &str) -> String {
+    let header = format!("[{section}]\n");
+    if SHORTEST.contains(&header) {
+        SHORTEST.replace(&header, &format!("{header}{line}\n"))
+    } else {
+        format!("{SHORTEST}{header}{line}\n")
+    }
+}
+
+#[test]
+fn what_is_not_given_has_its_default() {
+    let config = parse(SHORTEST).unwrap();
+    assert_eq!(config.server.listen, "0.0.0.0:8443".parse().unwrap());
+    assert_eq!(config.server.health_listen, "0.0.0.0:8086".parse().unwrap());
+    assert_eq!(config.server.max_connections.get(), 4096);
+    assert_eq!(config.server.max_streams_per_connection.get(), 256);
+    assert_eq!(config.server.default_deadline, Duration::from_secs(5));
+    assert_eq!(config.server.drain_timeout, Duration::from_secs(20));
+    assert_eq!(config.signing.issuer, "tresor");
+    assert_eq!(config.resolver.cache_for, Duration::from_mins(1));
+    assert_eq!(config.resolver.receipt_lifetime, Duration::from_hours(3650 * 24));
+    assert_eq!(config.resolver.stale_wait, Duration::from_secs(2));
+    assert!(!config.mail.allow_plaintext);
+    assert_eq!(config.log.format, LogFormat::Auto);
+    assert_eq!(config.log.level, "info");
+    assert_eq!(config.catalogue, Catalogue::built_in());
+}
+
+#[test]
+fn relative_paths_are_relative_to_the_files_folder() {
+    let config = parse(SHORTEST).unwrap();
+    assert_eq!(config.store.path, Path::new("etc/data"));
+    assert_eq!(config.server.client_ca, Path::new("/etc/ca.pem"));
+    let beside = Config::parse(SHORTEST, "tresor.toml", []).unwrap();
+    assert_eq!(beside.store.path, Path::new("data"));
+}
+
+#[test]
+fn the_environment_overrides_the_file() {
+    let environment = [
+        ("TRESOR_SERVER_LISTEN", "127.0.0.1:1"),
+        ("TRESOR_SERVER_WORKERS", "7"),
+        ("TRESOR_MAIL_ALLOW_PLAINTEXT", "true"),
+        ("TRESOR_STORE_PATH", "/var/lib/tresor"),
+        ("TRESOR_RESOLVER_CACHE_FOR", "0s"),
+        ("TRESOR_SERVER", "of the client"),
+    ];
+    let config = parse_with(&with("server", "listen = 'not even an address'"), &environment).unwrap();
+    assert_eq!(config.server.listen, "127.0.0.1:1".parse().unwrap());
+    assert_eq!(config.server.workers.get(), 7);
+    assert!(config.mail.allow_plaintext);
+    assert_eq!(config.store.path, Path::new("/var/lib/tresor"));
+    assert_eq!(config.resolver.cache_for, Duration::ZERO);
+}
+
+#[test]
+fn an_override_can_stand_in_for_a_whole_section() {
+    let text = SHORTEST.replace("[keys]\nkek_file = 'kek.key'\n", "");
+    let config = parse_with(&text, &[("TRESOR_KEYS_KEK_FILE", "/run/kek")]).unwrap();
+    assert_eq!(config.keys.kek_file, Path::new("/run/kek"));
+}
+
+#[test]
+fn a_misspelt_override_is_an_error() {
+    let environment = [("TRESOR_SERVER_LISTN", "x"), ("TRESOR_SERVER_WORKERS", "many")];
+    let errors = parse_with(SHORTEST, &environment).unwrap_err();
+    let expected = "environment variable TRESOR_SERVER_LISTN: overrides no setting; unset it or correct its name; \
+                    did you mean \"TRESOR_SERVER_LISTEN\"?\n\
+                    environment variable TRESOR_SERVER_WORKERS: server.workers: \"many\" is not a whole number between \
+                    1 and 256";
+    assert_eq!(errors, expected);
+}
+
+#[test]
+fn every_mistake_is_told_at_once_with_its_line() {
+    let text = "[server]\nlisten = \"foo\"\nhealth_listn = '0.0.0.0:1'\ncertificate = ''\nworkers = '4'\n\
+                max_connections = 0\ndefault_deadline = '1h'\ndrain_timeout = 20\n\n[stor]\npath = 'data'\n\n[log]\n\
+                level = 'inof'\nformat = 'xml'\n\n[mail]\nallow_plaintext = 'no'\n\n[signing]\nissuer = \"a\\u0000\"\n\n\
+                [[provider]]\nid = 'dat'\ncolour = 'red'\n";
+    let errors = parse(text).unwrap_err();
+    let expected = [
+        "etc/tresor.toml: keys.kek_file: is missing; it is required",
+        "etc/tresor.toml: policy.file: is missing; it is required",
+        "etc/tresor.toml: store.path: is missing; it is required",
+        "etc/tresor.toml:1: server.client_ca: is missing; it is required",
+        "etc/tresor.toml:1: server.private_key: is missing; it is required",
+        "etc/tresor.toml:2: server.listen: \"foo\" is not an address and port, such as 0.0.0.0:8443",
+        "etc/tresor.toml:3: server.health_listn: is not a known key; did you mean \"health_listen\"?",
+        "etc/tresor.toml:4: server.certificate: is empty; a path is expected",
+        "etc/tresor.toml:5: server.workers: is text; a whole number between 1 and 256 (without quotes) is expected",
+        "etc/tresor.toml:6: server.max_connections: 0 is not a whole number between 1 and 1000000",
+        "etc/tresor.toml:7: server.default_deadline: \"1h\" is not a duration between 100ms and 5m, such as \"100ms\"",
+        "etc/tresor.toml:8: server.drain_timeout: is a number; text in quotes is expected",
+        "etc/tresor.toml:10: stor: is not a known key; did you mean \"store\"?",
+        "etc/tresor.toml:14: log.level: \"inof\" is not a level; expected is off, error, warn, info, debug or trace, or \
+         directives such as \"info,tresor=debug\"",
+        "etc/tresor.toml:15: log.format: \"xml\" is not one of \"auto\", \"text\", \"json\"",
+        "etc/tresor.toml:18: mail.allow_plaintext: is text; true or false (without quotes) is expected",
+        "etc/tresor.toml:21: signing.issuer: holds the unprintable character '\\0'",
+        "etc/tresor.toml:25: provider[1].colour: is not a known key; known are \"id\", \"removed\", \"name\", \
+         \"categories\", \"kind\", \"customer_number\", \"customer_number_digits\", \"customer_signature\", \"scopes\"",
+    ];
+    assert_eq!(errors.lines().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn broken_syntax_is_told_with_its_line() {
+    let errors = parse("[server\nlisten = 'a'\n[store]\npath = \n").unwrap_err();
+    assert!(errors.starts_with("etc/tresor.toml:1: "), "{errors}");
+    assert!(errors.contains("etc/tresor.toml:4: "), "{errors}");
+    let twice = parse("[store]\npath = 'a'\npath = 'b'\n").unwrap_err();
+    assert!(twice.starts_with("etc/tresor.toml:3: "), "{twice}");
+}
+
+#[test]
+fn a_table_is_written_as_a_table() {
+    let errors = parse(&format!(
+        "server = 1\nprovider = 2\nlog = ['x']\n{}",
+        &SHORTEST[SHORTEST.find("[store]").unwrap()..]
+    ));
+    let expected = "etc/tresor.toml:1: server: is a number; a table is expected: [server]\n\
+                    etc/tresor.toml:2: provider: is a number; entries are expected, each under its own [[provider]]\n\
+                    etc/tresor.toml:3: log: is a list; a table is expected: [log]";
+    assert_eq!(errors.unwrap_err(), expected);
+}
+
+#[test]
+fn values_outside_their_limits_are_refused() {
+    for (section, line) in [
+        ("server", "listen = 'localhost:8443'"),
+        ("server", "listen = '0.0.0.0'"),
+        ("server", "health_listen = '0.0.0.0:8443'"),
+        ("server", "workers = 0"),
+        ("server", "workers = 257"),
+        ("server", "workers = -1"),
+        ("server", "workers = 99999999999999999999"),
+        ("server", "max_streams_per_connection = 65536"),
+        ("resolver", "cache_for = '601s'"),
+        ("resolver", "cache_for = '-1s'"),
+        ("resolver", "cache_for = '60'"),
+        ("resolver", "receipt_lifetime = '59m'"),
+        ("resolver", "stale_wait = '31s'"),
+        ("signing", "issuer = ''"),
+        ("log", "level = ''"),
+        ("log", "level = 'info,tresor=loud'"),
+        ("log", "level = 'info,[x'"),
+    ] {
+        let errors = parse(&with(section, line)).unwrap_err();
+        let key = line.split(' ').next().unwrap();
+        assert!(errors.contains(&format!(": {section}.{key}: ")), "{line}: {errors}");
+        assert_eq!(errors.lines().count(), 1, "{errors}");
+    }
+    assert!(parse(&with("signing", &format!("issuer = '{}'", "x".repeat(257)))).is_err());
+}
+
+#[test]
+fn values_within_their_limits_are_taken() {
+    for (section, line) in [
+        ("server", "listen = '[::]:8443'"),
+        ("server", "workers = 0x10"),
+        ("server", "max_connections = 10_000"),
+        ("resolver", "cache_for = '10m'"),
+        ("resolver", "cache_for = '0s'"),
+        ("resolver", "receipt_lifetime = '10years'"),
+        ("log", "level = 'warn,tresor=debug,h2=off'"),
+        ("log", "level = 'off'"),
+    ] {
+        assert_eq!(parse(&with(section, line)).err(), None, "{line}");
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_is_told_by_name() {
+    let errors = Config::load(Path::new("/nowhere/tresor.toml")).unwrap_err();
+    assert!(
+        errors.to_string().starts_with("/nowhere/tresor.toml: cannot be read: "),
+        "{errors}"
+    );
+}
+
+proptest! {
+    #[test]
+    fn no_text_brings_the_reader_down(
+        text in "(\\[|\\]|server|provider|log|listen|id|scopes|=|'|\"|\\n|[0-9]|,|\\{|\\}|\\.|\\PC){0,60}",
+    ) {
+        drop(parse(&text));
+    }
+}

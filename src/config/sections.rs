@@ -1,0 +1,155 @@
+//! The sections of the configuration: their keys, defaults and limits.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::time::Duration;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+
+use super::reader::Reported;
+use super::table::Table;
+use super::value::Value;
+use super::{
+    KeysConfig, LogConfig, LogFormat, MailConfig, PolicyConfig, ResolverConfig, ServerConfig, SigningConfig,
+    StoreConfig,
+};
+
+const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8443);
+const HEALTH_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8086);
+
+const MOST_WORKERS: usize = 256;
+const CONNECTIONS: NonZeroUsize = NonZeroUsize::new(4096).expect("it is not 0");
+const STREAMS: NonZeroU32 = NonZeroU32::new(256).expect("it is not 0");
+
+const ISSUER: &str = "tresor";
+/// In characters.
+const LONGEST_ISSUER: usize = 256;
+const LEVEL: &str = "info";
+
+const HOUR: u64 = 3600;
+const DAY: u64 = 24 * HOUR;
+
+pub(super) fn server(table: &mut Table<'_>, folder: &Path) -> Result<ServerConfig, Reported> {
+    let listen = table.or("listen", LISTEN, address);
+    let health_listen = table.or("health_listen", HEALTH_LISTEN, address);
+    let certificate = table.required("certificate", |value| value.path(folder));
+    let private_key = table.required("private_key", |value| value.path(folder));
+    let client_ca = table.required("client_ca", |value| value.path(folder));
+    let workers = table.or("workers", available_cores(), |value| {
+        value.count(1..=MOST_WORKERS as u64)
+    });
+    let max_connections = table.or("max_connections", CONNECTIONS, |value| value.count(1..=1_000_000));
+    let max_streams = table.or("max_streams_per_connection", STREAMS, |value| value.count(1..=65_535));
+    let default_deadline = table.or("default_deadline", seconds(5), |value| {
+        value.duration(Duration::from_millis(100)..=seconds(300))
+    });
+    let drain_timeout = table.or("drain_timeout", seconds(20), |value| {
+        value.duration(seconds(0)..=seconds(600))
+    });
+    let config = ServerConfig {
+        listen: listen?,
+        health_listen: health_listen?,
+        certificate: certificate?,
+        private_key: private_key?,
+        client_ca: client_ca?,
+        workers: workers?,
+        max_connections: max_connections?,
+        max_streams_per_connection: max_streams?,
+        default_deadline: default_deadline?,
+        drain_timeout: drain_timeout?,
+    };
+    if config.listen == config.health_listen && config.listen.port() != 0 {
+        let message = format!("{} is the address of server.listen; each needs its own", config.listen);
+        return Err(table.wrong("health_listen", message));
+    }
+    Ok(config)
+}
+
+pub(super) fn store(table: &mut Table<'_>, folder: &Path) -> Result<StoreConfig, Reported> {
+    let path = table.required("path", |value| value.path(folder))?;
+    Ok(StoreConfig { path })
+}
+
+pub(super) fn keys(table: &mut Table<'_>, folder: &Path) -> Result<KeysConfig, Reported> {
+    let kek_file = table.required("kek_file", |value| value.path(folder))?;
+    Ok(KeysConfig { kek_file })
+}
+
+pub(super) fn policy(table: &mut Table<'_>, folder: &Path) -> Result<PolicyConfig, Reported> {
+    let file = table.required("file", |value| value.path(folder))?;
+    Ok(PolicyConfig { file })
+}
+
+pub(super) fn signing(table: &mut Table<'_>) -> Result<SigningConfig, Reported> {
+    let issuer = table.or("issuer", ISSUER.to_owned(), |value| value.printable(LONGEST_ISSUER))?;
+    Ok(SigningConfig { issuer })
+}
+
+pub(super) fn resolver(table: &mut Table<'_>) -> Result<ResolverConfig, Reported> {
+    let within = |range: RangeInclusive<u64>| seconds(*range.start())..=seconds(*range.end());
+    let cache_for = table.or("cache_for", seconds(60), |value| value.duration(within(0..=600)));
+    let receipt_lifetime = table.or("receipt_lifetime", seconds(3650 * DAY), |value| {
+        value.duration(within(HOUR..=36_500 * DAY))
+    });
+    let stale_wait = table.or("stale_wait", seconds(2), |value| value.duration(within(0..=30)));
+    Ok(ResolverConfig {
+        cache_for: cache_for?,
+        receipt_lifetime: receipt_lifetime?,
+        stale_wait: stale_wait?,
+    })
+}
+
+pub(super) fn mail(table: &mut Table<'_>) -> Result<MailConfig, Reported> {
+    let allow_plaintext = table.or("allow_plaintext", false, Value::boolean)?;
+    Ok(MailConfig { allow_plaintext })
+}
+
+pub(super) fn log(table: &mut Table<'_>) -> Result<LogConfig, Reported> {
+    let formats = [
+        ("auto", LogFormat::Auto),
+        ("text", LogFormat::Text),
+        ("json", LogFormat::Json),
+    ];
+    let format = table.or("format", LogFormat::Auto, |value| value.one_of(&formats));
+    let level = table.or("level", LEVEL.to_owned(), log_level);
+    Ok(LogConfig {
+        format: format?,
+        level: level?,
+    })
+}
+
+fn address(value: Value<'_>) -> Result<SocketAddr, String> {
+    let text = value.text()?;
+    text.parse()
+        .map_err(|_| format!("{text:?} is not an address and port, such as 0.0.0.0:8443"))
+}
+
+/// Directives such as `info,tresor=debug`. The filter's own parser takes a misspelt level for the name of a module and
+/// then logs everything of it; so a lone word must be a level here.
+fn log_level(value: Value<'_>) -> Result<String, String> {
+    let text = value.text()?;
+    let expected = "off, error, warn, info, debug or trace, or directives such as \"info,tresor=debug\"";
+    let is_word = |part: &str| !part.contains(['=', '[']);
+    let mut words = text.split(',').map(str::trim).filter(|part| is_word(part));
+    if let Some(word) = words.find(|word| word.parse::<LevelFilter>().is_err()) {
+        return Err(format!("{word:?} is not a level; expected is {expected}"));
+    }
+    match EnvFilter::builder().parse(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(format!("{text:?} is not understood ({error}); expected is {expected}")),
+    }
+}
+
+fn available_cores() -> NonZeroUsize {
+    let most = NonZeroUsize::new(MOST_WORKERS).unwrap_or(NonZeroUsize::MIN);
+    std::thread::available_parallelism()
+        .unwrap_or(NonZeroUsize::MIN)
+        .min(most)
+}
+
+const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
