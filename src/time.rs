@@ -13,6 +13,9 @@ const MAX_MS: i64 = 253_402_300_799_999;
 pub struct Timestamp(i64);
 
 impl Timestamp {
+    /// 1970-01-01T00:00:00Z.
+    pub const EPOCH: Self = Self(0);
+
     /// The point in time `ms` milliseconds after the Unix epoch; the nearest one that can be written down.
     #[must_use]
     pub fn from_unix_ms(ms: i64) -> Self {

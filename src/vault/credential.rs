@@ -199,7 +199,10 @@ impl Secret {
     #[must_use]
     pub fn without_password(self) -> Self {
         match self {
-            Self::Login(login) => Self::Login(Login { password: None, ..login }),
+            Self::Login(login) => Self::Login(Login {
+                password: None,
+                ..login
+            }),
             Self::MailAccount(account) => Self::MailAccount(MailAccount { auth: None, ..account }),
         }
     }
@@ -210,7 +213,10 @@ impl Secret {
     pub fn changed_fields(&self, before: Option<&Self>) -> Vec<&'static str> {
         let (now, before) = (self.fields(), before.map(Self::fields).unwrap_or_default());
         let names: BTreeSet<_> = now.keys().chain(before.keys()).copied().collect();
-        names.into_iter().filter(|name| now.get(name) != before.get(name)).collect()
+        names
+            .into_iter()
+            .filter(|name| now.get(name) != before.get(name))
+            .collect()
     }
 
     /// Every field that is set, by name.
@@ -237,10 +243,15 @@ impl Login {
             ("interface_partner_number", self.interface_partner_number.as_deref()),
             (
                 "interface_partner_signature",
-                self.interface_partner_signature.as_ref().map(SecretString::expose_secret),
+                self.interface_partner_signature
+                    .as_ref()
+                    .map(SecretString::expose_secret),
             ),
         ];
-        fields.into_iter().filter_map(|(name, value)| Some((name, Cow::Borrowed(value?)))).collect()
+        fields
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, Cow::Borrowed(value?))))
+            .collect()
     }
 }
 
@@ -269,7 +280,10 @@ impl MailAccount {
             Some(MailAuth::OAuth2(client)) => {
                 fields.insert("oauth2.token_url", Cow::Borrowed(&client.token_url));
                 fields.insert("oauth2.client_id", Cow::Borrowed(&client.client_id));
-                fields.insert("oauth2.client_secret", Cow::Borrowed(client.client_secret.expose_secret()));
+                fields.insert(
+                    "oauth2.client_secret",
+                    Cow::Borrowed(client.client_secret.expose_secret()),
+                );
                 fields.insert("oauth2.scopes", Cow::Owned(client.scopes.join(" ")));
                 if let Some(token) = &client.refresh_token {
                     fields.insert("oauth2.refresh_token", Cow::Borrowed(token.expose_secret()));
@@ -289,7 +303,10 @@ impl fmt::Debug for Secret {
 
 impl fmt::Debug for Draft {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Draft").field("secret", &self.secret).field("valid_until", &self.valid_until).finish_non_exhaustive()
+        out.debug_struct("Draft")
+            .field("secret", &self.secret)
+            .field("valid_until", &self.valid_until)
+            .finish_non_exhaustive()
     }
 }
 
@@ -312,14 +329,24 @@ mod tests {
     fn a_change_is_told_by_field_names() {
         let first = Secret::Login(login("one"));
         assert_eq!(first.changed_fields(None), ["customer_number", "password", "username"]);
-        let second = Secret::Login(Login { interface_partner_number: Some("1".into()), ..login("two") });
-        assert_eq!(second.changed_fields(Some(&first)), ["interface_partner_number", "password"]);
+        let second = Secret::Login(Login {
+            interface_partner_number: Some("1".into()),
+            ..login("two")
+        });
+        assert_eq!(
+            second.changed_fields(Some(&first)),
+            ["interface_partner_number", "password"]
+        );
         assert!(first.changed_fields(Some(&first)).is_empty());
     }
 
     #[test]
     fn debug_shows_no_field() {
-        let draft = Draft { secret: Secret::Login(login("geheim")), valid_until: None, note: "geheim".into() };
+        let draft = Draft {
+            secret: Secret::Login(login("geheim")),
+            valid_until: None,
+            note: "geheim".into(),
+        };
         let shown = format!("{draft:?}");
         for hidden in ["geheim", "myuser", "1234567", "FF"] {
             assert!(!shown.contains(hidden), "{shown}");

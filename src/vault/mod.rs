@@ -1,6 +1,235 @@
-//! The domain.
+//! The domain: which credential an order gets, and how credentials and assignments are kept.
+//!
+//! [`Vault`] ties the rules to the keyring and the store. Domain types come in and go out; wire types and callers' rights
+//! are the business of [`crate::api`].
 
+pub mod assignment;
+mod assignments;
 pub mod catalogue;
+mod content;
+mod coverage;
+pub mod credential;
+mod error;
+mod handout;
 pub mod ids;
+mod lifecycle;
 mod provider;
+mod read;
+pub mod record;
+pub mod replica;
+pub mod resolve;
+mod save;
 pub mod scope;
+pub mod signature;
+pub mod warning;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use self::assignments::SetAssignment;
+use self::catalogue::Catalogue;
+pub use self::coverage::{CoverageQuery, Gap};
+pub use self::error::{Refused, VaultError};
+pub use self::handout::{Ask, Explanation, HandOut, Resolution};
+pub use self::read::{CredentialInfo, ListQuery, Masked, Page, StateFilter, VersionInfo};
+use self::record::Corrupt;
+use self::replica::{Counts, Replica, Subscription};
+pub use self::save::{Put, Rollback, Saved};
+use crate::keyring::{KekSource, Keyring, KeyringError};
+use crate::store::{Revision, Store, StoreError};
+use crate::time::{Clock, Timestamp};
+
+/// What a deployment chooses.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Who signs: `iss` in signatures and receipts.
+    pub issuer: String,
+    /// How long a caller may keep what it got.
+    pub cache_for: Duration,
+    /// How long a receipt is valid.
+    pub receipt_lifetime: Duration,
+    /// How long a resolve waits for a revision that this process has not seen yet.
+    pub stale_wait: Duration,
+}
+
+/// Why the vault does not open. Nothing has changed then.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The keys are not at hand.
+    #[error(transparent)]
+    Keyring(#[from] KeyringError),
+    /// The store is in trouble.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Providers are missing from the catalogue that credentials are there for.
+    #[error(
+        "the catalogue lacks providers that credentials are kept for: {}; put the providers back, or purge the credentials first",
+        in_the_way.join(", ")
+    )]
+    ProvidersInUse {
+        /// `provider (how many: the first few paths)`.
+        in_the_way: Vec<String>,
+    },
+}
+
+/// The vault.
+pub struct Vault {
+    store: Arc<dyn Store>,
+    keyring: Arc<Keyring>,
+    replica: Arc<Replica>,
+    catalogue: Catalogue,
+    clock: Arc<dyn Clock>,
+    settings: Settings,
+    opened_at: Timestamp,
+}
+
+/// How the vault is doing.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// When it was opened.
+    pub opened_at: Timestamp,
+    /// What kind of store it has.
+    pub store: &'static str,
+    /// The store's newest revision.
+    pub revision: Revision,
+    /// The newest revision in memory.
+    pub replica_revision: Revision,
+    /// Which key-encryption key it has.
+    pub kek_id: String,
+    /// How old each data key is.
+    pub data_key_ages: Vec<Duration>,
+    /// How old each signing key is.
+    pub signing_key_ages: Vec<Duration>,
+    /// Tenants with a data key.
+    pub tenants: u64,
+    /// Credentials and assignments.
+    pub counts: Counts,
+}
+
+impl Vault {
+    /// Unwraps the keys, reads everything into memory and begins to follow the store.
+    ///
+    /// # Errors
+    /// [`OpenError`] says what is in the way.
+    pub async fn open(
+        store: Arc<dyn Store>,
+        kek: Arc<dyn KekSource>,
+        clock: Arc<dyn Clock>,
+        catalogue: Catalogue,
+        settings: Settings,
+    ) -> Result<Arc<Self>, OpenError> {
+        let keyring = Arc::new(Keyring::open(kek, Arc::clone(&store), Arc::clone(&clock)).await?);
+        let replica = Replica::start(&store, Arc::clone(&keyring)).await?;
+        let vault = Self {
+            opened_at: clock.now(),
+            store,
+            keyring,
+            replica,
+            catalogue,
+            clock,
+            settings,
+        };
+        vault.check_providers()?;
+        Ok(Arc::new(vault))
+    }
+
+    fn check_providers(&self) -> Result<(), OpenError> {
+        let mut missing = BTreeMap::<_, Vec<_>>::new();
+        for name in self.replica.names() {
+            if self.catalogue.get(name.provider.as_str()).is_none() {
+                missing.entry(name.provider.clone()).or_default().push(name.to_string());
+            }
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let describe = |(provider, mut paths): (ids::ProviderId, Vec<String>)| {
+            paths.sort_unstable();
+            let first = paths.iter().take(3).cloned().collect::<Vec<_>>().join(" ");
+            let more = if paths.len() > 3 { " …" } else { "" };
+            format!("{provider} ({}: {first}{more})", paths.len())
+        };
+        Err(OpenError::ProvidersInUse {
+            in_the_way: missing.into_iter().map(describe).collect(),
+        })
+    }
+
+    /// The providers that credentials can be for.
+    #[must_use]
+    pub fn catalogue(&self) -> &Catalogue {
+        &self.catalogue
+    }
+
+    /// The time now.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The public keys as a JSON Web Key Set.
+    #[must_use]
+    pub fn jwks(&self) -> String {
+        self.keyring.jwks()
+    }
+
+    /// The newest revision that answers are from.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        self.replica.revision()
+    }
+
+    /// Waits until answers are from `wanted` or later.
+    ///
+    /// # Errors
+    /// [`VaultError::Stale`] if that takes longer than the settings allow.
+    pub async fn at_least(&self, wanted: Revision) -> Result<(), VaultError> {
+        if self.replica.wait(wanted, self.settings.stale_wait).await {
+            return Ok(());
+        }
+        Err(VaultError::Stale {
+            seen: self.replica.revision(),
+            wanted,
+        })
+    }
+
+    /// The changes after `from`; without it, those that come.
+    #[must_use]
+    pub fn subscribe(&self, from: Option<Revision>) -> Subscription {
+        self.replica.subscribe(from)
+    }
+
+    /// How the vault is doing. Walks over everything in memory: not for a thread that serves others.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let now = self.clock.now();
+        let ages = |times: Vec<Timestamp>| times.into_iter().map(|made| now.since(made)).collect();
+        Status {
+            opened_at: self.opened_at,
+            store: self.store.kind(),
+            revision: self.store.revision(),
+            replica_revision: self.replica.revision(),
+            kek_id: self.keyring.kek_id().to_string(),
+            data_key_ages: ages(self.keyring.data_key_times()),
+            signing_key_ages: ages(self.keyring.signing_key_times()),
+            tenants: self.keyring.tenant_count() as u64,
+            counts: self.replica.counts(),
+        }
+    }
+
+    /// Opens a head. Its data key must be there: heads without one are damaged or erased.
+    fn open_head(
+        &self,
+        credential: &scope::CredentialRef,
+        head: &record::SealedHead,
+    ) -> Result<record::Content, Corrupt> {
+        let name = record::head_key(credential);
+        match self.keyring.data_key(&credential.tenant, head.data_key_id()) {
+            Some(key) => head.open(&name, &key),
+            None => Err(Corrupt(name)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

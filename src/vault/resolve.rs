@@ -73,9 +73,18 @@ pub fn decide<C: Candidate>(
     find: impl Fn(&Scope) -> Option<C>,
 ) -> Decision<C> {
     let mode = assignment.mode;
-    let decision = |rule, scope, outcome| Decision { mode, scope, fell_back: false, rule, outcome };
+    let decision = |rule, scope, outcome| Decision {
+        mode,
+        scope,
+        fell_back: false,
+        rule,
+        outcome,
+    };
     let Some(provider) = provider else {
-        return Decision { mode: Mode::General, ..decision(1, Scope::General, Err(Refusal::UnknownProvider)) };
+        return Decision {
+            mode: Mode::General,
+            ..decision(1, Scope::General, Err(Refusal::UnknownProvider))
+        };
     };
     let Some(scope) = wanted_scope(provider, mode, order) else {
         return decision(2, Scope::General, Err(Refusal::OrderLacks(mode.scope_kind())));
@@ -90,7 +99,10 @@ pub fn decide<C: Candidate>(
         && scope != Scope::General
         && let Some(Usability::Usable(general)) = find(&Scope::General).map(usability(now))
     {
-        return Decision { fell_back: true, ..decision(6, Scope::General, Ok(general)) };
+        return Decision {
+            fell_back: true,
+            ..decision(6, Scope::General, Ok(general))
+        };
     }
     decision(7, scope, Err(Refusal::NotConfigured))
 }

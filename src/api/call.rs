@@ -1,0 +1,203 @@
+//! One call: who makes it, what it is about, and the line that the log gets when it is over.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tonic::{Code, Request, Response, Status};
+
+use super::fault::{ApiError, Fault};
+use crate::access::{Action, Permissions, Reveal};
+use crate::vault::VaultError;
+use crate::vault::ids::{OrderId, ProviderId, TenantId};
+use crate::vault::scope::{CredentialRef, Scope};
+
+/// Who is at the other end of a connection, worked out once for all of its calls.
+#[derive(Clone)]
+pub struct Peer(Arc<PeerInfo>);
+
+struct PeerInfo {
+    address: SocketAddr,
+    identity: Result<Permissions, String>,
+}
+
+impl Peer {
+    /// The peer at `address`: its permissions, or why it has no identity.
+    #[must_use]
+    pub fn new(address: SocketAddr, identity: Result<Permissions, String>) -> Self {
+        Self(Arc::new(PeerInfo { address, identity }))
+    }
+
+    /// Where it calls from.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.0.address
+    }
+
+    /// Its permissions.
+    ///
+    /// # Errors
+    /// Why it has no identity.
+    pub fn identity(&self) -> Result<&Permissions, &str> {
+        self.0.identity.as_ref().map_err(String::as_str)
+    }
+}
+
+/// A call that is under way. When it is over, or dropped because the caller went away, the log gets one line. The line holds
+/// identifiers only, and only once they have been parsed.
+pub(super) struct Call {
+    method: &'static str,
+    peer: Option<Peer>,
+    started: Instant,
+    about: About,
+    is_over: bool,
+}
+
+/// What a call is about, as far as it is known.
+#[derive(Default)]
+struct About {
+    tenant: Option<TenantId>,
+    provider: Option<ProviderId>,
+    scope: Option<Scope>,
+    order: Option<OrderId>,
+    version: Option<u64>,
+}
+
+impl Call {
+    /// Takes a request apart.
+    pub(super) fn begin<T>(method: &'static str, request: Request<T>) -> (Self, T) {
+        let peer = request.extensions().get::<Peer>().cloned();
+        let call = Self { method, peer, started: Instant::now(), about: About::default(), is_over: false };
+        (call, request.into_inner())
+    }
+
+    /// The caller's permissions.
+    pub(super) fn permissions(&self) -> Result<&Permissions, ApiError> {
+        match self.peer.as_ref().map(Peer::identity) {
+            Some(Ok(permissions)) => Ok(permissions),
+            Some(Err(why)) => Err(ApiError::NoIdentity(why.to_owned())),
+            None => Err(ApiError::NoIdentity("the connection has no client certificate".into())),
+        }
+    }
+
+    /// The caller's identity; empty if it has none.
+    pub(super) fn caller(&self) -> String {
+        self.permissions().map(|permissions| permissions.caller().to_string()).unwrap_or_default()
+    }
+
+    /// Refuses unless the caller may do this with this provider of this tenant; says how much it may then see. The texts are
+    /// as they came: nothing of a request is looked at before this.
+    pub(super) fn authorize(&mut self, action: Action, tenant: &str, provider: &str) -> Result<Reveal, ApiError> {
+        self.about.tenant = TenantId::parse(tenant).ok();
+        self.about.provider = ProviderId::parse(provider).ok();
+        let granted = self.permissions()?.allows(action, tenant, provider);
+        granted.ok_or_else(|| self.not_granted(action))
+    }
+
+    /// Refuses unless the caller may do this with some provider of this tenant.
+    pub(super) fn authorize_tenant(&mut self, action: Action, tenant: &str) -> Result<(), ApiError> {
+        self.about.tenant = TenantId::parse(tenant).ok();
+        match self.permissions()?.allows_some_provider(action, tenant) {
+            true => Ok(()),
+            false => Err(self.not_granted(action)),
+        }
+    }
+
+    /// Refuses unless the caller may do this with the whole vault.
+    pub(super) fn authorize_operation(&self, action: Action) -> Result<(), ApiError> {
+        match self.permissions()?.allows_operation(action) {
+            true => Ok(()),
+            false => Err(self.not_granted(action)),
+        }
+    }
+
+    /// Refuses unless the policy knows the caller at all.
+    pub(super) fn authorize_known(&self, action: Action) -> Result<(), ApiError> {
+        match self.permissions()?.is_known() {
+            true => Ok(()),
+            false => Err(self.not_granted(action)),
+        }
+    }
+
+    /// What the caller was refused; only identifiers that are well-formed are repeated.
+    pub(super) fn not_granted(&self, action: Action) -> ApiError {
+        ApiError::NotGranted {
+            caller: self.caller(),
+            action,
+            tenant: self.about.tenant.as_ref().map(ToString::to_string),
+            provider: self.about.provider.as_ref().map(ToString::to_string),
+        }
+    }
+
+    /// Notes which credential it is about.
+    pub(super) fn about_credential(&mut self, credential: &CredentialRef, version: Option<u64>) {
+        self.about.tenant = Some(credential.tenant.clone());
+        self.about.provider = Some(credential.provider.clone());
+        self.about.scope = Some(credential.scope.clone());
+        self.about.version = version;
+    }
+
+    /// Notes which order it is about.
+    pub(super) fn about_order(&mut self, order: &OrderId) {
+        self.about.order = Some(order.clone());
+    }
+
+    /// Ends the call: logs it and translates the outcome.
+    pub(super) fn end<T>(mut self, outcome: Result<T, ApiError>) -> Result<Response<T>, Status> {
+        self.is_over = true;
+        match outcome {
+            Ok(answer) => {
+                self.log(Code::Ok, "");
+                Ok(Response::new(answer))
+            }
+            Err(error) => {
+                log_trouble(self.method, &error);
+                let fault = Fault::from(&error);
+                self.log(fault.code, fault.reason);
+                Err(fault.into())
+            }
+        }
+    }
+
+    fn log(&self, code: Code, reason: &str) {
+        let About { tenant, provider, scope, order, version } = &self.about;
+        let caller = self.permissions().ok().map(|permissions| permissions.caller().as_str());
+        tracing::info!(
+            target: "tresor::call",
+            method = self.method,
+            caller,
+            peer = self.peer.as_ref().map(|peer| tracing::field::display(peer.address())),
+            tenant = tenant.as_ref().map(TenantId::as_str),
+            provider = provider.as_ref().map(ProviderId::as_str),
+            scope = scope.as_ref().map(tracing::field::display),
+            version,
+            order = order.as_ref().map(OrderId::as_str),
+            code = ?code,
+            reason = (!reason.is_empty()).then_some(reason),
+            us = micros(self.started.elapsed()),
+            "call"
+        );
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.log(Code::Cancelled, "CALLER_GONE");
+        }
+    }
+}
+
+/// What is wrong with the vault itself goes to the operator; the caller only learns that it is.
+fn log_trouble(method: &'static str, error: &ApiError) {
+    match error {
+        ApiError::Vault(
+            error @ (VaultError::Store(_) | VaultError::Keyring(_) | VaultError::Corrupt(_) | VaultError::Seal(_)),
+        ) => tracing::error!(method, %error, "the vault is in trouble"),
+        _ => {}
+    }
+}
+
+fn micros(elapsed: Duration) -> u64 {
+    u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,206 @@
+//! What goes wrong with a call, and the one place where it becomes a gRPC status.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
+
+use super::violations::Violations;
+use crate::access::Action;
+use crate::keyring::KeyringError;
+use crate::pb::v1;
+use crate::vault::resolve::Refusal;
+use crate::vault::scope::ScopeKind;
+use crate::vault::{Refused, VaultError};
+
+/// The `domain` of every `google.rpc.ErrorInfo`.
+pub const DOMAIN: &str = "credentials.dynarex";
+/// When a caller may try again what failed for a passing reason.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Why a call fails.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ApiError {
+    /// The connection has no identity.
+    #[error("{0}")]
+    NoIdentity(String),
+    /// The caller's grants do not cover the call. It says what was asked, not what exists.
+    #[error("no grant lets {caller} do this: {}{}", action.as_str(), about(tenant.as_deref(), provider.as_deref()))]
+    NotGranted { caller: String, action: Action, tenant: Option<String>, provider: Option<String> },
+    /// Fields are malformed.
+    #[error("{0}")]
+    Invalid(Violations),
+    /// The vault did not do it.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// Not built yet.
+    #[error("{0} is not built yet")]
+    NotBuilt(&'static str),
+    /// The server is ending.
+    #[error("the server is shutting down; try again, another one or this one will answer")]
+    ShuttingDown,
+}
+
+fn about(tenant: Option<&str>, provider: Option<&str>) -> String {
+    let part = |name, value: Option<&str>| value.map(|value| format!(" {name}={value}")).unwrap_or_default();
+    format!("{}{}", part("tenant", tenant), part("provider", provider))
+}
+
+/// An error as callers see it.
+pub(crate) struct Fault {
+    pub(crate) code: Code,
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
+    pub(crate) metadata: HashMap<String, String>,
+    pub(crate) violations: Vec<FieldViolation>,
+    pub(crate) retry_after: Option<Duration>,
+}
+
+impl Fault {
+    pub(crate) fn new(code: Code, reason: &'static str, message: impl Into<String>) -> Self {
+        Self { code, reason, message: message.into(), metadata: HashMap::new(), violations: Vec::new(), retry_after: None }
+    }
+
+    fn with(mut self, key: &str, value: impl ToString) -> Self {
+        self.metadata.insert(key.into(), value.to_string());
+        self
+    }
+
+    fn retry(mut self) -> Self {
+        self.retry_after = Some(RETRY_AFTER);
+        self
+    }
+}
+
+impl From<Fault> for Status {
+    fn from(fault: Fault) -> Self {
+        let mut details = ErrorDetails::new();
+        details.set_error_info(fault.reason, DOMAIN, fault.metadata);
+        if !fault.violations.is_empty() {
+            details.set_bad_request(fault.violations);
+        }
+        if fault.retry_after.is_some() {
+            details.set_retry_info(fault.retry_after);
+        }
+        Self::with_error_details(fault.code, fault.message, details)
+    }
+}
+
+impl From<Fault> for v1::ResolveError {
+    fn from(fault: Fault) -> Self {
+        Self {
+            code: fault.code.into(),
+            reason: fault.reason.into(),
+            message: fault.message,
+            metadata: fault.metadata,
+        }
+    }
+}
+
+impl From<&ApiError> for Fault {
+    fn from(error: &ApiError) -> Self {
+        let message = error.to_string();
+        match error {
+            ApiError::NoIdentity(_) => Self::new(Code::Unauthenticated, "NO_IDENTITY", message),
+            ApiError::NotGranted { action, .. } => {
+                Self::new(Code::PermissionDenied, "NOT_GRANTED", message).with("action", action.as_str())
+            }
+            ApiError::Invalid(violations) => {
+                let violations_of = violations.list().iter();
+                Self {
+                    violations: violations_of.map(|(field, text)| FieldViolation::new(field, text)).collect(),
+                    ..Self::new(Code::InvalidArgument, violations.reason(), message)
+                }
+            }
+            ApiError::Vault(error) => of_vault(error, message),
+            ApiError::NotBuilt(_) => Self::new(Code::Unimplemented, "NOT_BUILT", message),
+            ApiError::ShuttingDown => Self::new(Code::Unavailable, "SHUTTING_DOWN", message).retry(),
+        }
+    }
+}
+
+fn of_vault(error: &VaultError, message: String) -> Fault {
+    let fault = |code, reason| Fault::new(code, reason, message.clone());
+    match error {
+        VaultError::Refused(refused) => of_refusal(refused, message),
+        VaultError::NotFound(name) => fault(Code::NotFound, "CREDENTIAL_NOT_FOUND").with("path", name),
+        VaultError::NoSuchVersion { credential, version } => {
+            fault(Code::NotFound, "VERSION_NOT_FOUND").with("path", credential).with("version", version)
+        }
+        VaultError::VersionMismatch { credential, expected, current } => fault(Code::Aborted, "VERSION_MISMATCH")
+            .with("path", credential)
+            .with("expected_version", expected)
+            .with("current_version", current.map_or(0, |version| version.0)),
+        VaultError::RevisionMismatch { tenant, provider, expected, current } => {
+            fault(Code::Aborted, "VERSION_MISMATCH")
+                .with("tenant", tenant)
+                .with("provider", provider)
+                .with("expected_revision", expected)
+                .with("current_revision", current)
+        }
+        VaultError::Deleted(name) => fault(Code::FailedPrecondition, "CREDENTIAL_DELETED").with("path", name),
+        VaultError::NotDeleted(name) => fault(Code::FailedPrecondition, "CREDENTIAL_NOT_DELETED").with("path", name),
+        VaultError::Contended(_) => fault(Code::Aborted, "CONTENDED").retry(),
+        VaultError::Corrupt(corrupt) => fault(Code::DataLoss, "CORRUPT_RECORD").with("record", &corrupt.0),
+        VaultError::Stale { seen, wanted } => {
+            fault(Code::Unavailable, "STALE").with("revision", seen).with("min_revision", wanted).retry()
+        }
+        VaultError::Keyring(KeyringError::Corrupt(key)) => fault(Code::DataLoss, "CORRUPT_RECORD").with("record", key),
+        // What exactly is wrong is for the operator's log, not for the caller.
+        VaultError::Keyring(KeyringError::Kek(_) | KeyringError::OtherKek { .. }) => {
+            Fault::new(Code::Unavailable, "SEALED", "the vault is sealed: its keys are not at hand").retry()
+        }
+        VaultError::Keyring(KeyringError::Store(_)) | VaultError::Store(_) => {
+            Fault::new(Code::Unavailable, "STORE_UNAVAILABLE", "the store is not available; nothing is lost").retry()
+        }
+        VaultError::Keyring(KeyringError::NoRandomness) | VaultError::Seal(_) => {
+            fault(Code::Unavailable, "NO_RANDOMNESS").retry()
+        }
+    }
+}
+
+fn of_refusal(refused: &Refused, message: String) -> Fault {
+    let code = match refused.refusal {
+        Refusal::UnknownProvider => Code::InvalidArgument,
+        Refusal::OrderLacks(_) | Refusal::Disabled | Refusal::Expired => Code::FailedPrecondition,
+        Refusal::NotConfigured => Code::NotFound,
+    };
+    let mut fault = Fault::new(code, refusal_reason(refused.refusal), message)
+        .with("tenant", &refused.tenant)
+        .with("provider", &refused.provider)
+        .with("mode", refused.mode.as_str())
+        .with("rule", refused.rule);
+    match refused.refusal {
+        Refusal::UnknownProvider => {
+            let text = "is not in the catalogue; ListProviders names those that are";
+            fault.violations = vec![FieldViolation::new("provider", text)];
+            fault
+        }
+        Refusal::OrderLacks(_) => fault,
+        Refusal::Disabled | Refusal::Expired | Refusal::NotConfigured => {
+            let subject = refused.scope.subject().map(ToString::to_string).unwrap_or_default();
+            fault.with("scope", refused.scope.kind()).with("subject", subject)
+        }
+    }
+}
+
+/// The reason of a refusal, as callers see it.
+pub(super) fn refusal_reason(refusal: Refusal) -> &'static str {
+    match refusal {
+        Refusal::UnknownProvider => "UNKNOWN_PROVIDER",
+        Refusal::OrderLacks(kind) => order_lacks(kind),
+        Refusal::Disabled => "CREDENTIAL_DISABLED",
+        Refusal::Expired => "CREDENTIAL_EXPIRED",
+        Refusal::NotConfigured => "CREDENTIAL_NOT_CONFIGURED",
+    }
+}
+
+fn order_lacks(kind: ScopeKind) -> &'static str {
+    match kind {
+        // The general credential asks nothing of the order.
+        ScopeKind::General | ScopeKind::Office => "ORDER_LACKS_OFFICE",
+        ScopeKind::Appraiser => "ORDER_LACKS_APPRAISER",
+        ScopeKind::User => "ORDER_LACKS_USER",
+    }
+}

@@ -1,0 +1,117 @@
+//! Who has no usable credential: the decision, asked for everybody in turn.
+
+use super::assignment::{Assignment, Mode};
+use super::catalogue::Provider;
+use super::ids::{OrderId, ProviderId, SubjectId, TenantId};
+use super::resolve::{Order, Refusal, decide};
+use super::scope::{CredentialRef, Scope};
+use super::{Vault, VaultError};
+
+/// Asks who has no usable credential.
+#[derive(Clone, Debug)]
+pub struct CoverageQuery {
+    /// The firm.
+    pub tenant: TenantId,
+    /// Its offices.
+    pub offices: Vec<SubjectId>,
+    /// Its appraisers.
+    pub appraisers: Vec<SubjectId>,
+    /// Its users.
+    pub users: Vec<SubjectId>,
+    /// Only these; all of them are in the catalogue.
+    pub providers: Vec<ProviderId>,
+}
+
+/// Someone without a usable credential.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// For which provider.
+    pub provider: ProviderId,
+    /// The mode that holds.
+    pub mode: Mode,
+    /// Who lacks it.
+    pub scope: Scope,
+    /// Why.
+    pub refusal: Refusal,
+}
+
+impl Vault {
+    /// Everybody who has no usable credential under today's assignments, in the order of the query.
+    ///
+    /// # Errors
+    /// That an assignment's record is damaged.
+    pub fn coverage(&self, query: &CoverageQuery) -> Result<Vec<Gap>, VaultError> {
+        let mut gaps = Vec::new();
+        for id in &query.providers {
+            let Some(provider) = self.catalogue.get(id.as_str()) else {
+                continue;
+            };
+            let choice = self.replica.choice(&query.tenant, id)?;
+            let assignment = choice.map(|choice| choice.assignment).unwrap_or_default();
+            for scope in query.scopes(assignment.mode) {
+                if let Some(refusal) = self.coverage_of(&query.tenant, provider, &assignment, &scope) {
+                    gaps.push(Gap {
+                        provider: id.clone(),
+                        mode: assignment.mode,
+                        scope,
+                        refusal,
+                    });
+                }
+            }
+        }
+        Ok(gaps)
+    }
+
+    /// Why an order of this office, appraiser or user would get no credential; none if it would get one.
+    pub(super) fn coverage_of(
+        &self,
+        tenant: &TenantId,
+        provider: &Provider,
+        assignment: &Assignment,
+        scope: &Scope,
+    ) -> Option<Refusal> {
+        let order = order_of(scope);
+        let decision = decide(Some(provider), assignment, &order, self.clock.now(), |scope| {
+            let credential = CredentialRef {
+                tenant: tenant.clone(),
+                provider: provider.id.clone(),
+                scope: scope.clone(),
+            };
+            // A damaged record is no usable credential.
+            self.replica.head(&credential).ok().flatten()
+        });
+        decision.outcome.err()
+    }
+}
+
+impl CoverageQuery {
+    /// Whom the mode tells apart.
+    fn scopes(&self, mode: Mode) -> Vec<Scope> {
+        let all = |ids: &[SubjectId], scope: fn(SubjectId) -> Scope| ids.iter().cloned().map(scope).collect();
+        match mode {
+            Mode::General => vec![Scope::General],
+            Mode::PerOffice => all(&self.offices, Scope::Office),
+            Mode::PerAppraiser => all(&self.appraisers, Scope::Appraiser),
+            Mode::PerUser => all(&self.users, Scope::User),
+        }
+    }
+}
+
+/// An order that is of nobody else.
+fn order_of(scope: &Scope) -> Order {
+    let id = OrderId::parse("coverage").expect("is printable");
+    let mut order = Order {
+        id,
+        office: None,
+        created_in_office: None,
+        appraiser: None,
+        user: None,
+    };
+    match scope {
+        Scope::General => {}
+        Scope::Office(id) => order.office = Some(id.clone()),
+        Scope::Appraiser(id) => order.appraiser = Some(id.clone()),
+        Scope::User(id) => order.user = Some(id.clone()),
+    }
+    order
+}

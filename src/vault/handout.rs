@@ -1,0 +1,370 @@
+//! Handing a credential out: decide, open, and sign what is not signed yet. All of it in memory, none of it waiting.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use super::assignment::{Assignment, Mode};
+use super::catalogue::{Provider, SignatureVariant};
+use super::credential::{CustomerSignature, Secret, Version};
+use super::error::Refused;
+use super::ids::{ProviderId, TenantId};
+use super::read::CredentialInfo;
+use super::record::{Content, Corrupt, HeadHeader, SealedHead};
+use super::resolve::{Decision, Order, Refusal, decide};
+use super::scope::{CredentialRef, Scope};
+use super::signature::{time_limited_customer_signature, time_limited_validity};
+use super::{Vault, VaultError};
+use crate::access::Reveal;
+use crate::keyring::{KeyringError, TokenKind};
+use crate::store::Revision;
+use crate::time::Timestamp;
+
+/// Asks for a credential.
+#[derive(Clone, Debug)]
+pub struct Ask<'a> {
+    /// The firm.
+    pub tenant: &'a TenantId,
+    /// The third-party system.
+    pub provider: &'a ProviderId,
+    /// The order.
+    pub order: &'a Order,
+}
+
+/// How a credential was chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolution {
+    /// The mode that held.
+    pub mode: Mode,
+    /// The scope of the credential, or the one that was looked for.
+    pub scope: Scope,
+    /// Whether it takes the place of the subject's own.
+    pub fell_back: bool,
+    /// The row of the decision table.
+    pub rule: u8,
+}
+
+/// A credential, opened, for one caller.
+pub struct HandOut {
+    /// Its name.
+    pub credential: CredentialRef,
+    /// Its version.
+    pub version: Version,
+    /// When the version was saved.
+    pub saved_at: Timestamp,
+    /// Until when it may be used.
+    pub valid_until: Option<Timestamp>,
+    /// As much of it as the caller may see; none if nothing.
+    pub secret: Option<Secret>,
+    /// The JWS over exactly that; none if there is nothing to cover.
+    pub signed: Option<String>,
+    /// How long the caller may keep it.
+    pub cache_for: Duration,
+    /// How it was chosen.
+    pub resolution: Resolution,
+    /// The receipt, if one was asked for.
+    pub receipt: Option<String>,
+    /// The revision that all this is from, at least.
+    pub revision: Revision,
+}
+
+/// A decision without the secret.
+#[derive(Debug)]
+pub struct Explanation {
+    /// How it was decided.
+    pub resolution: Resolution,
+    /// The credential, or why there is none.
+    pub outcome: Result<CredentialInfo, VaultError>,
+}
+
+/// A decision for a credential, and what it was decided on.
+struct Decided {
+    resolution: Resolution,
+    outcome: Result<Chosen, VaultError>,
+    assignment: Assignment,
+}
+
+struct Chosen {
+    credential: CredentialRef,
+    header: HeadHeader,
+    content: Content,
+}
+
+impl Vault {
+    /// The credential that an order gets, as far as the caller may see it.
+    ///
+    /// # Errors
+    /// [`VaultError::Refused`] as the decision table says, or that a record is damaged.
+    pub fn resolve(&self, ask: &Ask<'_>, reveal: Reveal, receipt_for: Option<&str>) -> Result<HandOut, VaultError> {
+        // Before anything is looked up: the answer is at least as new.
+        let revision = self.replica.revision();
+        let now = self.clock.now();
+        let Decided {
+            resolution,
+            outcome,
+            assignment,
+        } = self.decide(ask, now)?;
+        let chosen = outcome?;
+        let receipt =
+            receipt_for.map(|caller| self.receipt(caller, ask.order, &chosen, &resolution, now)).transpose()?;
+        let is_time_limited = self.is_time_limited(ask.provider, &assignment, &chosen.content.secret);
+        let Chosen {
+            credential,
+            header,
+            content,
+        } = chosen;
+        let cache_for = self.cache_for(header.valid_until, is_time_limited, now);
+        let (secret, signed) = self.reveal(&credential, &header, content, reveal, is_time_limited, now)?;
+        let HeadHeader {
+            version,
+            saved_at,
+            valid_until,
+            ..
+        } = header;
+        Ok(HandOut {
+            credential,
+            version,
+            saved_at,
+            valid_until,
+            secret,
+            signed,
+            cache_for,
+            resolution,
+            receipt,
+            revision,
+        })
+    }
+
+    /// The same decision without the secret.
+    ///
+    /// # Errors
+    /// That the assignment's record is damaged.
+    pub fn explain(&self, ask: &Ask<'_>) -> Result<Explanation, VaultError> {
+        let Decided {
+            resolution, outcome, ..
+        } = self.decide(ask, self.clock.now())?;
+        let info = |chosen: Chosen| CredentialInfo::new(chosen.credential, &chosen.header, &chosen.content);
+        Ok(Explanation {
+            resolution,
+            outcome: outcome.map(info),
+        })
+    }
+
+    fn decide(&self, ask: &Ask<'_>, now: Timestamp) -> Result<Decided, VaultError> {
+        let provider: Option<&Provider> = self.catalogue.get(ask.provider.as_str());
+        let choice = self.replica.choice(ask.tenant, ask.provider)?;
+        let assignment = choice.map(|choice| choice.assignment).unwrap_or_default();
+        let name = |scope: &Scope| CredentialRef {
+            tenant: ask.tenant.clone(),
+            provider: ask.provider.clone(),
+            scope: scope.clone(),
+        };
+        let seen = RefCell::new(Seen::default());
+        let decision = decide(provider, &assignment, ask.order, now, |scope| {
+            let found = self.replica.head(&name(scope));
+            seen.borrow_mut().note(scope, found)
+        });
+        let seen = seen.into_inner();
+        let Decision {
+            mode,
+            scope,
+            fell_back,
+            rule,
+            outcome,
+        } = decision;
+        let resolution = Resolution {
+            mode,
+            scope,
+            fell_back,
+            rule,
+        };
+        if let Some(corrupt) = seen.corrupt {
+            return Ok(Decided {
+                resolution,
+                outcome: Err(corrupt.into()),
+                assignment,
+            });
+        }
+        let outcome = match outcome {
+            Ok(head) => {
+                let credential = name(&resolution.scope);
+                self.prove(&name, seen.heads.iter().filter(|(scope, _)| *scope != resolution.scope))
+                    .and_then(|()| Ok(self.open_head(&credential, &head)?))
+                    .map(|content| Chosen {
+                        credential,
+                        header: head.header,
+                        content,
+                    })
+            }
+            Err(refusal) => self
+                .prove(&name, seen.heads.iter())
+                .and(Err(refused(refusal, ask, &resolution))),
+        };
+        Ok(Decided {
+            resolution,
+            outcome,
+            assignment,
+        })
+    }
+
+    /// A header that was only read may have been changed on the disk. Opening the record proves it.
+    fn prove<'a>(
+        &self,
+        name: &impl Fn(&Scope) -> CredentialRef,
+        mut heads: impl Iterator<Item = &'a (Scope, Arc<SealedHead>)>,
+    ) -> Result<(), VaultError> {
+        heads
+            .try_for_each(|(scope, head)| self.open_head(&name(scope), head).map(drop))
+            .map_err(VaultError::Corrupt)
+    }
+
+    fn is_time_limited(&self, provider: &ProviderId, assignment: &Assignment, secret: &Secret) -> bool {
+        let catalogued = self
+            .catalogue
+            .get(provider.as_str())
+            .and_then(|provider| provider.customer_signature);
+        let has_signature = matches!(secret, Secret::Login(login) if login.customer_signature.is_some());
+        let variant = catalogued.map(|default| assignment.signature_variant.unwrap_or(default));
+        has_signature && variant == Some(SignatureVariant::TimeLimited)
+    }
+
+    fn cache_for(&self, valid_until: Option<Timestamp>, is_time_limited: bool, now: Timestamp) -> Duration {
+        let rest = valid_until.map_or(Duration::MAX, |end| end.since(now));
+        let signature = if is_time_limited {
+            time_limited_validity(now)
+        } else {
+            Duration::MAX
+        };
+        self.settings.cache_for.min(rest).min(signature)
+    }
+
+    /// As much of the credential as the caller may see, and the signature over exactly that: the one made when it was saved
+    /// if that is all of it, else a new one.
+    fn reveal(
+        &self,
+        credential: &CredentialRef,
+        header: &HeadHeader,
+        content: Content,
+        reveal: Reveal,
+        is_time_limited: bool,
+        now: Timestamp,
+    ) -> Result<(Option<Secret>, Option<String>), VaultError> {
+        if reveal == Reveal::None {
+            return Ok((None, None));
+        }
+        let Content {
+            mut secret, signature, ..
+        } = content;
+        if is_time_limited {
+            limit_signature(&mut secret, now);
+        }
+        if reveal == Reveal::Signature {
+            secret = secret.without_password();
+        }
+        let is_as_saved = reveal == Reveal::Full && !is_time_limited;
+        let signature = if is_as_saved {
+            signature
+        } else {
+            self.sign(credential, header, &secret)
+        };
+        let key = self.keyring.signing_key_by_id(&signature.kid);
+        let key = key.ok_or_else(|| Corrupt(super::record::head_key(credential)))?;
+        Ok((Some(secret), Some(key.compact(TokenKind::Credential, &signature))))
+    }
+
+    /// A JWT (RFC 7519) that says what was handed out to whom and for which order.
+    fn receipt(&self, caller: &str, order: &Order, chosen: &Chosen, resolution: &Resolution, now: Timestamp) -> String {
+        let CredentialRef {
+            tenant,
+            provider,
+            scope,
+        } = &chosen.credential;
+        let claims = Receipt {
+            iss: &self.settings.issuer,
+            sub: caller,
+            iat: now.unix_seconds(),
+            exp: now.after(self.settings.receipt_lifetime).unix_seconds(),
+            jti: random_id()?,
+            order_id: order.id.as_str(),
+            tenant: tenant.as_str(),
+            provider: provider.as_str(),
+            scope: scope.kind().as_str(),
+            subject: scope.subject().map(|id| id.as_str()),
+            version: chosen.header.version.0,
+            saved_at: chosen.header.saved_at.to_string(),
+            fell_back: resolution.fell_back,
+        };
+        let json = serde_json::to_vec(&claims).expect("writing to memory cannot fail, and all keys are strings");
+        let key = self.keyring.signing_key();
+        Ok(key.compact(TokenKind::Receipt, &key.sign(TokenKind::Receipt, Zeroizing::new(json))))
+    }
+}
+
+#[derive(Serialize)]
+struct Receipt<'a> {
+    iss: &'a str,
+    sub: &'a str,
+    iat: i64,
+    exp: i64,
+    jti: String,
+    order_id: &'a str,
+    tenant: &'a str,
+    provider: &'a str,
+    scope: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subject: Option<&'a str>,
+    version: u64,
+    saved_at: String,
+    fell_back: bool,
+}
+
+/// What a decision looked at.
+#[derive(Default)]
+struct Seen {
+    heads: Vec<(Scope, Arc<SealedHead>)>,
+    corrupt: Option<Corrupt>,
+}
+
+impl Seen {
+    fn note(&mut self, scope: &Scope, found: Result<Option<Arc<SealedHead>>, Corrupt>) -> Option<Arc<SealedHead>> {
+        match found {
+            Ok(head) => {
+                self.heads.extend(head.clone().map(|head| (scope.clone(), head)));
+                head
+            }
+            Err(corrupt) => {
+                self.corrupt = Some(corrupt);
+                None
+            }
+        }
+    }
+}
+
+fn limit_signature(secret: &mut Secret, now: Timestamp) {
+    let Secret::Login(login) = secret else { return };
+    if let (Some(number), Some(password)) = (&login.customer_number, &login.password) {
+        let made = time_limited_customer_signature(number, &login.username, password, now);
+        login.customer_signature = Some(CustomerSignature::Made(made));
+    }
+}
+
+fn refused(refusal: Refusal, ask: &Ask<'_>, resolution: &Resolution) -> VaultError {
+    VaultError::Refused(Box::new(Refused {
+        refusal,
+        tenant: ask.tenant.clone(),
+        provider: ask.provider.clone(),
+        mode: resolution.mode,
+        scope: resolution.scope.clone(),
+        rule: resolution.rule,
+    }))
+}
+
+/// 128 random bits in hex.
+fn random_id() -> Result<String, VaultError> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|_| KeyringError::NoRandomness)?;
+    Ok(hex::encode(bytes))
+}

@@ -1,0 +1,249 @@
+//! What may be told about credentials without handing out the secret.
+
+use std::collections::BTreeSet;
+
+use super::credential::{State, Version};
+use super::ids::{ProviderId, TenantId};
+use super::record::{Content, Corrupt, HEAD_PREFIX, HeadHeader, SealedHead, head_key, open_version, version_prefix};
+use super::scope::{CredentialRef, ScopeKind};
+use super::{Vault, VaultError};
+use crate::store::{Record, Scan};
+use crate::time::Timestamp;
+
+/// How many heads one page looks at, at most, so that a filter that matches little does not walk over everything at once.
+const LOOKED_AT: usize = 10_000;
+
+/// A credential without its secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CredentialInfo {
+    /// Its name.
+    pub credential: CredentialRef,
+    /// Version, state and times.
+    pub header: HeadHeader,
+    /// Who saved the version: the caller's identity.
+    pub saved_by: String,
+    /// The note.
+    pub note: String,
+    /// The user name.
+    pub username: Masked,
+    /// The customer number, if it has one.
+    pub customer_number: Option<Masked>,
+}
+
+/// A text that is shown in full only to those who may see it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Masked(String);
+
+/// A version without its secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VersionInfo {
+    /// Its number.
+    pub version: Version,
+    /// When it was saved.
+    pub saved_at: Timestamp,
+    /// Until when it may be used.
+    pub valid_until: Option<Timestamp>,
+    /// Who saved it: the caller's identity.
+    pub saved_by: String,
+    /// The note.
+    pub note: String,
+    /// The names of the fields that differ from the version before.
+    pub changed_fields: Vec<String>,
+}
+
+/// Asks for a tenant's credentials.
+#[derive(Clone, Debug)]
+pub struct ListQuery {
+    /// The firm.
+    pub tenant: TenantId,
+    /// Only these.
+    pub providers: Vec<ProviderId>,
+    /// Only these kinds of scope; empty: all.
+    pub scope_kinds: Vec<ScopeKind>,
+    /// Only these states; empty: all but deleted ones.
+    pub states: Vec<StateFilter>,
+    /// Only those that expire before.
+    pub expires_before: Option<Timestamp>,
+    /// At most so many.
+    pub limit: usize,
+    /// Only those after this one, in the order of the list.
+    pub after: Option<CredentialRef>,
+}
+
+/// A state without its details.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StateFilter {
+    /// Enabled.
+    Enabled,
+    /// Disabled.
+    Disabled,
+    /// Deleted.
+    Deleted,
+}
+
+/// A part of a list.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// What was found.
+    pub credentials: Vec<CredentialInfo>,
+    /// Where to go on; none after the last page.
+    pub next: Option<CredentialRef>,
+}
+
+impl ListQuery {
+    fn asks_for(&self, credential: &CredentialRef, header: &HeadHeader) -> bool {
+        let state = match header.state {
+            State::Enabled => StateFilter::Enabled,
+            State::Disabled => StateFilter::Disabled,
+            State::Deleted { .. } => StateFilter::Deleted,
+        };
+        let kind = credential.scope.kind();
+        let is_early = |before| header.valid_until.is_some_and(|end| end < before);
+        (self.scope_kinds.is_empty() || self.scope_kinds.contains(&kind))
+            && (self.states.contains(&state) || (self.states.is_empty() && state != StateFilter::Deleted))
+            && self.expires_before.is_none_or(is_early)
+    }
+}
+
+impl CredentialInfo {
+    pub(super) fn new(credential: CredentialRef, header: &HeadHeader, content: &Content) -> Self {
+        Self {
+            credential,
+            header: *header,
+            saved_by: content.saved_by.clone(),
+            note: content.note.clone(),
+            username: Masked(content.secret.username().to_owned()),
+            customer_number: content.secret.customer_number().map(|number| Masked(number.to_owned())),
+        }
+    }
+}
+
+impl Masked {
+    /// The text, for those who may see it.
+    #[must_use]
+    pub fn in_full(&self) -> &str {
+        &self.0
+    }
+
+    /// The text as others see it: `ma•••••r`, whatever its length; a short one not at all.
+    #[must_use]
+    pub fn masked(&self) -> String {
+        const SHORT: usize = 5;
+        let characters: Vec<char> = self.0.chars().collect();
+        match characters.as_slice() {
+            [] => String::new(),
+            [first, second, .., last] if characters.len() > SHORT => format!("{first}{second}•••••{last}"),
+            _ => "•••••".into(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Masked {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("[redacted]")
+    }
+}
+
+impl Vault {
+    /// One credential.
+    ///
+    /// # Errors
+    /// [`VaultError::NotFound`], or that its record is damaged.
+    pub fn get(&self, credential: &CredentialRef) -> Result<CredentialInfo, VaultError> {
+        let head = self.require(credential)?;
+        let content = self.open_head(credential, &head)?;
+        Ok(CredentialInfo::new(credential.clone(), &head.header, &content))
+    }
+
+    /// A page of a tenant's credentials, by path.
+    ///
+    /// # Errors
+    /// The store's, or that a record is damaged.
+    pub async fn list(&self, query: &ListQuery) -> Result<Page, VaultError> {
+        let prefix = |id: &ProviderId| format!("{HEAD_PREFIX}{}/{id}/", query.tenant);
+        // In the order of the paths, which is not that of the ids: `a-b/` comes before `a/`.
+        let prefixes: BTreeSet<String> = query.providers.iter().map(prefix).collect();
+        let start = query.after.as_ref().map(head_key);
+        let mut page = Page::default();
+        let mut looked_at = 0;
+        for prefix in prefixes {
+            let mut after = start.clone().filter(|start| start.as_str().starts_with(&prefix));
+            if after.is_none() && start.as_ref().is_some_and(|start| start.as_str() > prefix.as_str()) {
+                continue;
+            }
+            loop {
+                let limit = query.limit + 1;
+                let records = self
+                    .store
+                    .scan(Scan {
+                        prefix: prefix.clone(),
+                        after: after.take(),
+                        limit,
+                    })
+                    .await?;
+                let is_last = records.len() < limit;
+                for record in records {
+                    if page.credentials.len() == query.limit || looked_at == LOOKED_AT {
+                        return Ok(page);
+                    }
+                    looked_at += 1;
+                    let (credential, info) = self.listed(&record, query)?;
+                    page.credentials.extend(info);
+                    page.next = Some(credential);
+                    after = Some(record.key);
+                }
+                if is_last {
+                    break;
+                }
+            }
+        }
+        page.next = None;
+        Ok(page)
+    }
+
+    /// The credential in a head's record, and what is told of it if the query asks for it.
+    fn listed(
+        &self,
+        record: &Record,
+        query: &ListQuery,
+    ) -> Result<(CredentialRef, Option<CredentialInfo>), VaultError> {
+        let path = record.key.as_str().strip_prefix(HEAD_PREFIX);
+        let credential = path
+            .and_then(CredentialRef::from_path)
+            .ok_or_else(|| Corrupt(record.key.clone()))?;
+        let head = SealedHead::decode(record)?;
+        if !query.asks_for(&credential, &head.header) {
+            return Ok((credential, None));
+        }
+        let content = self.open_head(&credential, &head)?;
+        let info = CredentialInfo::new(credential.clone(), &head.header, &content);
+        Ok((credential, Some(info)))
+    }
+
+    /// A credential's versions, the newest first.
+    ///
+    /// # Errors
+    /// [`VaultError::NotFound`], the store's, or that a record is damaged.
+    pub async fn versions(&self, credential: &CredentialRef) -> Result<Vec<VersionInfo>, VaultError> {
+        self.require(credential)?;
+        let all = Scan {
+            prefix: version_prefix(credential),
+            after: None,
+            limit: usize::MAX,
+        };
+        let records = self.store.scan(all).await?;
+        let mut versions = Vec::with_capacity(records.len());
+        for record in records.iter().rev() {
+            let (header, content) = open_version(record, |id| self.keyring.data_key(&credential.tenant, id))?;
+            versions.push(VersionInfo {
+                version: header.version,
+                saved_at: header.saved_at,
+                valid_until: header.valid_until,
+                saved_by: content.saved_by,
+                note: content.note,
+                changed_fields: content.changed_fields,
+            });
+        }
+        Ok(versions)
+    }
+}

@@ -1,0 +1,310 @@
+//! How credentials and assignments stand in the store: their keys, and domain types to sealed bytes and back.
+//!
+//! | key | record |
+//! | --- | --- |
+//! | `head/{path}` | the current version and the state |
+//! | `version/{path}/{number}` | one version, never changed |
+//! | `assignment/{tenant}/{provider}` | a choice |
+
+use prost::Message as _;
+use zeroize::Zeroizing;
+
+use super::assignment::{Assignment, Choice, Mode};
+use super::catalogue::SignatureVariant;
+use super::credential::{State, Version};
+use super::ids::{ProviderId, TenantId};
+use super::resolve::Candidate;
+use super::scope::CredentialRef;
+use crate::keyring::{DataKey, DataKeyId, SealError, Sealed, Signature};
+use crate::pb::storage;
+use crate::store::{Key, Record, Revision};
+use crate::time::Timestamp;
+
+pub(super) const HEAD_PREFIX: &str = "head/";
+pub(super) const ASSIGNMENT_PREFIX: &str = "assignment/";
+
+/// A record's bytes are not what this program wrote there.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the record {0} is damaged; nothing of it is handed out; restore it from a backup or save it again")]
+pub struct Corrupt(pub Key);
+
+pub(super) fn head_key(credential: &CredentialRef) -> Key {
+    Key::new(&format!("{HEAD_PREFIX}{credential}"))
+}
+
+pub(super) fn version_prefix(credential: &CredentialRef) -> String {
+    format!("version/{credential}/")
+}
+
+pub(super) fn version_key(credential: &CredentialRef, version: Version) -> Key {
+    Key::new(&format!("{}{:020}", version_prefix(credential), version.0))
+}
+
+pub(super) fn assignment_key(tenant: &TenantId, provider: &ProviderId) -> Key {
+    Key::new(&format!("{ASSIGNMENT_PREFIX}{tenant}/{provider}"))
+}
+
+/// A credential's current version and state; the content still sealed.
+pub struct SealedHead {
+    /// The revision that wrote it.
+    pub revision: Revision,
+    /// Everything that can be read without a key. Not proven until the content is opened.
+    pub header: HeadHeader,
+    header_bytes: Box<[u8]>,
+    sealed: Sealed,
+}
+
+/// What the decision looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeadHeader {
+    /// The current version's number.
+    pub version: Version,
+    /// Whether it is handed out.
+    pub state: State,
+    /// When the current version was saved.
+    pub saved_at: Timestamp,
+    /// Until when it may be used.
+    pub valid_until: Option<Timestamp>,
+}
+
+/// A version's content as it was saved.
+pub struct Content {
+    /// What the provider wants to see.
+    pub secret: super::credential::Secret,
+    /// The note.
+    pub note: String,
+    /// The caller's identity.
+    pub saved_by: String,
+    /// The names of the fields that differ from the version before.
+    pub changed_fields: Vec<String>,
+    /// The vault's signature.
+    pub signature: Signature,
+}
+
+impl Content {
+    /// The same once more, to be sealed again under another header.
+    pub(super) fn duplicate(&self) -> Self {
+        let Signature { kid, payload, bytes } = &self.signature;
+        Self {
+            secret: self.secret.clone(),
+            note: self.note.clone(),
+            saved_by: self.saved_by.clone(),
+            changed_fields: self.changed_fields.clone(),
+            signature: Signature {
+                kid: kid.clone(),
+                payload: payload.clone(),
+                bytes: *bytes,
+            },
+        }
+    }
+}
+
+impl Candidate for std::sync::Arc<SealedHead> {
+    fn state(&self) -> State {
+        self.header.state
+    }
+
+    fn valid_until(&self) -> Option<Timestamp> {
+        self.header.valid_until
+    }
+}
+
+impl SealedHead {
+    pub(super) fn decode(record: &Record) -> Result<Self, Corrupt> {
+        let corrupt = || Corrupt(record.key.clone());
+        let (header_bytes, sealed) = decode_envelope(&record.key, &record.value)?;
+        let header = storage::HeadHeader::decode(&*header_bytes).map_err(|_| corrupt())?;
+        let header = HeadHeader::from_storage(&header).ok_or_else(corrupt)?;
+        Ok(Self {
+            revision: record.revision,
+            header,
+            header_bytes,
+            sealed,
+        })
+    }
+
+    /// Which of the tenant's data keys opens it.
+    pub(super) fn data_key_id(&self) -> DataKeyId {
+        self.sealed.data_key_id
+    }
+
+    /// Opens the content, which proves the header too.
+    pub(super) fn open(&self, name: &Key, key: &DataKey) -> Result<Content, Corrupt> {
+        open_content(name, &self.header_bytes, &self.sealed, key)
+    }
+}
+
+impl HeadHeader {
+    /// The bytes of a head with this header.
+    pub(super) fn seal(&self, name: &Key, content: &[u8], key: &DataKey) -> Result<Vec<u8>, SealError> {
+        let (state, deleted_at_ms) = match self.state {
+            State::Enabled => (storage::State::Enabled, 0),
+            State::Disabled => (storage::State::Disabled, 0),
+            State::Deleted {
+                since,
+                was_enabled: true,
+            } => (storage::State::Enabled, since.unix_ms()),
+            State::Deleted {
+                since,
+                was_enabled: false,
+            } => (storage::State::Disabled, since.unix_ms()),
+        };
+        let header = storage::HeadHeader {
+            version: self.version.0,
+            state: state.into(),
+            deleted_at_ms,
+            saved_at_ms: self.saved_at.unix_ms(),
+            valid_until_ms: self.valid_until.map(Timestamp::unix_ms),
+        };
+        seal_envelope(name, header.encode_to_vec(), content, key)
+    }
+
+    fn from_storage(header: &storage::HeadHeader) -> Option<Self> {
+        let is_enabled = match storage::State::try_from(header.state).ok()? {
+            storage::State::Enabled => true,
+            storage::State::Disabled => false,
+            storage::State::Unspecified => return None,
+        };
+        let state = match (header.deleted_at_ms, is_enabled) {
+            (0, true) => State::Enabled,
+            (0, false) => State::Disabled,
+            (since, was_enabled) => State::Deleted {
+                since: Timestamp::from_unix_ms(since),
+                was_enabled,
+            },
+        };
+        Some(Self {
+            version: Version(header.version),
+            state,
+            saved_at: Timestamp::from_unix_ms(header.saved_at_ms),
+            valid_until: header.valid_until_ms.map(Timestamp::from_unix_ms),
+        })
+    }
+}
+
+/// What can be read of a version without a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VersionHeader {
+    /// Its number.
+    pub version: Version,
+    /// When it was saved.
+    pub saved_at: Timestamp,
+    /// Until when it may be used.
+    pub valid_until: Option<Timestamp>,
+}
+
+impl VersionHeader {
+    /// The bytes of a version with this header.
+    pub(super) fn seal(&self, name: &Key, content: &[u8], key: &DataKey) -> Result<Vec<u8>, SealError> {
+        let header = storage::VersionHeader {
+            version: self.version.0,
+            saved_at_ms: self.saved_at.unix_ms(),
+            valid_until_ms: self.valid_until.map(Timestamp::unix_ms),
+        };
+        seal_envelope(name, header.encode_to_vec(), content, key)
+    }
+}
+
+/// Opens a version's record; `key_of` finds the data key.
+pub(super) fn open_version<K: std::ops::Deref<Target = DataKey>>(
+    record: &Record,
+    key_of: impl Fn(DataKeyId) -> Option<K>,
+) -> Result<(VersionHeader, Content), Corrupt> {
+    let corrupt = || Corrupt(record.key.clone());
+    let (header_bytes, sealed) = decode_envelope(&record.key, &record.value)?;
+    let header = storage::VersionHeader::decode(&*header_bytes).map_err(|_| corrupt())?;
+    let key = key_of(sealed.data_key_id).ok_or_else(corrupt)?;
+    let content = open_content(&record.key, &header_bytes, &sealed, &key)?;
+    let header = VersionHeader {
+        version: Version(header.version),
+        saved_at: Timestamp::from_unix_ms(header.saved_at_ms),
+        valid_until: header.valid_until_ms.map(Timestamp::from_unix_ms),
+    };
+    Ok((header, content))
+}
+
+/// The bytes of a choice.
+pub(super) fn seal_choice(name: &Key, choice: &Choice, key: &DataKey) -> Result<Vec<u8>, SealError> {
+    let mode = match choice.assignment.mode {
+        Mode::General => storage::Mode::General,
+        Mode::PerOffice => storage::Mode::PerOffice,
+        Mode::PerAppraiser => storage::Mode::PerAppraiser,
+        Mode::PerUser => storage::Mode::PerUser,
+    };
+    let variant = match choice.assignment.signature_variant {
+        None => storage::SignatureVariant::Unspecified,
+        Some(SignatureVariant::Plain) => storage::SignatureVariant::Plain,
+        Some(SignatureVariant::TimeLimited) => storage::SignatureVariant::TimeLimited,
+    };
+    let record = storage::Assignment {
+        mode: mode.into(),
+        fallback_to_general: choice.assignment.fallback_to_general,
+        signature_variant: variant.into(),
+        set_at_ms: choice.set_at.unix_ms(),
+        set_by: choice.set_by.clone(),
+    };
+    seal_envelope(name, Vec::new(), &record.encode_to_vec(), key)
+}
+
+/// Opens a choice's record; `key_of` finds the data key.
+pub(super) fn open_choice<K: std::ops::Deref<Target = DataKey>>(
+    record: &Record,
+    key_of: impl Fn(DataKeyId) -> Option<K>,
+) -> Result<Choice, Corrupt> {
+    let corrupt = || Corrupt(record.key.clone());
+    let (header, sealed) = decode_envelope(&record.key, &record.value)?;
+    let key = key_of(sealed.data_key_id).ok_or_else(corrupt)?;
+    let opened = key.open(record.key.as_str(), &header, &sealed).map_err(|_| corrupt())?;
+    let stored = storage::Assignment::decode(&opened[..]).map_err(|_| corrupt())?;
+    let mode = match stored.mode() {
+        storage::Mode::Unspecified => return Err(corrupt()),
+        storage::Mode::General => Mode::General,
+        storage::Mode::PerOffice => Mode::PerOffice,
+        storage::Mode::PerAppraiser => Mode::PerAppraiser,
+        storage::Mode::PerUser => Mode::PerUser,
+    };
+    let signature_variant = match stored.signature_variant() {
+        storage::SignatureVariant::Unspecified => None,
+        storage::SignatureVariant::Plain => Some(SignatureVariant::Plain),
+        storage::SignatureVariant::TimeLimited => Some(SignatureVariant::TimeLimited),
+    };
+    Ok(Choice {
+        assignment: Assignment {
+            mode,
+            fallback_to_general: stored.fallback_to_general,
+            signature_variant,
+        },
+        revision: record.revision,
+        set_at: Timestamp::from_unix_ms(stored.set_at_ms),
+        set_by: stored.set_by,
+    })
+}
+
+fn seal_envelope(name: &Key, header: Vec<u8>, plaintext: &[u8], key: &DataKey) -> Result<Vec<u8>, SealError> {
+    let sealed = key.seal(name.as_str(), &header, plaintext)?;
+    let envelope = storage::Envelope {
+        data_key_id: sealed.data_key_id.0,
+        header,
+        nonce: sealed.nonce.to_vec(),
+        ciphertext: sealed.ciphertext.into_vec(),
+    };
+    Ok(envelope.encode_to_vec())
+}
+
+fn decode_envelope(name: &Key, bytes: &[u8]) -> Result<(Box<[u8]>, Sealed), Corrupt> {
+    let corrupt = || Corrupt(name.clone());
+    let envelope = storage::Envelope::decode(bytes).map_err(|_| corrupt())?;
+    let sealed = Sealed {
+        data_key_id: DataKeyId(envelope.data_key_id),
+        nonce: envelope.nonce.try_into().map_err(|_| corrupt())?,
+        ciphertext: envelope.ciphertext.into(),
+    };
+    Ok((envelope.header.into(), sealed))
+}
+
+fn open_content(name: &Key, header: &[u8], sealed: &Sealed, key: &DataKey) -> Result<Content, Corrupt> {
+    let opened: Zeroizing<Vec<u8>> = key
+        .open(name.as_str(), header, sealed)
+        .map_err(|_| Corrupt(name.clone()))?;
+    Content::decode(&opened).ok_or_else(|| Corrupt(name.clone()))
+}

@@ -1,0 +1,321 @@
+//! Everything a decision needs, in memory: all heads, still sealed, and all assignments. Fed by the store's changes, so that
+//! a resolve never waits for a disk or a network.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use dashmap::DashMap;
+use tokio::sync::{broadcast, watch};
+
+use super::assignment::Choice;
+use super::credential::State;
+use super::ids::{ProviderId, TenantId};
+use super::record::{ASSIGNMENT_PREFIX, Corrupt, HEAD_PREFIX, SealedHead, assignment_key, head_key, open_choice};
+use super::scope::{CredentialRef, Scope};
+use crate::keyring::Keyring;
+use crate::store::{Change, Changes, Key, Record, Revision, Scan, Store, StoreError};
+
+/// How many changes are kept for callers that come back.
+const HISTORY: usize = 10_000;
+/// How far a caller may lag behind before it is told to start over.
+const BACKLOG: usize = 1024;
+const PAGE: usize = 4096;
+
+/// A change as callers are told of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// The revision that made it.
+    pub revision: Revision,
+    /// Whose.
+    pub tenant: TenantId,
+    /// Of which provider.
+    pub provider: ProviderId,
+    /// Which credential; none for an assignment.
+    pub scope: Option<Scope>,
+    /// What happened.
+    pub kind: EventKind,
+}
+
+/// The kinds of change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    /// A new version was saved.
+    Saved,
+    /// It was enabled, disabled or undeleted.
+    StateChanged,
+    /// It was deleted or purged.
+    Deleted,
+    /// The tenant's assignment for the provider changed.
+    AssignmentChanged,
+}
+
+/// What a caller that watches gets: what it missed, then what comes.
+pub enum Subscription {
+    /// What was missed is known.
+    Resumed {
+        /// The changes after the revision that was asked for.
+        missed: Vec<Arc<Event>>,
+        /// Those that follow.
+        live: broadcast::Receiver<Arc<Event>>,
+    },
+    /// What was missed is not known any more.
+    Resync {
+        /// The revision that the changes follow on.
+        revision: Revision,
+        /// The changes.
+        live: broadcast::Receiver<Arc<Event>>,
+    },
+}
+
+/// How many credentials and assignments there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Enabled credentials.
+    pub enabled: u64,
+    /// Disabled ones.
+    pub disabled: u64,
+    /// Deleted ones that are not purged.
+    pub deleted: u64,
+    /// Assignments that somebody has chosen.
+    pub assignments: u64,
+}
+
+/// The copy in memory.
+pub struct Replica {
+    keyring: Arc<Keyring>,
+    heads: DashMap<Key, Result<Arc<SealedHead>, Corrupt>>,
+    choices: DashMap<Key, Result<Arc<Choice>, Corrupt>>,
+    applied: watch::Sender<Revision>,
+    history: Mutex<History>,
+    live: broadcast::Sender<Arc<Event>>,
+}
+
+struct History {
+    events: VecDeque<Arc<Event>>,
+    /// Every event after this revision is there.
+    complete_after: Revision,
+}
+
+impl Replica {
+    /// Reads every head and assignment, then follows the store for as long as it lives.
+    pub(super) async fn start(store: &Arc<dyn Store>, keyring: Arc<Keyring>) -> Result<Arc<Self>, StoreError> {
+        let changes = store.watch().await?;
+        let replica = Arc::new(Self {
+            keyring,
+            heads: DashMap::new(),
+            choices: DashMap::new(),
+            applied: watch::Sender::new(Revision(0)),
+            history: Mutex::new(History {
+                events: VecDeque::new(),
+                complete_after: store.revision(),
+            }),
+            live: broadcast::Sender::new(BACKLOG),
+        });
+        // Nobody else writes before this process serves, so what is read here is one state.
+        let revision = store.revision();
+        for prefix in [HEAD_PREFIX, ASSIGNMENT_PREFIX] {
+            replica.load(store, prefix).await?;
+        }
+        replica.applied.send_replace(revision);
+        tokio::spawn(follow(Arc::clone(&replica), changes));
+        Ok(replica)
+    }
+
+    async fn load(&self, store: &Arc<dyn Store>, prefix: &str) -> Result<(), StoreError> {
+        let mut after = None;
+        loop {
+            let scan = Scan {
+                prefix: prefix.into(),
+                after: after.take(),
+                limit: PAGE,
+            };
+            let mut records = store.scan(scan).await?;
+            for record in &records {
+                self.insert(record);
+            }
+            match records.pop() {
+                Some(last) => after = Some(last.key),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// A credential's head.
+    ///
+    /// # Errors
+    /// [`Corrupt`] if it is there and cannot be read.
+    pub(super) fn head(&self, credential: &CredentialRef) -> Result<Option<Arc<SealedHead>>, Corrupt> {
+        self.heads
+            .get(&head_key(credential))
+            .map(|entry| entry.clone())
+            .transpose()
+    }
+
+    /// What the tenant has chosen; none if nobody has.
+    ///
+    /// # Errors
+    /// [`Corrupt`] if it is there and cannot be read.
+    pub(super) fn choice(&self, tenant: &TenantId, provider: &ProviderId) -> Result<Option<Arc<Choice>>, Corrupt> {
+        self.choices
+            .get(&assignment_key(tenant, provider))
+            .map(|entry| entry.clone())
+            .transpose()
+    }
+
+    /// The newest revision that is applied.
+    pub(super) fn revision(&self) -> Revision {
+        *self.applied.borrow()
+    }
+
+    /// Waits until `wanted` is applied, at most `patience`; says whether it is.
+    pub(super) async fn wait(&self, wanted: Revision, patience: Duration) -> bool {
+        if self.revision() >= wanted {
+            return true;
+        }
+        let mut applied = self.applied.subscribe();
+        let reached = applied.wait_for(|revision| *revision >= wanted);
+        matches!(tokio::time::timeout(patience, reached).await, Ok(Ok(_)))
+    }
+
+    /// The changes after `from`; without it, those that come.
+    pub(super) fn subscribe(&self, from: Option<Revision>) -> Subscription {
+        let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        // Under the lock, so that no event falls between what was missed and what comes.
+        let live = self.live.subscribe();
+        let revision = self.revision();
+        match from {
+            None => Subscription::Resumed {
+                missed: Vec::new(),
+                live,
+            },
+            Some(from) if from < history.complete_after || from > revision => Subscription::Resync { revision, live },
+            Some(from) => {
+                let missed = history
+                    .events
+                    .iter()
+                    .filter(|event| event.revision > from)
+                    .map(Arc::clone)
+                    .collect();
+                Subscription::Resumed { missed, live }
+            }
+        }
+    }
+
+    /// Counts everything; walks over all heads.
+    pub(super) fn counts(&self) -> Counts {
+        let mut counts = Counts {
+            assignments: self.choices.len() as u64,
+            ..Counts::default()
+        };
+        for entry in &self.heads {
+            match entry.value().as_ref().map(|head| head.header.state) {
+                Ok(State::Enabled) => counts.enabled += 1,
+                Ok(State::Disabled) => counts.disabled += 1,
+                Ok(State::Deleted { .. }) => counts.deleted += 1,
+                Err(Corrupt(_)) => {}
+            }
+        }
+        counts
+    }
+
+    /// Every credential's name.
+    pub(super) fn names(&self) -> impl Iterator<Item = CredentialRef> {
+        self.heads.iter().filter_map(|entry| {
+            entry
+                .key()
+                .as_str()
+                .strip_prefix(HEAD_PREFIX)
+                .and_then(CredentialRef::from_path)
+        })
+    }
+
+    fn apply(&self, change: &Change) {
+        let mut events = Vec::new();
+        for (key, value) in &change.writes {
+            let before = self
+                .heads
+                .get(key)
+                .and_then(|entry| entry.as_ref().ok().map(|head| head.header));
+            match value {
+                Some(value) => {
+                    self.insert(&Record {
+                        key: key.clone(),
+                        revision: change.revision,
+                        value: Arc::clone(value),
+                    });
+                }
+                None => {
+                    self.heads.remove(key);
+                    self.choices.remove(key);
+                }
+            }
+            let after = self
+                .heads
+                .get(key)
+                .and_then(|entry| entry.as_ref().ok().map(|head| head.header));
+            let kind = match after {
+                Some(after) if before.is_none_or(|before| before.version != after.version) => EventKind::Saved,
+                Some(after) if !after.state.is_deleted() => EventKind::StateChanged,
+                _ => EventKind::Deleted,
+            };
+            events.extend(event(key, change.revision, kind));
+        }
+        let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        self.applied.send_replace(change.revision);
+        for event in events.into_iter().map(Arc::new) {
+            if history.events.len() == HISTORY
+                && let Some(oldest) = history.events.pop_front()
+            {
+                history.complete_after = oldest.revision;
+            }
+            history.events.push_back(Arc::clone(&event));
+            // Nobody may be listening.
+            let _ = self.live.send(event);
+        }
+    }
+
+    fn insert(&self, record: &Record) {
+        if record.key.as_str().starts_with(HEAD_PREFIX) {
+            self.heads
+                .insert(record.key.clone(), SealedHead::decode(record).map(Arc::new));
+        } else if let Some(path) = record.key.as_str().strip_prefix(ASSIGNMENT_PREFIX) {
+            let tenant = path
+                .split_once('/')
+                .and_then(|(tenant, _)| TenantId::parse(tenant).ok());
+            let choice = open_choice(record, |id| self.keyring.data_key(tenant.as_ref()?, id));
+            self.choices.insert(record.key.clone(), choice.map(Arc::new));
+        }
+    }
+}
+
+async fn follow(replica: Arc<Replica>, mut changes: Changes) {
+    while let Some(change) = changes.recv().await {
+        replica.apply(&change);
+    }
+}
+
+fn event(key: &Key, revision: Revision, kind: EventKind) -> Option<Event> {
+    if let Some(path) = key.as_str().strip_prefix(HEAD_PREFIX) {
+        let CredentialRef {
+            tenant,
+            provider,
+            scope,
+        } = CredentialRef::from_path(path)?;
+        return Some(Event {
+            revision,
+            tenant,
+            provider,
+            scope: Some(scope),
+            kind,
+        });
+    }
+    let (tenant, provider) = key.as_str().strip_prefix(ASSIGNMENT_PREFIX)?.split_once('/')?;
+    Some(Event {
+        revision,
+        tenant: TenantId::parse(tenant).ok()?,
+        provider: ProviderId::parse(provider).ok()?,
+        scope: None,
+        kind: EventKind::AssignmentChanged,
+    })
+}

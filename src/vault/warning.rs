@@ -1,0 +1,137 @@
+//! What was done as asked for but should be looked at.
+
+use secrecy::ExposeSecret as _;
+
+use super::credential::{CustomerSignature, Draft, Secret, State};
+use super::scope::{CredentialRef, Scope};
+use crate::time::Timestamp;
+
+/// Something to look at. Its text holds no secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Warning {
+    /// The password was probably pasted with a blank.
+    PasswordSurroundedByWhiteSpace,
+    /// DAT's signature does not follow from the other fields.
+    CustomerSignatureDiffers,
+    /// It can't be used from the start.
+    AlreadyExpired {
+        /// Its end.
+        valid_until: Timestamp,
+    },
+    /// Someone switched this credential off, and it stays so.
+    StaysDisabled,
+    /// Nothing is different from the version before.
+    Unchanged,
+    /// Under today's assignment no order gets it.
+    NotAssigned {
+        /// The mode that holds.
+        mode: &'static str,
+    },
+    /// Someone has no usable credential.
+    WithoutCredential {
+        /// Who.
+        scope: Scope,
+    },
+    /// So have others.
+    MoreWithoutCredential {
+        /// How many.
+        count: usize,
+    },
+}
+
+impl Warning {
+    /// Its reason in UPPER_SNAKE_CASE.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::PasswordSurroundedByWhiteSpace => "PASSWORD_SURROUNDED_BY_WHITE_SPACE",
+            Self::CustomerSignatureDiffers => "CUSTOMER_SIGNATURE_DIFFERS",
+            Self::AlreadyExpired { .. } => "ALREADY_EXPIRED",
+            Self::StaysDisabled => "STAYS_DISABLED",
+            Self::Unchanged => "UNCHANGED",
+            Self::NotAssigned { .. } => "NOT_ASSIGNED",
+            Self::WithoutCredential { .. } | Self::MoreWithoutCredential { .. } => "WITHOUT_CREDENTIAL",
+        }
+    }
+
+    /// The path of the request's field that it is about; empty if none.
+    #[must_use]
+    pub fn field(&self, kind: super::catalogue::ProviderKind) -> &'static str {
+        use super::catalogue::ProviderKind::{Login, MailAccount};
+
+        match (self, kind) {
+            (Self::PasswordSurroundedByWhiteSpace, Login) => "login.password",
+            (Self::PasswordSurroundedByWhiteSpace, MailAccount) => "mail_account.password",
+            (Self::CustomerSignatureDiffers, _) => "login.customer_signature",
+            (Self::AlreadyExpired { .. }, _) => "valid_until",
+            (Self::NotAssigned { .. }, _) => "ref.scope",
+            _ => "",
+        }
+    }
+
+    /// For people.
+    #[must_use]
+    pub fn message(&self) -> String {
+        match self {
+            Self::PasswordSurroundedByWhiteSpace => {
+                "the password begins or ends with white space; it was kept as it came".into()
+            }
+            Self::CustomerSignatureDiffers => "the given signature is not the one that customer number, user name and \
+                                               password give; most often the password has a typing error; the given one \
+                                               was kept"
+                .into(),
+            Self::AlreadyExpired { valid_until } => format!("it expired at {valid_until}, so no order gets it"),
+            Self::StaysDisabled => "the credential is disabled and stays so; enable it to hand it out".into(),
+            Self::Unchanged => "nothing differs from the version before".into(),
+            Self::NotAssigned { mode } => {
+                format!("the tenant chooses this provider's credential {mode}, so no order gets this one")
+            }
+            Self::WithoutCredential { scope } => format!("{scope} has no usable credential"),
+            Self::MoreWithoutCredential { count } => format!("{count} more have no usable credential"),
+        }
+    }
+}
+
+/// What is remarkable about a draft, whatever is stored already.
+pub(super) fn of_draft(
+    draft: &Draft,
+    now: Timestamp,
+    computed_signature: Option<&secrecy::SecretString>,
+) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    let password = draft.secret.password().map(|password| password.expose_secret());
+    if password.is_some_and(|password| password.trim() != password) {
+        warnings.push(Warning::PasswordSurroundedByWhiteSpace);
+    }
+    if let (Secret::Login(login), Some(computed)) = (&draft.secret, computed_signature)
+        && let Some(CustomerSignature::Given(given)) = &login.customer_signature
+        && !given.expose_secret().eq_ignore_ascii_case(computed.expose_secret())
+    {
+        warnings.push(Warning::CustomerSignatureDiffers);
+    }
+    if let Some(valid_until) = draft.valid_until.filter(|end| *end <= now) {
+        warnings.push(Warning::AlreadyExpired { valid_until });
+    }
+    warnings
+}
+
+/// What is remarkable about saving over what is stored.
+pub(super) fn of_save(changed_fields: &[String], state: Option<State>) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    if state == Some(State::Disabled) {
+        warnings.push(Warning::StaysDisabled);
+    }
+    if state.is_some() && changed_fields.is_empty() {
+        warnings.push(Warning::Unchanged);
+    }
+    warnings
+}
+
+/// Whether any order can get it under the assignment.
+pub(super) fn of_assignment(credential: &CredentialRef, assignment: super::assignment::Assignment) -> Option<Warning> {
+    let kind = credential.scope.kind();
+    let is_fallback = assignment.fallback_to_general && credential.scope == Scope::General;
+    (kind != assignment.mode.scope_kind() && !is_fallback).then(|| Warning::NotAssigned {
+        mode: assignment.mode.as_str(),
+    })
+}
