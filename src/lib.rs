@@ -7,5 +7,6 @@
 pub mod access;
 pub mod config;
 pub mod pb;
+pub mod pki;
 pub mod time;
 pub mod vault;
