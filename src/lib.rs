@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod config;
+pub mod init;
 pub mod pb;
 pub mod pki;
 pub mod time;
