@@ -188,6 +188,10 @@ fn read_config(root: &mut Table<'_>, folder: &Path) -> Result<Config, Reported> 
         catalogue: catalogue?,
     })
 }
+
+#[cfg(test)]
+#[path = "documentation_tests.rs"]
+mod documentation_tests;
 #[cfg(test)]
 #[path = "config_tests.rs"]
 mod tests;
