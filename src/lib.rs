@@ -6,8 +6,10 @@
 
 pub mod access;
 pub mod config;
+pub mod init;
 pub mod keyring;
 pub mod pb;
+pub mod pki;
 pub mod store;
 pub mod time;
 pub mod vault;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::oid_registry::{OID_X509_EXT_BASIC_CONSTRAINTS, OID_X509_EXT_KEY_USAGE, Oid};
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{FromDer, X509Certificate, X509Extension};
 
 use super::names::{SCHEME, check_dns_name, check_spiffe_id};
 
@@ -140,7 +140,7 @@ fn extension<'c>(
 ) -> Result<Option<&'c ParsedExtension<'c>>, IdentityError> {
     let unique = certificate.get_extension_unique(oid);
     let extension = unique.map_err(|_| IdentityError::Malformed("an extension is there twice"))?;
-    Ok(extension.map(|extension| extension.parsed_extension()))
+    Ok(extension.map(X509Extension::parsed_extension))
 }
 
 fn from_names(names: &[GeneralName<'_>]) -> Result<Caller, IdentityError> {

@@ -14,3 +14,5 @@ pub use action::{Action, Reveal};
 pub use identity::{Caller, IdentityError};
 pub use permissions::Permissions;
 pub use policy::Policy;
+#[cfg(test)]
+pub(crate) use policy::read_policy;

@@ -93,6 +93,19 @@ fn a_misspelt_override_is_an_error() {
 }
 
 #[test]
+fn an_override_that_is_not_text_is_an_error() {
+    let environment = Environment::new([("TRESOR_LOG_LEVEL".to_owned(), Err(environment::NotText))]);
+    let errors = reader::read(SHORTEST, "tresor.toml", &environment, |root| {
+        read_config(root, Path::new(""))
+    })
+    .unwrap_err();
+    assert_eq!(
+        errors.to_string(),
+        "environment variable TRESOR_LOG_LEVEL: log.level: is not UTF-8"
+    );
+}
+
+#[test]
 fn every_mistake_is_told_at_once_with_its_line() {
     let text = "[server]\nlisten = \"foo\"\nhealth_listn = '0.0.0.0:1'\ncertificate = ''\nworkers = '4'\n\
                 max_connections = 0\ndefault_deadline = '1h'\ndrain_timeout = 20\n\n[stor]\npath = 'data'\n\n[log]\n\
@@ -163,10 +176,11 @@ fn values_outside_their_limits_are_refused() {
         ("resolver", "stale_wait = '31s'"),
         ("signing", "issuer = ''"),
         ("log", "level = ''"),
+        ("log", "level = 'info,'"),
         ("log", "level = 'info,tresor=loud'"),
         ("log", "level = 'info,[x'"),
     ] {
-        let errors = parse(&with(section, line)).unwrap_err();
+        let errors = parse(&with(section, line)).expect_err(line);
         let key = line.split(' ').next().unwrap();
         assert!(errors.contains(&format!(": {section}.{key}: ")), "{line}: {errors}");
         assert_eq!(errors.lines().count(), 1, "{errors}");
@@ -188,6 +202,14 @@ fn values_within_their_limits_are_taken() {
     ] {
         assert_eq!(parse(&with(section, line)).err(), None, "{line}");
     }
+}
+
+#[test]
+fn deep_nesting_is_an_error_and_no_overflow() {
+    for opening in ["[", "{a=", "[{a="] {
+        assert!(parse(&format!("a = {}", opening.repeat(100_000))).is_err());
+    }
+    assert!(parse(&format!("a{} = 1", ".a".repeat(100_000))).is_err());
 }
 
 #[test]

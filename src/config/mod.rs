@@ -1,7 +1,7 @@
 //! The one typed configuration: a TOML file, overridden by the environment, checked as a whole before anything starts.
 //!
 //! In goes a file, out comes a [`Config`] in which every value is within its limits, or [`ConfigErrors`] with everything
-//! that is wrong. `docs/CONFIGURATION.md` describes every key. [`reader`] serves the policy and the catalogue too.
+//! that is wrong. `docs/CONFIGURATION.md` describes every key. `reader` serves the policy and the catalogue too.
 
 pub(crate) mod environment;
 mod errors;
@@ -189,6 +189,9 @@ fn read_config(root: &mut Table<'_>, folder: &Path) -> Result<Config, Reported> 
     })
 }
 
+#[cfg(test)]
+#[path = "documentation_tests.rs"]
+mod documentation_tests;
 #[cfg(test)]
 #[path = "config_tests.rs"]
 mod tests;

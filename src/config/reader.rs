@@ -66,11 +66,11 @@ pub(crate) fn read_with_keys<T>(
         );
     }
     let mut root = Table::root(&file, document.get_ref());
-    let built = build(&mut root);
+    let outcome = build(&mut root);
     root.refuse_unknown_keys();
     file.refuse_unknown_variables();
     let keys = file.keys.take();
-    match (built, file.problems.take()) {
+    match (outcome, file.problems.take()) {
         (Ok(value), problems) if problems.is_empty() => (Ok(value), keys),
         (_, problems) => (Err(ConfigErrors::new(name, problems)), keys),
     }

@@ -134,7 +134,7 @@ fn log_level(value: Value<'_>) -> Result<String, String> {
     let expected = "off, error, warn, info, debug or trace, or directives such as \"info,tresor=debug\"";
     let is_word = |part: &str| !part.contains(['=', '[']);
     let mut words = text.split(',').map(str::trim).filter(|part| is_word(part));
-    if let Some(word) = words.find(|word| word.parse::<LevelFilter>().is_err()) {
+    if let Some(word) = words.find(|word| word.is_empty() || word.parse::<LevelFilter>().is_err()) {
         return Err(format!("{word:?} is not a level; expected is {expected}"));
     }
     match EnvFilter::builder().parse(text) {

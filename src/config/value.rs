@@ -155,7 +155,7 @@ fn bounds(range: &RangeInclusive<u64>) -> String {
 fn in_words(duration: Duration) -> String {
     let ms = duration.as_millis();
     let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s")];
-    match units.iter().find(|(unit, _)| ms % unit == 0 && ms > 0) {
+    match units.iter().find(|(unit, _)| ms.is_multiple_of(*unit) && ms > 0) {
         Some((unit, name)) => format!("{}{name}", ms / unit),
         None if ms == 0 => "0s".to_owned(),
         None => format!("{ms}ms"),

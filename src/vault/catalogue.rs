@@ -27,6 +27,7 @@ pub struct Catalogue {
 impl Catalogue {
     /// The providers that every deployment knows.
     #[must_use]
+    #[expect(clippy::missing_panics_doc, reason = "a test proves that it does not")]
     pub fn built_in() -> Self {
         let empty = Self { providers: Vec::new() };
         let read = empty.with_changes(BUILT_IN, "catalogue.toml");
@@ -126,6 +127,10 @@ struct Given {
     /// 0: any text.
     digits: Option<u8>,
     /// `Some(None)`: the entry says that there is none.
+    #[expect(
+        clippy::option_option,
+        reason = "an entry that says there is none differs from one that says nothing"
+    )]
     customer_signature: Option<Option<SignatureVariant>>,
     scopes: Option<Vec<ScopeKind>>,
 }
