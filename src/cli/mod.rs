@@ -2,18 +2,25 @@
 //! of its name. What they share: `connection` (which server, who are we), `output` (tables, JSON), `failure` (what is said
 //! and which code the process ends with).
 
+mod account;
+mod args;
 mod completions;
 mod connect_error;
 mod connection;
+mod credential;
 mod failure;
 #[cfg(test)]
 mod fake;
 mod health;
 mod hint;
 mod identity;
+mod list;
 mod output;
 mod probe;
 mod provider;
+mod purge;
+mod put;
+mod secret_input;
 mod status;
 mod view;
 mod words;
@@ -76,6 +83,8 @@ enum Command {
 #[derive(Debug, Subcommand)]
 enum ClientCommand {
     #[command(subcommand)]
+    Credential(credential::Command),
+    #[command(subcommand)]
     Provider(provider::Command),
     Status(status::Status),
 }
@@ -107,6 +116,7 @@ fn run(command: Command, connection: &ConnectionArgs, output: &mut Output) -> Re
 
 async fn call(command: ClientCommand, connection: &Connection, output: &mut Output) -> Result<Exit, Failure> {
     match command {
+        ClientCommand::Credential(command) => command.run(connection, output).await,
         ClientCommand::Provider(command) => command.run(connection, output).await,
         ClientCommand::Status(status) => status.run(connection, output).await,
     }
