@@ -4,10 +4,13 @@
 
 mod account;
 mod args;
+mod assignment;
 mod completions;
 mod connect_error;
 mod connection;
+mod coverage;
 mod credential;
+mod explain;
 mod failure;
 #[cfg(test)]
 mod fake;
@@ -20,6 +23,8 @@ mod probe;
 mod provider;
 mod purge;
 mod put;
+mod resolve;
+mod resolved;
 mod secret_input;
 mod status;
 mod view;
@@ -85,7 +90,12 @@ enum ClientCommand {
     #[command(subcommand)]
     Credential(credential::Command),
     #[command(subcommand)]
+    Assignment(assignment::Command),
+    #[command(subcommand)]
     Provider(provider::Command),
+    Resolve(resolve::Resolve),
+    Explain(explain::Explain),
+    Coverage(coverage::Coverage),
     Status(status::Status),
 }
 
@@ -117,7 +127,11 @@ fn run(command: Command, connection: &ConnectionArgs, output: &mut Output) -> Re
 async fn call(command: ClientCommand, connection: &Connection, output: &mut Output) -> Result<Exit, Failure> {
     match command {
         ClientCommand::Credential(command) => command.run(connection, output).await,
+        ClientCommand::Assignment(command) => command.run(connection, output).await,
         ClientCommand::Provider(command) => command.run(connection, output).await,
+        ClientCommand::Resolve(resolve) => resolve.run(connection, output).await,
+        ClientCommand::Explain(explain) => explain.run(connection, output).await,
+        ClientCommand::Coverage(coverage) => coverage.run(connection, output).await,
         ClientCommand::Status(status) => status.run(connection, output).await,
     }
 }
