@@ -1,0 +1,196 @@
+//! `tresor status`: how the server is doing.
+
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+use tresor::pb::v1::{GetStatusRequest, GetStatusResponse, KeyStatus};
+
+use super::connection::Connection;
+use super::failure::{Exit, Failure};
+use super::output::{Output, details};
+use super::view::{or_empty, seconds, time};
+
+/// Show how the server is doing.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  tresor status\n\n\
+    JSON: {version, started_at, store, store_format, revision, sealed, kek_id, replica: {revision, lag}, \
+    data_keys and signing_keys: {count, oldest_age_seconds, newest_age_seconds}, \
+    counts: {tenants, enabled, disabled, deleted, assignments}}")]
+pub(crate) struct Status {}
+
+#[derive(Serialize)]
+struct Answer {
+    version: String,
+    started_at: Option<String>,
+    store: String,
+    store_format: u32,
+    revision: u64,
+    sealed: bool,
+    kek_id: String,
+    replica: ReplicaView,
+    data_keys: KeysView,
+    signing_keys: KeysView,
+    counts: CountsView,
+}
+
+#[derive(Serialize)]
+struct ReplicaView {
+    revision: u64,
+    lag: u64,
+}
+
+#[derive(Serialize)]
+struct KeysView {
+    count: u64,
+    oldest_age_seconds: Option<i64>,
+    newest_age_seconds: Option<i64>,
+}
+
+#[derive(Serialize)]
+struct CountsView {
+    tenants: u64,
+    enabled: u64,
+    disabled: u64,
+    deleted: u64,
+    assignments: u64,
+}
+
+impl Status {
+    pub(crate) async fn run(self, connection: &Connection, output: &mut Output) -> Result<Exit, Failure> {
+        let answer = connection
+            .operator()
+            .get_status(GetStatusRequest {})
+            .await?
+            .into_inner();
+        output.show(&Answer::from(answer), Answer::details)?;
+        Ok(Exit::Done)
+    }
+}
+
+impl From<GetStatusResponse> for Answer {
+    fn from(wire: GetStatusResponse) -> Self {
+        let replica = wire.replica.unwrap_or_default();
+        let counts = wire.counts.unwrap_or_default();
+        Self {
+            version: wire.version,
+            started_at: time(wire.started_at.as_ref()),
+            store: wire.store,
+            store_format: wire.store_format,
+            revision: wire.revision,
+            sealed: wire.sealed,
+            kek_id: wire.kek_id,
+            replica: ReplicaView {
+                revision: replica.revision,
+                lag: replica.lag,
+            },
+            data_keys: wire.data_keys.unwrap_or_default().into(),
+            signing_keys: wire.signing_keys.unwrap_or_default().into(),
+            counts: CountsView {
+                tenants: counts.tenants,
+                enabled: counts.enabled,
+                disabled: counts.disabled,
+                deleted: counts.deleted,
+                assignments: counts.assignments,
+            },
+        }
+    }
+}
+
+impl From<KeyStatus> for KeysView {
+    fn from(wire: KeyStatus) -> Self {
+        Self {
+            count: wire.count,
+            oldest_age_seconds: seconds(wire.oldest_age.as_ref()),
+            newest_age_seconds: seconds(wire.newest_age.as_ref()),
+        }
+    }
+}
+
+impl Answer {
+    fn details(&self) -> String {
+        let counts = &self.counts;
+        details(&[
+            ("version", self.version.clone()),
+            ("started at", or_empty(self.started_at.as_ref())),
+            (
+                "sealed",
+                if self.sealed {
+                    "yes: nothing can be opened"
+                } else {
+                    "no"
+                }
+                .to_owned(),
+            ),
+            ("store", format!("{}, format {}", self.store, self.store_format)),
+            ("revision", self.revision.to_string()),
+            (
+                "replica",
+                format!("revision {}, {} behind", self.replica.revision, self.replica.lag),
+            ),
+            ("key-encryption key", self.kek_id.clone()),
+            ("data keys", self.data_keys.text()),
+            ("signing keys", self.signing_keys.text()),
+            ("tenants", counts.tenants.to_string()),
+            (
+                "credentials",
+                format!(
+                    "{} enabled, {} disabled, {} deleted",
+                    counts.enabled, counts.disabled, counts.deleted
+                ),
+            ),
+            ("assignments", counts.assignments.to_string()),
+        ])
+    }
+}
+
+impl KeysView {
+    fn text(&self) -> String {
+        let age = |seconds: Option<i64>| {
+            let seconds = seconds.and_then(|seconds| u64::try_from(seconds).ok());
+            seconds.map_or_else(
+                || "?".to_owned(),
+                |seconds| humantime::format_duration(Duration::from_secs(seconds)).to_string(),
+            )
+        };
+        match self.count {
+            0 => "0".to_owned(),
+            count => format!(
+                "{count}, the oldest is {} old, the newest {}",
+                age(self.oldest_age_seconds),
+                age(self.newest_age_seconds)
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sealed_server_is_said_to_be_one() {
+        let answer = Answer::from(GetStatusResponse {
+            sealed: true,
+            data_keys: Some(KeyStatus {
+                count: 2,
+                oldest_age: Some(prost_types::Duration {
+                    seconds: 3600,
+                    nanos: 0,
+                }),
+                newest_age: Some(prost_types::Duration { seconds: 60, nanos: 5 }),
+            }),
+            ..Default::default()
+        });
+        let text = answer.details();
+        assert!(
+            text.contains("sealed              yes: nothing can be opened\n"),
+            "{text}"
+        );
+        assert!(text.contains("2, the oldest is 1h old, the newest 1m\n"), "{text}");
+        assert_eq!(
+            serde_json::to_value(&answer).unwrap()["data_keys"]["oldest_age_seconds"],
+            3600
+        );
+    }
+}
