@@ -88,6 +88,17 @@ pub fn init(folder: &Path) -> Result<Created, InitError> {
     Ok(created)
 }
 
+/// Creates a key file alone: 32 random bytes in base64, for its owner only.
+///
+/// # Errors
+/// [`InitError`]; a file that is there is not overwritten.
+pub fn make_kek(path: &Path) -> Result<(), InitError> {
+    if is_there(path) {
+        return Err(InitError::Exists(vec![path.to_owned()]));
+    }
+    write(path, &new_kek()?, 0o600).map_err(at(path))
+}
+
 fn new_kek() -> Result<Zeroizing<String>, InitError> {
     let mut kek = Zeroizing::new([0; 32]);
     getrandom::fill(kek.as_mut()).map_err(InitError::Random)?;

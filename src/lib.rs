@@ -5,11 +5,16 @@
 //! [`api`] translates, [`vault`] decides, [`keyring`] opens, [`store`] keeps.
 
 pub mod access;
+pub mod api;
 pub mod config;
+pub mod dev;
 pub mod init;
 pub mod keyring;
 pub mod pb;
 pub mod pki;
+pub mod serve;
+pub mod server;
 pub mod store;
+pub mod telemetry;
 pub mod time;
 pub mod vault;

@@ -8,9 +8,9 @@ use tonic::{Code, Request, Response, Status};
 
 use super::fault::{ApiError, Fault};
 use crate::access::{Action, Permissions, Reveal};
-use crate::vault::VaultError;
 use crate::vault::ids::{OrderId, ProviderId, TenantId};
 use crate::vault::scope::{CredentialRef, Scope};
+use crate::vault::{HandOut, VaultError};
 
 /// Who is at the other end of a connection, worked out once for all of its calls.
 #[derive(Clone)]
@@ -67,7 +67,13 @@ impl Call {
     /// Takes a request apart.
     pub(super) fn begin<T>(method: &'static str, request: Request<T>) -> (Self, T) {
         let peer = request.extensions().get::<Peer>().cloned();
-        let call = Self { method, peer, started: Instant::now(), about: About::default(), is_over: false };
+        let call = Self {
+            method,
+            peer,
+            started: Instant::now(),
+            about: About::default(),
+            is_over: false,
+        };
         (call, request.into_inner())
     }
 
@@ -82,7 +88,9 @@ impl Call {
 
     /// The caller's identity; empty if it has none.
     pub(super) fn caller(&self) -> String {
-        self.permissions().map(|permissions| permissions.caller().to_string()).unwrap_or_default()
+        self.permissions()
+            .map(|permissions| permissions.caller().to_string())
+            .unwrap_or_default()
     }
 
     /// Refuses unless the caller may do this with this provider of this tenant; says how much it may then see. The texts are
@@ -142,25 +150,60 @@ impl Call {
         self.about.order = Some(order.clone());
     }
 
+    /// A part of the call, about one of several providers.
+    pub(super) fn part(&self, provider: &ProviderId) -> Self {
+        let about = About {
+            tenant: self.about.tenant.clone(),
+            provider: Some(provider.clone()),
+            order: self.about.order.clone(),
+            ..About::default()
+        };
+        Self {
+            method: self.method,
+            peer: self.peer.clone(),
+            started: Instant::now(),
+            about,
+            is_over: false,
+        }
+    }
+
+    /// Ends a part of a call that hands a credential out: logs it and translates the outcome.
+    pub(super) fn end_part(mut self, outcome: Result<HandOut, ApiError>) -> Result<HandOut, Fault> {
+        if let Ok(hand_out) = &outcome {
+            self.about_credential(&hand_out.credential, Some(hand_out.version.0));
+        }
+        self.finish(outcome)
+    }
+
     /// Ends the call: logs it and translates the outcome.
     pub(super) fn end<T>(mut self, outcome: Result<T, ApiError>) -> Result<Response<T>, Status> {
+        Ok(Response::new(self.finish(outcome)?))
+    }
+
+    fn finish<T>(&mut self, outcome: Result<T, ApiError>) -> Result<T, Fault> {
         self.is_over = true;
         match outcome {
             Ok(answer) => {
                 self.log(Code::Ok, "");
-                Ok(Response::new(answer))
+                Ok(answer)
             }
             Err(error) => {
                 log_trouble(self.method, &error);
                 let fault = Fault::from(&error);
                 self.log(fault.code, fault.reason);
-                Err(fault.into())
+                Err(fault)
             }
         }
     }
 
     fn log(&self, code: Code, reason: &str) {
-        let About { tenant, provider, scope, order, version } = &self.about;
+        let About {
+            tenant,
+            provider,
+            scope,
+            order,
+            version,
+        } = &self.about;
         let caller = self.permissions().ok().map(|permissions| permissions.caller().as_str());
         tracing::info!(
             target: "tresor::call",

@@ -15,7 +15,7 @@ use crate::vault::scope::ScopeKind;
 use crate::vault::{Refused, VaultError};
 
 /// The `domain` of every `google.rpc.ErrorInfo`.
-pub const DOMAIN: &str = "credentials.dynarex";
+const DOMAIN: &str = "credentials.dynarex";
 /// When a caller may try again what failed for a passing reason.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -27,7 +27,12 @@ pub(crate) enum ApiError {
     NoIdentity(String),
     /// The caller's grants do not cover the call. It says what was asked, not what exists.
     #[error("no grant lets {caller} do this: {}{}", action.as_str(), about(tenant.as_deref(), provider.as_deref()))]
-    NotGranted { caller: String, action: Action, tenant: Option<String>, provider: Option<String> },
+    NotGranted {
+        caller: String,
+        action: Action,
+        tenant: Option<String>,
+        provider: Option<String>,
+    },
     /// Fields are malformed.
     #[error("{0}")]
     Invalid(Violations),
@@ -59,7 +64,14 @@ pub(crate) struct Fault {
 
 impl Fault {
     pub(crate) fn new(code: Code, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), metadata: HashMap::new(), violations: Vec::new(), retry_after: None }
+        Self {
+            code,
+            reason,
+            message: message.into(),
+            metadata: HashMap::new(),
+            violations: Vec::new(),
+            retry_after: None,
+        }
     }
 
     fn with(mut self, key: &str, value: impl ToString) -> Self {
@@ -109,7 +121,9 @@ impl From<&ApiError> for Fault {
             ApiError::Invalid(violations) => {
                 let violations_of = violations.list().iter();
                 Self {
-                    violations: violations_of.map(|(field, text)| FieldViolation::new(field, text)).collect(),
+                    violations: violations_of
+                        .map(|(field, text)| FieldViolation::new(field, text))
+                        .collect(),
                     ..Self::new(Code::InvalidArgument, violations.reason(), message)
                 }
             }
@@ -125,35 +139,49 @@ fn of_vault(error: &VaultError, message: String) -> Fault {
     match error {
         VaultError::Refused(refused) => of_refusal(refused, message),
         VaultError::NotFound(name) => fault(Code::NotFound, "CREDENTIAL_NOT_FOUND").with("path", name),
-        VaultError::NoSuchVersion { credential, version } => {
-            fault(Code::NotFound, "VERSION_NOT_FOUND").with("path", credential).with("version", version)
-        }
-        VaultError::VersionMismatch { credential, expected, current } => fault(Code::Aborted, "VERSION_MISMATCH")
+        VaultError::NoSuchVersion { credential, version } => fault(Code::NotFound, "VERSION_NOT_FOUND")
+            .with("path", credential)
+            .with("version", version),
+        VaultError::VersionMismatch {
+            credential,
+            expected,
+            current,
+        } => fault(Code::Aborted, "VERSION_MISMATCH")
             .with("path", credential)
             .with("expected_version", expected)
             .with("current_version", current.map_or(0, |version| version.0)),
-        VaultError::RevisionMismatch { tenant, provider, expected, current } => {
-            fault(Code::Aborted, "VERSION_MISMATCH")
-                .with("tenant", tenant)
-                .with("provider", provider)
-                .with("expected_revision", expected)
-                .with("current_revision", current)
-        }
+        VaultError::RevisionMismatch {
+            tenant,
+            provider,
+            expected,
+            current,
+        } => fault(Code::Aborted, "VERSION_MISMATCH")
+            .with("tenant", tenant)
+            .with("provider", provider)
+            .with("expected_revision", expected)
+            .with("current_revision", current),
         VaultError::Deleted(name) => fault(Code::FailedPrecondition, "CREDENTIAL_DELETED").with("path", name),
         VaultError::NotDeleted(name) => fault(Code::FailedPrecondition, "CREDENTIAL_NOT_DELETED").with("path", name),
         VaultError::Contended(_) => fault(Code::Aborted, "CONTENDED").retry(),
         VaultError::Corrupt(corrupt) => fault(Code::DataLoss, "CORRUPT_RECORD").with("record", &corrupt.0),
-        VaultError::Stale { seen, wanted } => {
-            fault(Code::Unavailable, "STALE").with("revision", seen).with("min_revision", wanted).retry()
-        }
+        VaultError::Stale { seen, wanted } => fault(Code::Unavailable, "STALE")
+            .with("revision", seen)
+            .with("min_revision", wanted)
+            .retry(),
         VaultError::Keyring(KeyringError::Corrupt(key)) => fault(Code::DataLoss, "CORRUPT_RECORD").with("record", key),
         // What exactly is wrong is for the operator's log, not for the caller.
-        VaultError::Keyring(KeyringError::Kek(_) | KeyringError::OtherKek { .. }) => {
-            Fault::new(Code::Unavailable, "SEALED", "the vault is sealed: its keys are not at hand").retry()
-        }
-        VaultError::Keyring(KeyringError::Store(_)) | VaultError::Store(_) => {
-            Fault::new(Code::Unavailable, "STORE_UNAVAILABLE", "the store is not available; nothing is lost").retry()
-        }
+        VaultError::Keyring(KeyringError::Kek(_) | KeyringError::OtherKek { .. }) => Fault::new(
+            Code::Unavailable,
+            "SEALED",
+            "the vault is sealed: its keys are not at hand",
+        )
+        .retry(),
+        VaultError::Keyring(KeyringError::Store(_)) | VaultError::Store(_) => Fault::new(
+            Code::Unavailable,
+            "STORE_UNAVAILABLE",
+            "the store is not available; nothing is lost",
+        )
+        .retry(),
         VaultError::Keyring(KeyringError::NoRandomness) | VaultError::Seal(_) => {
             fault(Code::Unavailable, "NO_RANDOMNESS").retry()
         }

@@ -76,10 +76,22 @@ pub(super) fn credential_ref<'a>(
     let (tenant, provider, scope) = (tenant?, provider?, scope?);
     if !provider.allows(scope.kind()) {
         let allowed: Vec<_> = provider.scopes.iter().map(|kind| kind.as_str()).collect();
-        let text = format!("{} has no credentials per {}; it has: {}", provider.id, scope.kind(), allowed.join(", "));
+        let text = format!(
+            "{} has no credentials per {}; it has: {}",
+            provider.id,
+            scope.kind(),
+            allowed.join(", ")
+        );
         violations.add("ref.scope", text);
     }
-    Some((CredentialRef { tenant, provider: provider.id.clone(), scope }, provider))
+    Some((
+        CredentialRef {
+            tenant,
+            provider: provider.id.clone(),
+            scope,
+        },
+        provider,
+    ))
 }
 
 fn scope(violations: &mut Violations, wire: Option<&v1::Scope>) -> Option<Scope> {
@@ -109,13 +121,18 @@ pub(super) fn order(violations: &mut Violations, wire: Option<&v1::Order>) -> Op
     let created_in_office = optional("created_in_office_id", &wire.created_in_office_id);
     let appraiser = optional("appraiser_id", &wire.appraiser_id);
     let user = optional("user_id", &wire.user_id);
-    Some(Order { id: id?, office: office?, created_in_office: created_in_office?, appraiser: appraiser?, user: user? })
+    Some(Order {
+        id: id?,
+        office: office?,
+        created_in_office: created_in_office?,
+        appraiser: appraiser?,
+        user: user?,
+    })
 }
 
 /// A list of ids.
 pub(super) fn subjects(violations: &mut Violations, field: &str, texts: &[String]) -> Option<Vec<SubjectId>> {
-    let parse =
-        |(index, text): (usize, &String)| violations.check(format!("{field}[{index}]"), SubjectId::parse(text));
+    let parse = |(index, text): (usize, &String)| violations.check(format!("{field}[{index}]"), SubjectId::parse(text));
     let parsed: Vec<_> = texts.iter().enumerate().map(parse).collect();
     parsed.into_iter().collect()
 }
@@ -176,12 +193,18 @@ pub(super) fn signature_variant(
         Ok(v1::SignatureVariant::Plain) => SignatureVariant::Plain,
         Ok(v1::SignatureVariant::TimeLimited) => SignatureVariant::TimeLimited,
         Err(_) => {
-            violations.add("signature_variant", "is no form of the signature: PLAIN or TIME_LIMITED");
+            violations.add(
+                "signature_variant",
+                "is no form of the signature: PLAIN or TIME_LIMITED",
+            );
             return None;
         }
     };
     if let Some(provider) = provider.filter(|provider| provider.customer_signature.is_none()) {
-        violations.add("signature_variant", format!("{} has no customer signature", provider.id));
+        violations.add(
+            "signature_variant",
+            format!("{} has no customer signature", provider.id),
+        );
     }
     Some(Some(variant))
 }

@@ -9,9 +9,7 @@ use secrecy::SecretString;
 use super::violations::Violations;
 use crate::pb::v1::{self, mail_account, put_credential_request};
 use crate::vault::catalogue::{CustomerNumber, Provider, ProviderKind};
-use crate::vault::credential::{
-    CustomerSignature, Login, MailAccount, MailAuth, MailSecurity, OAuth2Client, Secret,
-};
+use crate::vault::credential::{CustomerSignature, Login, MailAccount, MailAuth, MailSecurity, OAuth2Client, Secret};
 use crate::vault::ids::is_printable;
 
 /// The longest secret, in bytes.
@@ -59,7 +57,10 @@ fn wrong_kind(violations: &mut Violations, field: &str, takes: &str) -> Option<S
 }
 
 fn login(violations: &mut Violations, provider: Option<&Provider>, wire: v1::Login) -> Option<Login> {
-    let mut fields = Fields { violations, prefix: "login" };
+    let mut fields = Fields {
+        violations,
+        prefix: "login",
+    };
     let customer_number = fields.customer_number(provider, &wire.customer_number);
     let username = fields.required("username", wire.username.trim());
     let password = fields.required_secret("password", wire.password);
@@ -70,7 +71,10 @@ fn login(violations: &mut Violations, provider: Option<&Provider>, wire: v1::Log
         let given = [
             ("customer_signature", matches!(signature, Some(Some(_)))),
             ("interface_partner_number", matches!(partner_number, Some(Some(_)))),
-            ("interface_partner_signature", matches!(partner_signature, Some(Some(_)))),
+            (
+                "interface_partner_signature",
+                matches!(partner_signature, Some(Some(_))),
+            ),
         ];
         for (field, _) in given.into_iter().filter(|(_, is_given)| *is_given) {
             fields.add(field, format!("is not taken by {}", provider.id));
@@ -88,7 +92,10 @@ fn login(violations: &mut Violations, provider: Option<&Provider>, wire: v1::Log
 
 fn mail_account(violations: &mut Violations, allows_plaintext: bool, wire: v1::MailAccount) -> Option<MailAccount> {
     let security = mail_security(violations, allows_plaintext, &wire);
-    let mut fields = Fields { violations, prefix: "mail_account" };
+    let mut fields = Fields {
+        violations,
+        prefix: "mail_account",
+    };
     let host = fields.host(&wire.host);
     let port = u16::try_from(wire.port).ok().and_then(NonZeroU16::new);
     if port.is_none() {
@@ -123,18 +130,17 @@ fn mail_account(violations: &mut Violations, allows_plaintext: bool, wire: v1::M
     })
 }
 
-fn mail_security(
-    violations: &mut Violations,
-    allows_plaintext: bool,
-    wire: &v1::MailAccount,
-) -> Option<MailSecurity> {
+fn mail_security(violations: &mut Violations, allows_plaintext: bool, wire: &v1::MailAccount) -> Option<MailSecurity> {
     let field = "mail_account.security";
     match v1::MailSecurity::try_from(wire.security) {
         Ok(v1::MailSecurity::Starttls) => Some(MailSecurity::StartTls),
         Ok(v1::MailSecurity::ImplicitTls) => Some(MailSecurity::ImplicitTls),
         Ok(v1::MailSecurity::Plaintext) if allows_plaintext => Some(MailSecurity::Plaintext),
         Ok(v1::MailSecurity::Plaintext) => {
-            violations.add(field, "PLAINTEXT is not allowed here; the setting mail.allow_plaintext would");
+            violations.add(
+                field,
+                "PLAINTEXT is not allowed here; the setting mail.allow_plaintext would",
+            );
             None
         }
         Ok(v1::MailSecurity::Unspecified) | Err(_) => {
@@ -145,13 +151,22 @@ fn mail_security(
 }
 
 fn oauth2(violations: &mut Violations, wire: v1::OAuth2Client) -> Option<OAuth2Client> {
-    let mut fields = Fields { violations, prefix: "mail_account.oauth2" };
+    let mut fields = Fields {
+        violations,
+        prefix: "mail_account.oauth2",
+    };
     let token_url = fields.https_url("token_url", &wire.token_url);
     let client_id = fields.required("client_id", &wire.client_id);
     let client_secret = fields.required_secret("client_secret", wire.client_secret);
     let refresh_token = fields.optional_secret("refresh_token", wire.refresh_token);
     if wire.scopes.len() > MAX_OAUTH2_SCOPES {
-        fields.add("scopes", format!("has {} entries; at most {MAX_OAUTH2_SCOPES} are allowed", wire.scopes.len()));
+        fields.add(
+            "scopes",
+            format!(
+                "has {} entries; at most {MAX_OAUTH2_SCOPES} are allowed",
+                wire.scopes.len()
+            ),
+        );
         return None;
     }
     let scopes: Vec<_> = wire
@@ -200,7 +215,10 @@ impl Fields<'_> {
     }
 
     /// None if it is malformed, `Some(None)` if it is not there.
-    #[expect(clippy::option_option, reason = "malformed, absent and present are three different things")]
+    #[expect(
+        clippy::option_option,
+        reason = "malformed, absent and present are three different things"
+    )]
     fn optional(&mut self, field: &str, text: &str) -> Option<Option<String>> {
         match check_text(text) {
             Ok(()) => Some((!text.is_empty()).then(|| text.to_owned())),
@@ -219,7 +237,10 @@ impl Fields<'_> {
         optional
     }
 
-    #[expect(clippy::option_option, reason = "malformed, absent and present are three different things")]
+    #[expect(
+        clippy::option_option,
+        reason = "malformed, absent and present are three different things"
+    )]
     fn optional_secret(&mut self, field: &str, text: String) -> Option<Option<SecretString>> {
         let (length, secret) = (text.len(), SecretString::from(text));
         if length > MAX_SECRET {
@@ -229,7 +250,10 @@ impl Fields<'_> {
         Some((length > 0).then_some(secret))
     }
 
-    #[expect(clippy::option_option, reason = "malformed, absent and present are three different things")]
+    #[expect(
+        clippy::option_option,
+        reason = "malformed, absent and present are three different things"
+    )]
     fn customer_number(&mut self, provider: Option<&Provider>, text: &str) -> Option<Option<String>> {
         let field = "customer_number";
         let number = self.optional(field, text.trim())?;
@@ -283,9 +307,9 @@ impl Fields<'_> {
 
     fn https_url(&mut self, field: &str, text: &str) -> Option<String> {
         let url = self.required(field, text)?;
-        let is_https = url.parse::<http::Uri>().is_ok_and(|uri| {
-            uri.scheme_str() == Some("https") && uri.host().is_some_and(|host| !host.is_empty())
-        });
+        let is_https = url
+            .parse::<http::Uri>()
+            .is_ok_and(|uri| uri.scheme_str() == Some("https") && uri.host().is_some_and(|host| !host.is_empty()));
         // A user and a password in a URL would be a secret in a place that is not treated as one.
         if is_https && !url.contains('@') {
             return Some(url);

@@ -45,7 +45,11 @@ impl Violations {
     }
 
     pub(super) fn reason(&self) -> &'static str {
-        if self.unknown_provider { "UNKNOWN_PROVIDER" } else { "INVALID_FIELD" }
+        if self.unknown_provider {
+            "UNKNOWN_PROVIDER"
+        } else {
+            "INVALID_FIELD"
+        }
     }
 }
 

@@ -24,17 +24,21 @@ pub(super) fn resolved(hand_out: HandOut) -> (v1::ResolvedCredential, v1::Resolu
         signed_credential: hand_out.signed.unwrap_or_default(),
         cache_for: prost_types::Duration::try_from(hand_out.cache_for).ok(),
     };
-    (credential, resolution(&hand_out.resolution), hand_out.receipt.unwrap_or_default())
+    (
+        credential,
+        resolution(&hand_out.resolution),
+        hand_out.receipt.unwrap_or_default(),
+    )
 }
 
 fn secret(secret: Secret) -> resolved_credential::Secret {
     match secret {
-        Secret::Login(login) => resolved_credential::Secret::Login(self::login(login)),
-        Secret::MailAccount(account) => resolved_credential::Secret::MailAccount(self::mail_account(account)),
+        Secret::Login(login) => resolved_credential::Secret::Login(login_of(login)),
+        Secret::MailAccount(account) => resolved_credential::Secret::MailAccount(mail_account_of(account)),
     }
 }
 
-fn login(login: Login) -> v1::Login {
+fn login_of(login: Login) -> v1::Login {
     v1::Login {
         customer_number: login.customer_number.unwrap_or_default(),
         username: login.username,
@@ -45,7 +49,7 @@ fn login(login: Login) -> v1::Login {
     }
 }
 
-fn mail_account(account: MailAccount) -> v1::MailAccount {
+fn mail_account_of(account: MailAccount) -> v1::MailAccount {
     let security = match account.security {
         MailSecurity::StartTls => v1::MailSecurity::Starttls,
         MailSecurity::ImplicitTls => v1::MailSecurity::ImplicitTls,
@@ -199,7 +203,11 @@ pub(super) fn provider(provider: &Provider) -> v1::Provider {
     v1::Provider {
         id: provider.id.to_string(),
         name: provider.name.clone(),
-        categories: provider.categories.iter().map(|category| self::category(*category).into()).collect(),
+        categories: provider
+            .categories
+            .iter()
+            .map(|category| self::category(*category).into())
+            .collect(),
         kind: match provider.kind {
             ProviderKind::Login => v1::ProviderKind::Login.into(),
             ProviderKind::MailAccount => v1::ProviderKind::MailAccount.into(),
@@ -249,14 +257,21 @@ fn fields(provider: &Provider) -> Vec<v1::ProviderField> {
         ProviderKind::Login => {
             let number = provider.customer_number;
             if number != CustomerNumber::None {
-                let rule = number.digits().map(|digits| format!("{digits} digits")).unwrap_or_default();
+                let rule = number
+                    .digits()
+                    .map(|digits| format!("{digits} digits"))
+                    .unwrap_or_default();
                 let required = matches!(number, CustomerNumber::Required { .. });
                 fields.push(text("login.customer_number", required, &rule));
             }
             fields.push(text("login.username", true, ""));
             fields.push(secret("login.password", true, "kept exactly as it comes"));
             if provider.customer_signature.is_some() {
-                fields.push(secret("login.customer_signature", false, "one that DAT has issued; made here if left out"));
+                fields.push(secret(
+                    "login.customer_signature",
+                    false,
+                    "one that DAT has issued; made here if left out",
+                ));
                 fields.push(text("login.interface_partner_number", false, ""));
                 fields.push(secret("login.interface_partner_signature", false, ""));
             }
@@ -264,12 +279,30 @@ fn fields(provider: &Provider) -> Vec<v1::ProviderField> {
         ProviderKind::MailAccount => {
             fields.push(text("mail_account.host", true, "a host name or an IP address"));
             fields.push(field("mail_account.port", true, false, 5, "1 to 65535"));
-            fields.push(field("mail_account.security", true, false, 0, "STARTTLS or IMPLICIT_TLS"));
+            fields.push(field(
+                "mail_account.security",
+                true,
+                false,
+                0,
+                "STARTTLS or IMPLICIT_TLS",
+            ));
             fields.push(text("mail_account.username", true, ""));
-            fields.push(secret("mail_account.password", false, "this or oauth2; kept exactly as it comes"));
-            fields.push(text("mail_account.oauth2.token_url", false, "required with oauth2; an https URL"));
+            fields.push(secret(
+                "mail_account.password",
+                false,
+                "this or oauth2; kept exactly as it comes",
+            ));
+            fields.push(text(
+                "mail_account.oauth2.token_url",
+                false,
+                "required with oauth2; an https URL",
+            ));
             fields.push(text("mail_account.oauth2.client_id", false, "required with oauth2"));
-            fields.push(secret("mail_account.oauth2.client_secret", false, "required with oauth2"));
+            fields.push(secret(
+                "mail_account.oauth2.client_secret",
+                false,
+                "required with oauth2",
+            ));
             fields.push(secret("mail_account.oauth2.refresh_token", false, ""));
             fields.push(text("mail_account.oauth2.scopes", false, "at most 16"));
             fields.push(text("mail_account.from_address", true, "an e-mail address"));
@@ -289,4 +322,3 @@ pub(super) fn key_status(ages: &[std::time::Duration]) -> v1::KeyStatus {
         newest_age: wire(ages.iter().min()),
     }
 }
-

@@ -73,6 +73,9 @@ pub(crate) enum Failure {
     /// An answer without a part that it must have.
     #[error("the server's answer has no {0}; its version does not fit this client's")]
     Incomplete(&'static str),
+    /// A server, or what it needs, could not be set up. Several lines if several things are wrong.
+    #[error("{0}")]
+    Start(String),
     /// The server says that it does not serve, or says nothing.
     #[error("{0}")]
     Unhealthy(String),
@@ -94,6 +97,7 @@ impl Failure {
             | Self::Output(_)
             | Self::Runtime(_)
             | Self::Incomplete(_)
+            | Self::Start(_)
             | Self::Unhealthy(_) => Exit::Failed,
             Self::Connect(error) => error.exit,
             Self::Call(status) => Exit::of(status.code()),
@@ -106,6 +110,7 @@ impl Failure {
         match self {
             Self::Connect(error) => lines.push(format!("hint: {}", error.hint)),
             Self::Call(status) => lines = refusal(status),
+            Self::Start(text) => lines = text.lines().map(|line| format!("error: {line}")).collect(),
             _ => {}
         }
         lines.iter().map(|line| output::plain(line) + "\n").collect()

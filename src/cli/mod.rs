@@ -10,6 +10,7 @@ mod connect_error;
 mod connection;
 mod coverage;
 mod credential;
+mod dev;
 mod explain;
 mod failure;
 #[cfg(test)]
@@ -17,6 +18,7 @@ mod fake;
 mod health;
 mod hint;
 mod identity;
+mod init;
 mod list;
 mod output;
 mod probe;
@@ -26,6 +28,7 @@ mod put;
 mod resolve;
 mod resolved;
 mod secret_input;
+mod serve;
 mod status;
 mod view;
 mod words;
@@ -77,7 +80,9 @@ struct Cli {
 // Each variant is parsed once in a process; its size does not matter.
 #[derive(Debug, Subcommand)]
 enum Command {
-    // `serve`, `dev` and `init` belong here: what needs no server, or is one.
+    Dev(dev::Dev),
+    Init(init::Init),
+    Serve(serve::Serve),
     #[command(flatten)]
     Client(ClientCommand),
     Health(health::Health),
@@ -119,6 +124,9 @@ fn run(command: Command, connection: &ConnectionArgs, output: &mut Output) -> Re
                 done => done,
             }
         }),
+        Command::Dev(dev) => dev.run(output),
+        Command::Init(init) => init.run(output),
+        Command::Serve(serve) => serve.run(),
         Command::Health(health) => on_runtime(health.run(connection.timeout(), output)),
         Command::Completions(completions) => completions.run(output),
     }

@@ -108,8 +108,9 @@ impl Vault {
             assignment,
         } = self.decide(ask, now)?;
         let chosen = outcome?;
-        let receipt =
-            receipt_for.map(|caller| self.receipt(caller, ask.order, &chosen, &resolution, now)).transpose()?;
+        let receipt = receipt_for
+            .map(|caller| self.receipt(caller, ask.order, &chosen, &resolution, now))
+            .transpose()?;
         let is_time_limited = self.is_time_limited(ask.provider, &assignment, &chosen.content.secret);
         let Chosen {
             credential,
@@ -276,7 +277,14 @@ impl Vault {
     }
 
     /// A JWT (RFC 7519) that says what was handed out to whom and for which order.
-    fn receipt(&self, caller: &str, order: &Order, chosen: &Chosen, resolution: &Resolution, now: Timestamp) -> String {
+    fn receipt(
+        &self,
+        caller: &str,
+        order: &Order,
+        chosen: &Chosen,
+        resolution: &Resolution,
+        now: Timestamp,
+    ) -> Result<String, VaultError> {
         let CredentialRef {
             tenant,
             provider,

@@ -1,0 +1,263 @@
+//! `CredentialAdmin`: what the settings dialog and administrators call. No answer of it holds a secret.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use super::call::Call;
+use super::fault::{ApiError, Fault};
+use super::violations::Violations;
+use super::{parse, parse_secret, wire};
+use crate::access::{Action, Reveal};
+use crate::pb::v1;
+use crate::pb::v1::credential_admin_server::CredentialAdmin;
+use crate::store::Revision;
+use crate::vault::assignment::Assignment;
+use crate::vault::credential::{Draft, Version};
+use crate::vault::ids::ProviderId;
+use crate::vault::scope::CredentialRef;
+use crate::vault::{Ask, CoverageQuery, CredentialInfo, Put, Rollback, SetAssignment, Vault};
+
+mod lists;
+mod service;
+
+/// The service.
+pub struct Admin {
+    vault: Arc<Vault>,
+    allows_plaintext_mail: bool,
+}
+
+/// A credential's name as it came; its parts are looked at for the caller's rights before anything else.
+fn raw(wire: Option<&v1::CredentialRef>) -> (&str, &str) {
+    wire.map_or(("", ""), |wire| (&wire.tenant, &wire.provider))
+}
+
+impl Admin {
+    pub(super) fn new(vault: Arc<Vault>, allows_plaintext_mail: bool) -> Self {
+        Self {
+            vault,
+            allows_plaintext_mail,
+        }
+    }
+
+    /// Checks the caller's rights to a credential, then its name.
+    fn credential(
+        &self,
+        call: &mut Call,
+        action: Action,
+        wire: Option<&v1::CredentialRef>,
+    ) -> Result<(CredentialRef, Reveal), ApiError> {
+        let (tenant, provider) = raw(wire);
+        let reveal = call.authorize(action, tenant, provider)?;
+        let mut violations = Violations::default();
+        let parsed = parse::credential_ref(&mut violations, self.vault.catalogue(), wire);
+        let credential = violations.finish(parsed.map(|(credential, _)| credential))?;
+        call.about_credential(&credential, None);
+        Ok((credential, reveal))
+    }
+
+    async fn put(
+        &self,
+        call: &mut Call,
+        request: v1::PutCredentialRequest,
+    ) -> Result<v1::PutCredentialResponse, ApiError> {
+        let (tenant, provider) = raw(request.r#ref.as_ref());
+        let reveal = call.authorize(Action::CredentialsWrite, tenant, provider)?;
+        let mut violations = Violations::default();
+        let named = parse::credential_ref(&mut violations, self.vault.catalogue(), request.r#ref.as_ref());
+        let provider = self.vault.catalogue().get(provider);
+        let secret = parse_secret::secret(&mut violations, provider, self.allows_plaintext_mail, request.secret);
+        let valid_until = parse::timestamp(&mut violations, "valid_until", request.valid_until.as_ref());
+        let note = parse_secret::note(&mut violations, &request.note);
+        let draft = secret
+            .zip(valid_until)
+            .zip(note)
+            .map(|((secret, valid_until), note)| Draft {
+                secret,
+                valid_until,
+                note,
+            });
+        let ((credential, provider), draft) = violations.finish(named.zip(draft))?;
+        call.about_credential(&credential, None);
+        let saved = self
+            .vault
+            .put(Put {
+                credential,
+                draft,
+                expected_version: request.expected_version,
+                validate_only: request.validate_only,
+                by: call.caller(),
+            })
+            .await?;
+        call.about_credential(&saved.credential.credential, Some(saved.credential.header.version.0));
+        Ok(v1::PutCredentialResponse {
+            credential: Some(wire::credential(&saved.credential, reveal)),
+            warnings: wire::warnings(&saved.warnings, provider.kind),
+            revision: saved.revision.map_or(0, |revision| revision.0),
+        })
+    }
+
+    fn get(&self, call: &mut Call, request: &v1::GetCredentialRequest) -> Result<v1::GetCredentialResponse, ApiError> {
+        let (credential, reveal) = self.credential(call, Action::CredentialsRead, request.r#ref.as_ref())?;
+        let info = self.vault.get(&credential)?;
+        Ok(v1::GetCredentialResponse {
+            credential: Some(wire::credential(&info, reveal)),
+        })
+    }
+
+    async fn set_state(
+        &self,
+        call: &mut Call,
+        request: v1::SetCredentialStateRequest,
+    ) -> Result<(CredentialInfo, Reveal, Revision), ApiError> {
+        let (tenant, provider) = raw(request.r#ref.as_ref());
+        let reveal = call.authorize(Action::CredentialsWrite, tenant, provider)?;
+        let mut violations = Violations::default();
+        let named = parse::credential_ref(&mut violations, self.vault.catalogue(), request.r#ref.as_ref());
+        let enabled = match request.state() {
+            v1::CredentialState::Enabled => Some(true),
+            v1::CredentialState::Disabled => Some(false),
+            v1::CredentialState::Unspecified | v1::CredentialState::Deleted => {
+                violations.add("state", "must be ENABLED or DISABLED; DeleteCredential deletes");
+                None
+            }
+        };
+        let ((credential, _), enabled) = violations.finish(named.zip(enabled))?;
+        call.about_credential(&credential, None);
+        let (info, revision) = self
+            .vault
+            .set_enabled(credential, enabled, request.expected_version)
+            .await?;
+        Ok((info, reveal, revision))
+    }
+
+    async fn purge(
+        &self,
+        call: &mut Call,
+        request: v1::PurgeCredentialRequest,
+    ) -> Result<v1::PurgeCredentialResponse, ApiError> {
+        let (credential, _) = self.credential(call, Action::CredentialsWrite, request.r#ref.as_ref())?;
+        if request.confirm != credential.to_string() {
+            let mut violations = Violations::default();
+            violations.add(
+                "confirm",
+                format!("must be the credential's path, {credential}: a purge is for good"),
+            );
+            violations.finish(None::<()>)?;
+        }
+        let revision = self.vault.purge(&credential).await?.0;
+        Ok(v1::PurgeCredentialResponse { revision })
+    }
+
+    async fn rollback(
+        &self,
+        call: &mut Call,
+        request: v1::RollbackCredentialRequest,
+    ) -> Result<v1::RollbackCredentialResponse, ApiError> {
+        let (tenant, provider) = raw(request.r#ref.as_ref());
+        let reveal = call.authorize(Action::CredentialsWrite, tenant, provider)?;
+        let mut violations = Violations::default();
+        let named = parse::credential_ref(&mut violations, self.vault.catalogue(), request.r#ref.as_ref());
+        if request.to_version == 0 {
+            violations.add("to_version", "is required; the first version is 1");
+        }
+        let (credential, provider) = violations.finish(named)?;
+        call.about_credential(&credential, None);
+        let saved = self
+            .vault
+            .rollback(Rollback {
+                credential,
+                to_version: Version(request.to_version),
+                expected_version: request.expected_version,
+                by: call.caller(),
+            })
+            .await?;
+        call.about_credential(&saved.credential.credential, Some(saved.credential.header.version.0));
+        Ok(v1::RollbackCredentialResponse {
+            credential: Some(wire::credential(&saved.credential, reveal)),
+            revision: saved.revision.map_or(0, |revision| revision.0),
+            warnings: wire::warnings(&saved.warnings, provider.kind),
+        })
+    }
+
+    async fn assign(
+        &self,
+        call: &mut Call,
+        request: v1::SetAssignmentRequest,
+    ) -> Result<v1::SetAssignmentResponse, ApiError> {
+        call.authorize(Action::AssignmentsWrite, &request.tenant, &request.provider)?;
+        let mut violations = Violations::default();
+        let tenant = parse::tenant(&mut violations, "tenant", &request.tenant);
+        let provider = parse::provider(&mut violations, self.vault.catalogue(), "provider", &request.provider);
+        let mode = parse::mode(&mut violations, provider, request.mode);
+        let variant = parse::signature_variant(&mut violations, provider, request.signature_variant);
+        let assignment = mode.zip(variant).map(|(mode, signature_variant)| Assignment {
+            mode,
+            fallback_to_general: request.fallback_to_general,
+            signature_variant,
+        });
+        let parsed = tenant.zip(provider).zip(assignment);
+        let ((tenant, provider), assignment) = violations.finish(parsed)?;
+        let set = SetAssignment {
+            tenant: tenant.clone(),
+            provider: provider.id.clone(),
+            assignment,
+            expected_revision: request.expected_revision.map(Revision),
+            by: call.caller(),
+        };
+        let (choice, warnings) = self.vault.set_assignment(set).await?;
+        Ok(v1::SetAssignmentResponse {
+            assignment: Some(wire::assignment(&tenant, &provider.id, Some(&choice))),
+            warnings: wire::warnings(&warnings, provider.kind),
+            revision: choice.revision.0,
+        })
+    }
+
+    fn assignment(
+        &self,
+        call: &mut Call,
+        request: &v1::GetAssignmentRequest,
+    ) -> Result<v1::GetAssignmentResponse, ApiError> {
+        call.authorize(Action::CredentialsRead, &request.tenant, &request.provider)?;
+        let mut violations = Violations::default();
+        let tenant = parse::tenant(&mut violations, "tenant", &request.tenant);
+        let provider = parse::provider(&mut violations, self.vault.catalogue(), "provider", &request.provider);
+        let (tenant, provider) = violations.finish(tenant.zip(provider))?;
+        let choice = self.vault.choice(&tenant, &provider.id)?;
+        Ok(v1::GetAssignmentResponse {
+            assignment: Some(wire::assignment(&tenant, &provider.id, choice.as_ref())),
+        })
+    }
+
+    fn explain(
+        &self,
+        call: &mut Call,
+        request: &v1::ExplainResolutionRequest,
+    ) -> Result<v1::ExplainResolutionResponse, ApiError> {
+        let reveal = call.authorize(Action::CredentialsRead, &request.tenant, &request.provider)?;
+        let mut violations = Violations::default();
+        let tenant = parse::tenant(&mut violations, "tenant", &request.tenant);
+        let provider = parse::provider_id(&mut violations, "provider", &request.provider);
+        let order = parse::order(&mut violations, request.order.as_ref());
+        let ((tenant, provider), order) = violations.finish(tenant.zip(provider).zip(order))?;
+        call.about_order(&order.id);
+        let explanation = self.vault.explain(&Ask {
+            tenant: &tenant,
+            provider: &provider,
+            order: &order,
+        })?;
+        let resolution = Some(wire::resolution(&explanation.resolution));
+        Ok(match explanation.outcome {
+            Ok(info) => v1::ExplainResolutionResponse {
+                resolution,
+                credential: Some(wire::credential(&info, reveal)),
+                error: None,
+            },
+            Err(error) => v1::ExplainResolutionResponse {
+                resolution,
+                credential: None,
+                error: Some(Fault::from(&ApiError::from(error)).into()),
+            },
+        })
+    }
+}

@@ -1,0 +1,230 @@
+//! What `CredentialAdmin` answers with lists: exactly what single reads would allow.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use super::{
+    Action, Admin, ApiError, Call, CoverageQuery, CredentialRef, ProviderId, Reveal, Violations, parse, v1, wire,
+};
+use crate::store::StoreError;
+use crate::vault::{ListQuery, StateFilter, VaultError};
+
+const DEFAULT_PAGE: usize = 100;
+const MAX_PAGE: usize = 1000;
+/// The most ids of one coverage check.
+const MAX_IDS: usize = 10_000;
+
+impl Admin {
+    /// The providers that the caller may read of a tenant: those named, each of which must be granted, or all that are.
+    fn readable(
+        &self,
+        call: &mut Call,
+        tenant: &str,
+        named: &[String],
+    ) -> Result<impl FnOnce() -> Vec<ProviderId>, ApiError> {
+        for provider in named {
+            call.authorize(Action::CredentialsRead, tenant, provider)?;
+        }
+        if named.is_empty() {
+            call.authorize_tenant(Action::CredentialsRead, tenant)?;
+        }
+        let permissions = call.permissions()?.clone();
+        let (tenant, ids) = (
+            tenant.to_owned(),
+            self.vault.catalogue().ids().cloned().collect::<Vec<_>>(),
+        );
+        Ok(move || {
+            let may = |id: &ProviderId| {
+                permissions
+                    .allows(Action::CredentialsRead, &tenant, id.as_str())
+                    .is_some()
+            };
+            ids.into_iter().filter(may).collect()
+        })
+    }
+
+    pub(super) fn providers(&self, call: &Call) -> Result<v1::ListProvidersResponse, ApiError> {
+        call.authorize_known(Action::CredentialsRead)?;
+        Ok(v1::ListProvidersResponse {
+            providers: self.vault.catalogue().iter().map(wire::provider).collect(),
+        })
+    }
+
+    pub(super) async fn list(
+        &self,
+        call: &mut Call,
+        request: v1::ListCredentialsRequest,
+    ) -> Result<v1::ListCredentialsResponse, ApiError> {
+        let all = self.readable(call, &request.tenant, &request.providers)?;
+        let query = self.parse_list(&request, all)?;
+        let page = self.vault.list(&query).await?;
+        let permissions = call.permissions()?;
+        let show = |info: &crate::vault::CredentialInfo| {
+            let CredentialRef { tenant, provider, .. } = &info.credential;
+            let reveal = permissions.allows(Action::CredentialsRead, tenant.as_str(), provider.as_str());
+            wire::credential(info, reveal.unwrap_or(Reveal::None))
+        };
+        Ok(v1::ListCredentialsResponse {
+            credentials: page.credentials.iter().map(show).collect(),
+            next_page_token: page
+                .next
+                .map(|next| URL_SAFE_NO_PAD.encode(next.to_string()))
+                .unwrap_or_default(),
+        })
+    }
+
+    fn parse_list(
+        &self,
+        request: &v1::ListCredentialsRequest,
+        all: impl FnOnce() -> Vec<ProviderId>,
+    ) -> Result<ListQuery, ApiError> {
+        let mut violations = Violations::default();
+        let tenant = parse::tenant(&mut violations, "tenant", &request.tenant);
+        let providers = parse::providers(&mut violations, self.vault.catalogue(), &request.providers, all);
+        let scope_kinds: Vec<_> = (0..)
+            .zip(&request.scope_kinds)
+            .map(|(index, kind): (usize, _)| {
+                parse::scope_kind(&mut violations, &format!("scope_kinds[{index}]"), *kind)
+            })
+            .collect();
+        let states: Vec<_> = (0..)
+            .zip(&request.states)
+            .map(|(index, state)| parse_state(&mut violations, index, *state))
+            .collect();
+        let expires_before = parse::timestamp(&mut violations, "expires_before", request.expires_before.as_ref());
+        let limit = match usize::try_from(request.page_size) {
+            Ok(0) => Some(DEFAULT_PAGE),
+            Ok(size) => Some(size.min(MAX_PAGE)),
+            Err(_) => {
+                violations.add("page_size", "must not be negative");
+                None
+            }
+        };
+        let after = parse_page_token(&mut violations, request);
+        let query = (|| {
+            Some(ListQuery {
+                tenant: tenant?,
+                providers: providers?,
+                scope_kinds: scope_kinds.into_iter().collect::<Option<_>>()?,
+                states: states.into_iter().collect::<Option<_>>()?,
+                expires_before: expires_before?,
+                limit: limit?,
+                after: after?,
+            })
+        })();
+        violations.finish(query)
+    }
+
+    pub(super) async fn versions(
+        &self,
+        call: &mut Call,
+        request: &v1::ListCredentialVersionsRequest,
+    ) -> Result<v1::ListCredentialVersionsResponse, ApiError> {
+        let (credential, _) = self.credential(call, Action::CredentialsRead, request.r#ref.as_ref())?;
+        let versions = self.vault.versions(&credential).await?;
+        Ok(v1::ListCredentialVersionsResponse {
+            versions: versions.into_iter().map(wire::version).collect(),
+        })
+    }
+
+    pub(super) fn assignments(
+        &self,
+        call: &mut Call,
+        request: &v1::ListAssignmentsRequest,
+    ) -> Result<v1::ListAssignmentsResponse, ApiError> {
+        let all = self.readable(call, &request.tenant, &[])?;
+        let mut violations = Violations::default();
+        let tenant = parse::tenant(&mut violations, "tenant", &request.tenant);
+        let tenant = violations.finish(tenant)?;
+        let assignment = |id: ProviderId| {
+            let choice = self.vault.choice(&tenant, &id)?;
+            Ok(wire::assignment(&tenant, &id, choice.as_ref()))
+        };
+        let assignments: Result<_, VaultError> = all().into_iter().map(assignment).collect();
+        Ok(v1::ListAssignmentsResponse {
+            assignments: assignments?,
+        })
+    }
+
+    pub(super) async fn coverage(
+        &self,
+        call: &mut Call,
+        request: v1::CheckCoverageRequest,
+    ) -> Result<v1::CheckCoverageResponse, ApiError> {
+        let all = self.readable(call, &request.tenant, &request.providers)?;
+        let mut violations = Violations::default();
+        let tenant = parse::tenant(&mut violations, "tenant", &request.tenant);
+        let providers = parse::providers(&mut violations, self.vault.catalogue(), &request.providers, all);
+        let lists = [
+            ("office_ids", &request.office_ids),
+            ("appraiser_ids", &request.appraiser_ids),
+            ("user_ids", &request.user_ids),
+        ];
+        let count: usize = lists.iter().map(|(_, ids)| ids.len()).sum();
+        if count > MAX_IDS {
+            let longest = lists
+                .iter()
+                .max_by_key(|(_, ids)| ids.len())
+                .map_or("office_ids", |(field, _)| *field);
+            violations.add(
+                longest,
+                format!("all lists together have {count} ids; at most {MAX_IDS} are allowed"),
+            );
+            return violations.finish(None);
+        }
+        let [offices, appraisers, users] = lists.map(|(field, ids)| parse::subjects(&mut violations, field, ids));
+        let query = (|| {
+            Some(CoverageQuery {
+                tenant: tenant?,
+                offices: offices?,
+                appraisers: appraisers?,
+                users: users?,
+                providers: providers?,
+            })
+        })();
+        let query = violations.finish(query)?;
+        let vault = std::sync::Arc::clone(&self.vault);
+        // Up to 110,000 decisions, which must not hold up the calls on this thread.
+        let gaps = tokio::task::spawn_blocking(move || vault.coverage(&query))
+            .await
+            .map_err(|_| VaultError::Store(StoreError::Closed))??;
+        Ok(v1::CheckCoverageResponse {
+            gaps: gaps.iter().map(wire::gap).collect(),
+        })
+    }
+}
+
+fn parse_state(violations: &mut Violations, index: usize, wire: i32) -> Option<StateFilter> {
+    match v1::CredentialState::try_from(wire) {
+        Ok(v1::CredentialState::Enabled) => Some(StateFilter::Enabled),
+        Ok(v1::CredentialState::Disabled) => Some(StateFilter::Disabled),
+        Ok(v1::CredentialState::Deleted) => Some(StateFilter::Deleted),
+        Ok(v1::CredentialState::Unspecified) | Err(_) => {
+            violations.add(format!("states[{index}]"), "is no state: ENABLED, DISABLED or DELETED");
+            None
+        }
+    }
+}
+
+/// Where to go on. The token is a place in the list, not a right: the page is filtered and granted anew.
+#[expect(
+    clippy::option_option,
+    reason = "malformed, absent and present are three different things"
+)]
+fn parse_page_token(
+    violations: &mut Violations,
+    request: &v1::ListCredentialsRequest,
+) -> Option<Option<CredentialRef>> {
+    if request.page_token.is_empty() {
+        return Some(None);
+    }
+    let place = URL_SAFE_NO_PAD
+        .decode(&request.page_token)
+        .ok()
+        .and_then(|path| CredentialRef::from_path(std::str::from_utf8(&path).ok()?))
+        .filter(|place| place.tenant.as_str() == request.tenant);
+    if place.is_none() {
+        violations.add("page_token", "is not a next_page_token of this list");
+    }
+    place.map(Some)
+}

@@ -1,0 +1,62 @@
+//! The gRPC services: translate, ask the vault, translate back.
+//!
+//! A handler looks at the caller's rights before it looks at anything else of the request, then parses all of it at once
+//! (`parse`, `parse_secret`), calls the vault, and translates what comes (`wire`). What goes wrong becomes a status in
+//! `fault`, and a line in the log in `call`.
+
+mod admin;
+mod call;
+mod fault;
+mod operator;
+mod parse;
+mod parse_secret;
+mod resolver;
+mod size;
+mod violations;
+mod watch;
+mod wire;
+
+use std::sync::Arc;
+
+pub use self::admin::Admin;
+pub use self::call::Peer;
+pub(crate) use self::fault::{ApiError, Fault};
+pub use self::operator::Operator;
+pub use self::resolver::Resolver;
+pub use self::size::BySize;
+use crate::pb::v1::credential_admin_server::CredentialAdminServer;
+use crate::pb::v1::credential_resolver_server::CredentialResolverServer;
+use crate::pb::v1::vault_operator_server::VaultOperatorServer;
+use crate::vault::Vault;
+
+/// The largest request, in bytes.
+const MAX_REQUEST: usize = 64 * 1024;
+/// The largest request that holds many ids, in bytes.
+const MAX_COVERAGE_REQUEST: usize = 4 * 1024 * 1024;
+
+/// The services over one vault.
+#[derive(Clone)]
+pub struct Services {
+    /// For order services.
+    pub resolver: CredentialResolverServer<Resolver>,
+    /// For administrators.
+    pub admin: BySize,
+    /// For operators.
+    pub operator: VaultOperatorServer<Operator>,
+}
+
+impl Services {
+    /// The services.
+    #[must_use]
+    pub fn new(vault: &Arc<Vault>, allows_plaintext_mail: bool) -> Self {
+        let resolver = Resolver::new(Arc::clone(vault));
+        let admin = Arc::new(Admin::new(Arc::clone(vault), allows_plaintext_mail));
+        let operator = Operator::new(Arc::clone(vault));
+        let admin = |limit| CredentialAdminServer::from_arc(Arc::clone(&admin)).max_decoding_message_size(limit);
+        Self {
+            resolver: CredentialResolverServer::new(resolver).max_decoding_message_size(MAX_REQUEST),
+            admin: BySize::new(admin(MAX_REQUEST), admin(MAX_COVERAGE_REQUEST)),
+            operator: VaultOperatorServer::new(operator).max_decoding_message_size(MAX_REQUEST),
+        }
+    }
+}

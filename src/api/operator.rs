@@ -1,0 +1,69 @@
+//! `VaultOperator`: what the vault's operators call.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use super::call::Call;
+use super::fault::ApiError;
+use super::wire;
+use crate::access::Action;
+use crate::pb::v1;
+use crate::pb::v1::vault_operator_server::VaultOperator;
+use crate::store::{FORMAT, StoreError};
+use crate::vault::{Vault, VaultError};
+
+/// The service.
+pub struct Operator {
+    vault: Arc<Vault>,
+}
+
+impl Operator {
+    pub(super) fn new(vault: Arc<Vault>) -> Self {
+        Self { vault }
+    }
+
+    async fn status(&self, call: &Call) -> Result<v1::GetStatusResponse, ApiError> {
+        call.authorize_operation(Action::Operate)?;
+        let vault = Arc::clone(&self.vault);
+        // It counts everything, which must not hold up the calls on this thread.
+        let status = tokio::task::spawn_blocking(move || vault.status())
+            .await
+            .map_err(|_| VaultError::Store(StoreError::Closed))?;
+        Ok(v1::GetStatusResponse {
+            version: env!("CARGO_PKG_VERSION").into(),
+            started_at: Some(status.opened_at.into()),
+            store: status.store.into(),
+            store_format: FORMAT,
+            revision: status.revision.0,
+            // A vault whose keys are not at hand does not start.
+            sealed: false,
+            kek_id: status.kek_id,
+            replica: Some(v1::ReplicaStatus {
+                revision: status.replica_revision.0,
+                lag: status.revision.0.saturating_sub(status.replica_revision.0),
+            }),
+            data_keys: Some(wire::key_status(&status.data_key_ages)),
+            signing_keys: Some(wire::key_status(&status.signing_key_ages)),
+            counts: Some(v1::Counts {
+                tenants: status.tenants,
+                enabled: status.counts.enabled,
+                disabled: status.counts.disabled,
+                deleted: status.counts.deleted,
+                assignments: status.counts.assignments,
+            }),
+        })
+    }
+}
+
+#[tonic::async_trait]
+impl VaultOperator for Operator {
+    async fn get_status(
+        &self,
+        request: Request<v1::GetStatusRequest>,
+    ) -> Result<Response<v1::GetStatusResponse>, Status> {
+        let (call, _) = Call::begin("GetStatus", request);
+        let answer = self.status(&call).await;
+        call.end(answer)
+    }
+}

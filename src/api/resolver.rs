@@ -1,0 +1,217 @@
+//! `CredentialResolver`: what order services call.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use super::call::Call;
+use super::fault::ApiError;
+use super::violations::Violations;
+use super::watch::ChangeStream;
+use super::{parse, wire};
+use crate::access::{Action, Reveal};
+use crate::pb::v1;
+use crate::pb::v1::credential_resolver_server::CredentialResolver;
+use crate::store::Revision;
+use crate::vault::ids::{ProviderId, TenantId};
+use crate::vault::resolve::Order;
+use crate::vault::{Ask, Vault};
+
+/// The most providers of one request.
+const MAX_PROVIDERS: usize = 32;
+
+/// The service.
+pub struct Resolver {
+    vault: Arc<Vault>,
+}
+
+impl Resolver {
+    pub(super) fn new(vault: Arc<Vault>) -> Self {
+        Self { vault }
+    }
+
+    async fn resolve(
+        &self,
+        call: &mut Call,
+        request: v1::ResolveForOrderRequest,
+    ) -> Result<v1::ResolveForOrderResponse, ApiError> {
+        let reveal = call.authorize(Action::Resolve, &request.tenant, &request.provider)?;
+        let mut violations = Violations::default();
+        let tenant = parse::tenant(&mut violations, "tenant", &request.tenant);
+        let provider = parse::provider_id(&mut violations, "provider", &request.provider);
+        let order = parse::order(&mut violations, request.order.as_ref());
+        let parsed = tenant.zip(provider).zip(order);
+        let ((tenant, provider), order) = violations.finish(parsed)?;
+        call.about_order(&order.id);
+        self.vault.at_least(Revision(request.min_revision)).await?;
+
+        let ask = Ask {
+            tenant: &tenant,
+            provider: &provider,
+            order: &order,
+        };
+        let caller = request.with_receipt.then(|| call.caller());
+        let hand_out = self.vault.resolve(&ask, reveal, caller.as_deref())?;
+        call.about_credential(&hand_out.credential, Some(hand_out.version.0));
+        let revision = hand_out.revision.0;
+        let (credential, resolution, receipt) = wire::resolved(hand_out);
+        Ok(v1::ResolveForOrderResponse {
+            credential: Some(credential),
+            resolution: Some(resolution),
+            receipt,
+            revision,
+        })
+    }
+
+    async fn resolve_many(
+        &self,
+        call: &mut Call,
+        request: v1::ResolveManyForOrderRequest,
+    ) -> Result<v1::ResolveManyForOrderResponse, ApiError> {
+        call.authorize_tenant(Action::Resolve, &request.tenant)?;
+        let (tenant, providers, order) = parse_many(&request)?;
+        call.about_order(&order.id);
+        self.vault.at_least(Revision(request.min_revision)).await?;
+
+        let revision = self.vault.revision().0;
+        let caller = request.with_receipt.then(|| call.caller());
+        let mut results = Vec::with_capacity(providers.len());
+        for provider in &providers {
+            let ask = Ask {
+                tenant: &tenant,
+                provider,
+                order: &order,
+            };
+            let reveal = call
+                .permissions()?
+                .allows(Action::Resolve, tenant.as_str(), provider.as_str());
+            results.push(self.resolve_one(call, &ask, reveal, caller.as_deref()));
+        }
+        Ok(v1::ResolveManyForOrderResponse { results, revision })
+    }
+
+    /// One of several. Each gets a line of its own in the log, so that it can be told who got what.
+    fn resolve_one(
+        &self,
+        call: &Call,
+        ask: &Ask<'_>,
+        reveal: Option<Reveal>,
+        receipt_for: Option<&str>,
+    ) -> v1::ResolveResult {
+        let part = call.part(ask.provider);
+        let handed_out = match reveal {
+            Some(reveal) => self.vault.resolve(ask, reveal, receipt_for).map_err(ApiError::from),
+            None => Err(part.not_granted(Action::Resolve)),
+        };
+        let provider = ask.provider.to_string();
+        match part.end_part(handed_out) {
+            Ok(hand_out) => {
+                let (credential, resolution, receipt) = wire::resolved(hand_out);
+                let (credential, resolution) = (Some(credential), Some(resolution));
+                v1::ResolveResult {
+                    provider,
+                    credential,
+                    resolution,
+                    receipt,
+                    error: None,
+                }
+            }
+            Err(fault) => v1::ResolveResult {
+                provider,
+                error: Some(fault.into()),
+                ..Default::default()
+            },
+        }
+    }
+
+    fn watch(&self, call: &mut Call, request: &v1::WatchChangesRequest) -> Result<ChangeStream, ApiError> {
+        match request.providers.first() {
+            // Asked for by name: each must be granted.
+            Some(_) => {
+                for provider in &request.providers {
+                    call.authorize(Action::Watch, &request.tenant, provider)?;
+                }
+            }
+            None => call.authorize_tenant(Action::Watch, &request.tenant)?,
+        }
+        let permissions = call.permissions()?.clone();
+        let mut violations = Violations::default();
+        let tenant = parse::tenant(&mut violations, "tenant", &request.tenant);
+        let all = || {
+            let ids = self.vault.catalogue().ids();
+            let may = |id: &&ProviderId| {
+                permissions
+                    .allows(Action::Watch, &request.tenant, id.as_str())
+                    .is_some()
+            };
+            ids.filter(may).cloned().collect()
+        };
+        let providers = parse::providers(&mut violations, self.vault.catalogue(), &request.providers, all);
+        let (tenant, providers) = violations.finish(tenant.zip(providers))?;
+        let from = (request.from_revision > 0).then_some(Revision(request.from_revision));
+        Ok(ChangeStream::new(&self.vault, tenant, providers, from))
+    }
+}
+
+fn parse_many(request: &v1::ResolveManyForOrderRequest) -> Result<(TenantId, Vec<ProviderId>, Order), ApiError> {
+    let mut violations = Violations::default();
+    let tenant = parse::tenant(&mut violations, "tenant", &request.tenant);
+    let count = request.providers.len();
+    if !(1..=MAX_PROVIDERS).contains(&count) {
+        violations.add(
+            "providers",
+            format!("has {count} entries; 1 to {MAX_PROVIDERS} are allowed"),
+        );
+        return violations.finish(None);
+    }
+    parse::distinct(&mut violations, &request.providers);
+    let parse_provider =
+        |(index, text): (usize, &String)| parse::provider_id(&mut violations, &format!("providers[{index}]"), text);
+    let providers: Vec<_> = request.providers.iter().enumerate().map(parse_provider).collect();
+    let order = parse::order(&mut violations, request.order.as_ref());
+    let providers: Option<Vec<_>> = providers.into_iter().collect();
+    let parsed = tenant.zip(providers).zip(order);
+    violations.finish(parsed.map(|((tenant, providers), order)| (tenant, providers, order)))
+}
+
+#[tonic::async_trait]
+impl CredentialResolver for Resolver {
+    async fn resolve_for_order(
+        &self,
+        request: Request<v1::ResolveForOrderRequest>,
+    ) -> Result<Response<v1::ResolveForOrderResponse>, Status> {
+        let (mut call, request) = Call::begin("ResolveForOrder", request);
+        let answer = self.resolve(&mut call, request).await;
+        call.end(answer)
+    }
+
+    async fn resolve_many_for_order(
+        &self,
+        request: Request<v1::ResolveManyForOrderRequest>,
+    ) -> Result<Response<v1::ResolveManyForOrderResponse>, Status> {
+        let (mut call, request) = Call::begin("ResolveManyForOrder", request);
+        let answer = self.resolve_many(&mut call, request).await;
+        call.end(answer)
+    }
+
+    type WatchChangesStream = ChangeStream;
+
+    async fn watch_changes(&self, request: Request<v1::WatchChangesRequest>) -> Result<Response<ChangeStream>, Status> {
+        let (mut call, request) = Call::begin("WatchChanges", request);
+        let answer = self.watch(&mut call, &request);
+        call.end(answer)
+    }
+
+    async fn get_signing_keys(
+        &self,
+        request: Request<v1::GetSigningKeysRequest>,
+    ) -> Result<Response<v1::GetSigningKeysResponse>, Status> {
+        let (call, _) = Call::begin("GetSigningKeys", request);
+        let answer = call
+            .authorize_known(Action::Resolve)
+            .map(|()| v1::GetSigningKeysResponse {
+                jwks: self.vault.jwks(),
+            });
+        call.end(answer)
+    }
+}

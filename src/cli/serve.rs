@@ -1,0 +1,74 @@
+//! `tresor serve`: the vault itself.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use tresor::access::Policy;
+use tresor::config::Config;
+use tresor::serve::{self, Serving, StartError};
+use tresor::server::Listeners;
+use tresor::telemetry;
+
+use super::failure::{Exit, Failure};
+
+/// Serve a vault, until SIGTERM or Ctrl-C.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  tresor serve --config /etc/tresor/tresor.toml")]
+pub(crate) struct Serve {
+    /// The configuration; `tresor init` makes one to start from.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+impl Serve {
+    pub(crate) fn run(&self) -> Result<Exit, Failure> {
+        let config = Config::load(&self.config).map_err(start)?;
+        let policy = Policy::load(&config.policy.file).map_err(start)?;
+        telemetry::init(config.log.format, &config.log.level);
+        on_server_runtime(async {
+            let listeners = Listeners::bind(config.server.listen, config.server.health_listen).map_err(start)?;
+            let serving = serve::start(&config, policy, listeners).await.map_err(start)?;
+            serving.server.set_ready().await;
+            tracing::info!(
+                listen = %config.server.listen,
+                health_listen = %config.server.health_listen,
+                revision = serving.vault.revision().0,
+                "serving"
+            );
+            until_told_to_stop(serving).await
+        })
+    }
+}
+
+/// What a server runs on, beside its workers: accepting, the store's changes, blocking work.
+pub(super) fn on_server_runtime(work: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(Failure::Runtime)?;
+    let done = runtime.block_on(work);
+    // What is left has nobody waiting for it.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(5));
+    done
+}
+
+/// Waits for SIGTERM or SIGINT, then lets open calls finish.
+pub(super) async fn until_told_to_stop(serving: Serving) -> Result<Exit, Failure> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(Failure::Runtime)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::Runtime)?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping: open calls may finish");
+    serving.server.stop().await;
+    tracing::info!("stopped");
+    Ok(Exit::Done)
+}
+
+pub(super) fn start(error: impl Into<StartError>) -> Failure {
+    Failure::Start(error.into().to_string())
+}

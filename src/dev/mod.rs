@@ -1,0 +1,131 @@
+//! `tresor dev`: a whole vault on loopback in one directory, with made-up credentials to try it on.
+
+mod sample;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use crate::access::Policy;
+use crate::config::{Config, ConfigErrors};
+use crate::init::{self, InitError};
+use crate::pki::{self, DevPki, PkiError};
+use crate::serve::{self, Serving, StartError};
+use crate::server::Listeners;
+use crate::time::{Clock as _, SystemClock};
+
+pub use self::sample::SampleError;
+
+const POLICY: &str = include_str!("../../deploy/dev/policy.toml");
+/// Is there once the sample is loaded.
+const SAMPLE_LOADED: &str = "sample-loaded";
+
+/// What `tresor dev` does not start without.
+#[derive(Debug, thiserror::Error)]
+pub enum DevError {
+    /// Its credentials are for trying things out, so nobody else may reach it.
+    #[error("{0} is not a loopback address; `tresor dev` listens on loopback only: for others use `tresor serve`")]
+    NotLoopback(SocketAddr),
+    /// The directory.
+    #[error("directory {}: {error}", path.display())]
+    Directory {
+        /// Which.
+        path: PathBuf,
+        /// What the operating system said.
+        error: std::io::Error,
+    },
+    /// The key-encryption key.
+    #[error(transparent)]
+    Init(#[from] InitError),
+    /// The certificates.
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    /// Everything else.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The sample.
+    #[error(transparent)]
+    Sample(#[from] SampleError),
+}
+
+/// A development vault that serves.
+pub struct Dev {
+    /// The server and the vault.
+    pub serving: Serving,
+    /// The certificates.
+    pub pki: DevPki,
+    /// Where gRPC is served.
+    pub listen: SocketAddr,
+    /// Where health is served.
+    pub health_listen: SocketAddr,
+}
+
+/// Makes what is missing in `dir`, starts serving, and loads the sample on the first start.
+///
+/// # Errors
+/// [`DevError`] says what is in the way. An address that is not to be had is noticed before anything is written.
+pub async fn start(dir: &Path, listen: SocketAddr, health_listen: SocketAddr) -> Result<Dev, DevError> {
+    if let Some(address) = [listen, health_listen]
+        .into_iter()
+        .find(|address| !address.ip().is_loopback())
+    {
+        return Err(DevError::NotLoopback(address));
+    }
+    let listeners = Listeners::bind(listen, health_listen).map_err(StartError::from)?;
+    let (listen, health_listen) = listeners.addresses().map_err(StartError::from)?;
+    make_directory(dir)?;
+    let pki = pki::ensure(&dir.join("pki"), SystemClock.now())?;
+    let kek_file = dir.join("kek.key");
+    // A missing key beside a store is a lost key, not a first start: a new one would not open the store.
+    if !kek_file.exists() && !dir.join("store").exists() {
+        init::make_kek(&kek_file)?;
+    }
+    let config = config(dir, &pki, &kek_file, listen, health_listen).map_err(StartError::from)?;
+    let policy = Policy::parse(POLICY, "deploy/dev/policy.toml").map_err(StartError::from)?;
+    let serving = serve::start(&config, policy, listeners).await?;
+    let dev = Dev {
+        serving,
+        pki,
+        listen,
+        health_listen,
+    };
+    let loaded = dir.join(SAMPLE_LOADED);
+    if !loaded.exists() {
+        sample::load(&dev).await?;
+        std::fs::write(&loaded, b"").map_err(|error| DevError::Directory { path: loaded, error })?;
+    }
+    Ok(dev)
+}
+
+fn make_directory(dir: &Path) -> Result<(), DevError> {
+    use std::os::unix::fs::DirBuilderExt as _;
+
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(|error| DevError::Directory {
+            path: dir.into(),
+            error,
+        })
+}
+
+/// The configuration that a file would have, with the defaults of one.
+fn config(
+    dir: &Path,
+    pki: &DevPki,
+    kek_file: &Path,
+    listen: SocketAddr,
+    health_listen: SocketAddr,
+) -> Result<Config, ConfigErrors> {
+    let text = |path: &Path| toml::Value::from(path.display().to_string()).to_string();
+    let file = format!(
+        "[server]\nlisten = '{listen}'\nhealth_listen = '{health_listen}'\ncertificate = {}\nprivate_key = {}\n\
+         client_ca = {}\n[store]\npath = {}\n[keys]\nkek_file = {}\n[policy]\nfile = 'built in'\n",
+        text(&pki.server.certificate),
+        text(&pki.server.key),
+        text(&pki.ca),
+        text(&dir.join("store")),
+        text(kek_file),
+    );
+    Config::parse(&file, "tresor dev", [])
+}

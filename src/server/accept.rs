@@ -1,0 +1,138 @@
+//! Accepts connections and deals them out to the workers in turn.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::CertificateDer;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch as signal};
+use tokio_rustls::TlsAcceptor;
+
+use super::Limits;
+use super::connection::Connection;
+use crate::access::{Caller, Policy};
+use crate::api::Peer;
+
+/// How long a client may take for the TLS handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long to wait when the system has no more sockets.
+const BREATHER: Duration = Duration::from_millis(50);
+
+/// A connection that was accepted, on its way to a worker. The socket belongs to no runtime yet.
+pub(super) struct Accepted {
+    socket: std::net::TcpStream,
+    address: SocketAddr,
+    welcome: Arc<Welcome>,
+    permit: OwnedSemaphorePermit,
+}
+
+/// What every connection is met with.
+struct Welcome {
+    tls: TlsAcceptor,
+    policy: Policy,
+}
+
+pub(super) struct Acceptor {
+    listener: TcpListener,
+    welcome: Arc<Welcome>,
+    room: Arc<Semaphore>,
+    inlets: Vec<mpsc::Sender<Accepted>>,
+}
+
+impl Acceptor {
+    pub(super) fn new(
+        listener: TcpListener,
+        tls: Arc<rustls::ServerConfig>,
+        policy: Policy,
+        limits: &Limits,
+        inlets: Vec<mpsc::Sender<Accepted>>,
+    ) -> Self {
+        let welcome = Arc::new(Welcome {
+            tls: TlsAcceptor::from(tls),
+            policy,
+        });
+        Self {
+            listener,
+            welcome,
+            room: Arc::new(Semaphore::new(limits.max_connections.get())),
+            inlets,
+        }
+    }
+
+    pub(super) async fn run(self, mut is_ending: signal::Receiver<bool>) {
+        for inlet in self.inlets.iter().cycle() {
+            let accepted = tokio::select! {
+                _ = is_ending.wait_for(|is_ending| *is_ending) => return,
+                accepted = self.listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((socket, address)) => self.hand_over(socket, address, inlet),
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(BREATHER).await;
+                }
+            }
+        }
+    }
+
+    fn hand_over(&self, socket: TcpStream, address: SocketAddr, inlet: &mpsc::Sender<Accepted>) {
+        let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() else {
+            tracing::warn!(peer = %address, "too many connections: this one is closed; see server.max_connections");
+            return;
+        };
+        // Without it every answer waits for the client's delayed acknowledgement.
+        let socket = socket.set_nodelay(true).and_then(|()| socket.into_std());
+        match socket {
+            Ok(socket) => {
+                let accepted = Accepted {
+                    socket,
+                    address,
+                    welcome: Arc::clone(&self.welcome),
+                    permit,
+                };
+                if inlet.try_send(accepted).is_err() {
+                    tracing::warn!(peer = %address, "a worker has too many connections waiting: this one is closed");
+                }
+            }
+            Err(error) => tracing::debug!(peer = %address, %error, "a connection was lost"),
+        }
+    }
+}
+
+impl Accepted {
+    /// Does the TLS handshake and finds out who is there. None if the client fails it.
+    pub(super) async fn welcome(self) -> Option<Connection> {
+        let Self {
+            socket,
+            address,
+            welcome,
+            permit,
+        } = self;
+        let socket = TcpStream::from_std(socket).ok()?;
+        let stream = match tokio::time::timeout(HANDSHAKE, welcome.tls.accept(socket)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                tracing::info!(peer = %address, %error, "TLS handshake failed");
+                return None;
+            }
+            Err(_) => {
+                tracing::info!(peer = %address, "TLS handshake took too long");
+                return None;
+            }
+        };
+        let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        let peer = Peer::new(address, welcome.identify(certificate));
+        Some(Connection::new(stream, peer, permit))
+    }
+}
+
+impl Welcome {
+    fn identify(&self, certificate: Option<&CertificateDer<'_>>) -> Result<crate::access::Permissions, String> {
+        let certificate = certificate.ok_or(
+            "the connection has no client certificate; give the client one that the vault's client authority has issued",
+        )?;
+        let caller = Caller::from_certificate(certificate).map_err(|error| error.to_string())?;
+        Ok(self.policy.permissions(&caller))
+    }
+}

@@ -1,0 +1,145 @@
+//! What every call passes before and after its service: nobody without an identity gets in, no call goes on for ever, and
+//! no error leaves without a reason.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{Request, Response};
+use tokio::sync::watch as signal;
+use tokio_stream::wrappers::WatchStream;
+use tonic::body::Body;
+use tonic::service::Routes;
+use tonic::{Code, Status};
+use tower::Service;
+
+use super::ending::EndingBody;
+use super::health::Health;
+use crate::api::{ApiError, Fault, Peer, Services};
+use crate::pb;
+
+/// Every service of the main listener.
+pub(super) fn routes(services: &Services, health: &Health) -> Routes {
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let built = "the descriptors were compiled into this program";
+    Routes::new(services.resolver.clone())
+        .add_service(services.admin.clone())
+        .add_service(services.operator.clone())
+        .add_service(health.server())
+        .add_service(reflection().build_v1().expect(built))
+        .add_service(reflection().build_v1alpha().expect(built))
+        .prepare()
+}
+
+/// The gate of one worker.
+#[derive(Clone)]
+pub(super) struct Gate {
+    routes: Routes,
+    default_deadline: Duration,
+    is_ending: signal::Receiver<bool>,
+}
+
+impl Gate {
+    pub(super) fn new(routes: Routes, default_deadline: Duration, is_ending: signal::Receiver<bool>) -> Self {
+        Self {
+            routes,
+            default_deadline,
+            is_ending,
+        }
+    }
+}
+
+impl Service<Request<Body>> for Gate {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Service::<Request<Body>>::poll_ready(&mut self.routes, context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let path = request.uri().path().to_owned();
+        if let Err(error) = identify(&request) {
+            log(&request, &path, Code::Unauthenticated);
+            return Box::pin(std::future::ready(Ok(status_of(&error).into_http())));
+        }
+        let peer = request.extensions().get::<Peer>().cloned();
+        let deadline = (!request.headers().contains_key("grpc-timeout")).then_some(self.default_deadline);
+        let is_stream = path.starts_with("/grpc.") || path.ends_with("/WatchChanges");
+        let ending = is_stream.then(|| WatchStream::new(self.is_ending.clone()));
+        let answer = self.routes.call(request);
+        Box::pin(async move {
+            let Ok(answer) = within(deadline, answer).await else {
+                // The dropped call has logged itself.
+                let message = "the call took longer than the server's default deadline";
+                return Ok(Status::from(Fault::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", message)).into_http());
+            };
+            let Ok(answer) = answer;
+            let answer = with_reason(answer, &path, peer.as_ref());
+            Ok(match ending {
+                Some(ending) => answer.map(|body| Body::new(EndingBody::new(body, ending))),
+                None => answer,
+            })
+        })
+    }
+}
+
+async fn within<F: Future>(deadline: Option<Duration>, future: F) -> Result<F::Output, tokio::time::error::Elapsed> {
+    match deadline {
+        Some(deadline) => tokio::time::timeout(deadline, future).await,
+        None => Ok(future.await),
+    }
+}
+
+fn identify(request: &Request<Body>) -> Result<(), ApiError> {
+    match request.extensions().get::<Peer>().map(Peer::identity) {
+        Some(Ok(_)) => Ok(()),
+        Some(Err(why)) => Err(ApiError::NoIdentity(why.to_owned())),
+        None => Err(ApiError::NoIdentity("the connection is not known".into())),
+    }
+}
+
+fn status_of(error: &ApiError) -> Status {
+    Fault::from(error).into()
+}
+
+/// Errors that come from below the services (an unknown method, bytes that are no message) get a reason like all others, and
+/// a line in the log.
+fn with_reason(answer: Response<Body>, path: &str, peer: Option<&Peer>) -> Response<Body> {
+    let headers = answer.headers();
+    if !headers.contains_key("grpc-status") || headers.contains_key("grpc-status-details-bin") {
+        return answer;
+    }
+    let Some(status) = Status::from_header_map(headers).filter(|status| status.code() != Code::Ok) else {
+        return answer;
+    };
+    let (code, reason) = match status.code() {
+        Code::Unimplemented => (Code::Unimplemented, "UNKNOWN_METHOD"),
+        // tonic's words for a message above the limit and for bytes that are no message.
+        Code::OutOfRange => (Code::InvalidArgument, "REQUEST_TOO_LARGE"),
+        Code::Internal => (Code::InvalidArgument, "MALFORMED_REQUEST"),
+        Code::NotFound => (Code::NotFound, "UNKNOWN_SERVICE"),
+        other => (other, "TRANSPORT"),
+    };
+    tracing::info!(target: "tresor::call", path, peer = peer.map(|peer| tracing::field::display(peer.address())), ?code, reason, "call");
+    let message = if status.message().is_empty() {
+        format!("there is no method {path}")
+    } else {
+        status.message().into()
+    };
+    Status::from(Fault::new(code, reason, message)).into_http()
+}
+
+fn log(request: &Request<Body>, path: &str, code: Code) {
+    let peer = request
+        .extensions()
+        .get::<Peer>()
+        .map(|peer| tracing::field::display(peer.address()));
+    tracing::info!(target: "tresor::call", path, peer, ?code, reason = "NO_IDENTITY", "call");
+}

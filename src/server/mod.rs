@@ -1,0 +1,172 @@
+//! Listeners, TLS, health and shutdown.
+//!
+//! One loop accepts connections and deals them out to the workers. Each worker is a thread with a runtime of its own, so
+//! that a call stays on one core from its first byte to its last; what may block (the store, the key sources) runs
+//! elsewhere. Liveness in plaintext has a listener of its own.
+
+mod accept;
+mod connection;
+mod ending;
+mod gate;
+mod health;
+mod tls;
+mod worker;
+
+use std::net::{SocketAddr, TcpListener};
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch as signal;
+use tokio::task::JoinHandle;
+
+use self::accept::Acceptor;
+use self::health::Health;
+pub use self::tls::{TlsError, TlsFiles};
+use self::worker::Worker;
+use crate::access::Policy;
+use crate::api::Services;
+use crate::vault::Vault;
+
+/// The two sockets. Bound before anything else is done, so that a port in use costs nothing.
+pub struct Listeners {
+    main: TcpListener,
+    health: TcpListener,
+}
+
+impl Listeners {
+    /// Binds both.
+    ///
+    /// # Errors
+    /// [`ServerError::Bind`] names the address that is not to be had.
+    pub fn bind(main: SocketAddr, health: SocketAddr) -> Result<Self, ServerError> {
+        Ok(Self {
+            main: bind(main, "listen")?,
+            health: bind(health, "health_listen")?,
+        })
+    }
+
+    /// The addresses, with the ports that the system chose where 0 was asked for: main and health.
+    ///
+    /// # Errors
+    /// [`ServerError::Io`] if the system does not tell.
+    pub fn addresses(&self) -> Result<(SocketAddr, SocketAddr), ServerError> {
+        Ok((self.main.local_addr()?, self.health.local_addr()?))
+    }
+}
+
+fn bind(address: SocketAddr, setting: &'static str) -> Result<TcpListener, ServerError> {
+    let bind = |error| ServerError::Bind {
+        address,
+        setting,
+        error,
+    };
+    let listener = TcpListener::bind(address).map_err(bind)?;
+    listener.set_nonblocking(true).map_err(bind)?;
+    Ok(listener)
+}
+
+/// What a server does not come up without.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// An address is not to be had.
+    #[error(
+        "cannot listen on {address}: {error}; stop whatever uses the port, or choose another address for `{setting}`"
+    )]
+    Bind {
+        /// Which.
+        address: SocketAddr,
+        /// The setting that names it.
+        setting: &'static str,
+        /// What the operating system said.
+        error: std::io::Error,
+    },
+    /// A certificate, a key or an authority is not to be had.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The operating system refuses.
+    #[error("the server cannot start: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// How much a server takes on.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Threads that serve calls.
+    pub workers: NonZeroUsize,
+    /// Open connections.
+    pub max_connections: NonZeroUsize,
+    /// Open calls on a connection.
+    pub max_streams_per_connection: NonZeroU32,
+    /// The deadline of a call whose client sets none.
+    pub default_deadline: Duration,
+    /// How long open calls may take to finish at shutdown.
+    pub drain_timeout: Duration,
+}
+
+/// A server that serves.
+pub struct Server {
+    health: Health,
+    drain_timeout: Duration,
+    /// Turns true when nothing new is taken on.
+    is_ending: signal::Sender<bool>,
+    acceptor: JoinHandle<()>,
+    workers: Vec<Worker>,
+    health_listener: JoinHandle<()>,
+}
+
+impl Server {
+    /// Serves `vault` to those whom `policy` knows.
+    ///
+    /// # Errors
+    /// [`ServerError::Io`] if the system gives no threads or sockets.
+    pub async fn start(
+        listeners: Listeners,
+        tls: Arc<rustls::ServerConfig>,
+        policy: Policy,
+        vault: &Arc<Vault>,
+        allows_plaintext_mail: bool,
+        limits: Limits,
+    ) -> Result<Self, ServerError> {
+        let (is_ending, ending) = signal::channel(false);
+        let services = Services::new(vault, allows_plaintext_mail);
+        let health = Health::new().await;
+        let workers = (0..limits.workers.get())
+            .map(|number| Worker::start(number, gate::routes(&services, &health), &limits, ending.clone()))
+            .collect::<Result<Vec<_>, _>>()?;
+        let main = tokio::net::TcpListener::from_std(listeners.main)?;
+        let acceptor = Acceptor::new(main, tls, policy, &limits, workers.iter().map(Worker::inlet).collect());
+        let acceptor = tokio::spawn(acceptor.run(ending));
+        let health_listener = tokio::net::TcpListener::from_std(listeners.health)?;
+        let health_listener = tokio::spawn(health.clone().serve(health_listener));
+        Ok(Self {
+            health,
+            drain_timeout: limits.drain_timeout,
+            is_ending,
+            acceptor,
+            workers,
+            health_listener,
+        })
+    }
+
+    /// Says that it serves.
+    pub async fn set_ready(&self) {
+        self.health.set(true).await;
+    }
+
+    /// Ends: says so, takes nothing new on, lets open calls finish within the drain time, then closes what is left.
+    pub async fn stop(self) {
+        self.health.set(false).await;
+        self.is_ending.send_replace(true);
+        let deadline = tokio::time::Instant::now() + self.drain_timeout;
+        let _ = self.acceptor.await;
+        let mut cut_off = false;
+        for worker in self.workers {
+            cut_off |= !worker.join(deadline).await;
+        }
+        if cut_off {
+            tracing::warn!("calls were still open after the drain time and have been cut off");
+        }
+        self.health_listener.abort();
+    }
+}
