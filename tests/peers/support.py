@@ -26,6 +26,9 @@ BIN = Path(sys.executable).parent
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 TRESOR = Path(os.environ.get("TRESOR_BIN", TARGET / "debug/tresor")).absolute()
 
+# The vault and its command line read variables of this prefix; what the caller of the tests has set must not matter.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("TRESOR_")}
+
 # Seconds. Far more than anything here takes, so that a busy machine fails no test.
 TIMEOUT = 30
 
@@ -49,7 +52,9 @@ def free_port() -> int:
 
 def run(*command: str | Path, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
     """Runs a command to its end, whatever that is."""
-    return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=TIMEOUT, cwd=ROOT)
+    return subprocess.run(
+        command, input=stdin, capture_output=True, text=True, timeout=TIMEOUT, cwd=ROOT, env=ENVIRONMENT
+    )
 
 
 class Tresor:
@@ -59,8 +64,8 @@ class Tresor:
         self.directory = directory
         self.data = directory / "data"
         self.pki = self.data / "pki"
-        self.port, self.health_port = free_port(), free_port()
-        self.env = os.environ | env
+        self.host, self.port, self.health_port = "127.0.0.1", free_port(), free_port()
+        self.env = ENVIRONMENT | env
         self.process: subprocess.Popen[bytes] | None = None
         self.starts = 0
         self._clients: list[Client] = []
@@ -72,7 +77,7 @@ class Tresor:
     def spawn(self) -> subprocess.Popen[bytes]:
         """Starts the process and does not wait for it."""
         self.starts += 1
-        listeners = ["--listen", f"127.0.0.1:{self.port}", "--health-listen", f"127.0.0.1:{self.health_port}"]
+        listeners = ["--listen", f"{self.host}:{self.port}", "--health-listen", f"{self.host}:{self.health_port}"]
         with self._output("stdout").open("wb") as stdout, self._output("stderr").open("wb") as stderr:
             self.process = subprocess.Popen(
                 [TRESOR, "dev", "--data-dir", self.data, *listeners],
@@ -96,6 +101,7 @@ class Tresor:
         """Asks it to end, and insists that it ends well."""
         self._end(signal.SIGTERM)
         assert self.process.returncode == 0, self.stderr
+        assert "panicked" not in self.stderr
         self.process = None
 
     def kill(self) -> None:
@@ -138,7 +144,10 @@ class Tresor:
 
     def _end(self, how: signal.Signals) -> None:
         self.process.send_signal(how)
-        self.process.wait(TIMEOUT)
+        try:
+            self.process.wait(TIMEOUT)
+        finally:
+            self.process.kill()
         for client in self._clients:
             client.channel.close()
         self._clients.clear()
@@ -147,12 +156,8 @@ class Tresor:
         self.directory.mkdir(parents=True, exist_ok=True)
         return self
 
-    def __exit__(self, failure: type | None, *_: object) -> None:
-        if self.process is None:
-            return
-        if failure:
-            self.kill()
-        else:
+    def __exit__(self, *_: object) -> None:
+        if self.process:
             self.stop()
 
 

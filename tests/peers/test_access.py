@@ -40,9 +40,7 @@ def forge(pattern: Path, directory: Path) -> dict[str, Path]:
     files = {"certificate": directory / "forged.pem", "key": directory / "forged.key"}
     files["certificate"].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     files["key"].write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     return files
 

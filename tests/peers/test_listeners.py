@@ -83,9 +83,9 @@ def connect(tresor: Tresor, version: ssl.TLSVersion) -> str | None:
     context.load_cert_chain(tresor.pki / "operator.pem", tresor.pki / "operator.key")
     context.set_alpn_protocols(["h2"])
     context.minimum_version = context.maximum_version = version
-    with socket.create_connection(("127.0.0.1", tresor.port), TIMEOUT) as plain:
-        with context.wrap_socket(plain, server_hostname="localhost") as secured:
-            return secured.version()
+    plain = socket.create_connection(("127.0.0.1", tresor.port), TIMEOUT)
+    with plain, context.wrap_socket(plain, server_hostname="localhost") as secured:
+        return secured.version()
 
 
 def test_tls_1_3_is_spoken_and_nothing_older(tresor: Tresor) -> None:
