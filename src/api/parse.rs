@@ -34,7 +34,7 @@ pub(super) fn provider<'a>(
     found
 }
 
-/// Providers of the catalogue, none twice; empty: `all`.
+/// Providers of the catalogue, in its order, none twice; if none is named, `all`.
 pub(super) fn providers(
     violations: &mut Violations,
     catalogue: &Catalogue,
@@ -49,7 +49,8 @@ pub(super) fn providers(
         provider(violations, catalogue, &format!("providers[{index}]"), text).map(|provider| provider.id.clone())
     };
     let parsed: Vec<_> = texts.iter().enumerate().map(parse).collect();
-    parsed.into_iter().collect()
+    let named: Vec<ProviderId> = parsed.into_iter().collect::<Option<_>>()?;
+    Some(catalogue.ids().filter(|id| named.contains(id)).cloned().collect())
 }
 
 /// Notes every provider that is named twice.

@@ -25,34 +25,28 @@ pub(super) fn secret(
     allows_plaintext: bool,
     wire: Option<put_credential_request::Secret>,
 ) -> Option<Secret> {
-    let kind = provider.map(|provider| provider.kind);
-    match wire {
-        Some(put_credential_request::Secret::Login(wire)) => {
-            let login = login(violations, provider, wire);
-            match kind {
-                Some(ProviderKind::MailAccount) => wrong_kind(violations, "login", "a mail_account"),
-                _ => login.map(Secret::Login),
-            }
+    match (wire, provider.map(|provider| provider.kind)) {
+        (Some(put_credential_request::Secret::Login(_)), Some(ProviderKind::MailAccount)) => refuse(
+            violations,
+            "login",
+            "is of the wrong kind: the provider takes a mail_account",
+        ),
+        (Some(put_credential_request::Secret::MailAccount(_)), Some(ProviderKind::Login)) => refuse(
+            violations,
+            "mail_account",
+            "is of the wrong kind: the provider takes a login",
+        ),
+        (Some(put_credential_request::Secret::Login(wire)), _) => login(violations, provider, wire).map(Secret::Login),
+        (Some(put_credential_request::Secret::MailAccount(wire)), _) => {
+            mail_account(violations, allows_plaintext, wire).map(Secret::MailAccount)
         }
-        Some(put_credential_request::Secret::MailAccount(wire)) => {
-            let account = mail_account(violations, allows_plaintext, wire);
-            match kind {
-                Some(ProviderKind::Login) => wrong_kind(violations, "mail_account", "a login"),
-                _ => account.map(Secret::MailAccount),
-            }
-        }
-        None => {
-            match kind {
-                Some(ProviderKind::MailAccount) => violations.add("mail_account", "is required"),
-                _ => violations.add("login", "is required"),
-            }
-            None
-        }
+        (None, Some(ProviderKind::MailAccount)) => refuse(violations, "mail_account", "is required"),
+        (None, Some(ProviderKind::Login) | None) => refuse(violations, "login", "is required"),
     }
 }
 
-fn wrong_kind(violations: &mut Violations, field: &str, takes: &str) -> Option<Secret> {
-    violations.add(field, format!("is of the wrong kind: the provider takes {takes}"));
+fn refuse<T>(violations: &mut Violations, field: &str, text: &str) -> Option<T> {
+    violations.add(field, text);
     None
 }
 

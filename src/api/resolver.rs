@@ -40,6 +40,14 @@ impl Resolver {
         let tenant = parse::tenant(&mut violations, "tenant", &request.tenant);
         let provider = parse::provider_id(&mut violations, "provider", &request.provider);
         let order = parse::order(&mut violations, request.order.as_ref());
+        // By itself it is rule 1 of the decision; beside other mistakes it is one more of them.
+        if violations.is_any()
+            && provider
+                .as_ref()
+                .is_some_and(|id| self.vault.catalogue().get(id.as_str()).is_none())
+        {
+            violations.add_unknown_provider("provider");
+        }
         let parsed = tenant.zip(provider).zip(order);
         let ((tenant, provider), order) = violations.finish(parsed)?;
         call.about_order(&order.id);

@@ -28,6 +28,11 @@ impl Violations {
         parsed.map_err(|error| self.add(field, error.to_string())).ok()
     }
 
+    /// Whether something is wrong.
+    pub(super) fn is_any(&self) -> bool {
+        !self.list.is_empty()
+    }
+
     /// What was parsed, if nothing is wrong.
     pub(super) fn finish<T>(mut self, parsed: Option<T>) -> Result<T, ApiError> {
         match parsed {

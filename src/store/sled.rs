@@ -4,27 +4,27 @@
 //! acknowledges them (group commit). sled's `flush` stops at the page cache's metadata and does not survive a power cut;
 //! an `fdatasync` of its file after it does.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::Read as _;
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
+mod guard;
+mod writer;
+
+use std::fs::{self, File};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
-use sled::{Batch, IVec, Tree};
+use sled::{IVec, Tree};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{
-    Change, Changes, CommitError, Expectation, FORMAT, Key, Record, Revision, Scan, Store, StoreError, Transaction,
-};
+use self::guard::{Lock, Mark};
+use self::writer::{Job, Writer};
+use super::{Changes, CommitError, FORMAT, Key, Record, Revision, Scan, Store, StoreError, Transaction};
 
 /// The store's own records, which nobody else sees.
 const META: &str = "meta/";
 const FORMAT_KEY: &str = "meta/format";
 const REVISION_KEY: &str = "meta/revision";
-/// How many transactions share one flush at most; bounds the time that the first of them waits.
-const GROUP: usize = 1024;
 /// How many transactions may wait before the callers do.
 const QUEUE: usize = 4096;
 
@@ -35,14 +35,7 @@ pub struct SledStore {
     revision: Arc<AtomicU64>,
     writer: mpsc::Sender<Job>,
     thread: Option<std::thread::JoinHandle<()>>,
-    // Held for as long as the store is open: the lock goes with the file.
-    _lock: File,
-}
-
-enum Job {
-    Commit(Transaction, oneshot::Sender<Result<Revision, CommitError>>),
-    Watch(oneshot::Sender<Changes>),
-    Close,
+    _lock: Lock,
 }
 
 impl SledStore {
@@ -52,59 +45,33 @@ impl SledStore {
     /// [`StoreError`] says what is in the way: another process, a newer format, damage, or the operating system. A store
     /// that cannot be used is left as it is.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let io = |error: std::io::Error| StoreError::Io {
-            path: path.into(),
-            detail: error.to_string(),
-        };
+        let io = io_error(path);
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(path)
-            .map_err(io)?;
-        let lock = lock(path)?;
-        let is_new = !path.join("db").exists();
-        let mark = Mark::open(path).map_err(io)?;
-        let acknowledged = mark.read().map_err(io)?;
-        if is_new && acknowledged > Revision(0) {
-            return Err(StoreError::LostWrites {
-                path: path.into(),
-                found: Revision(0),
-                acknowledged,
-            });
-        }
+            .map_err(&io)?;
+        let lock = Lock::take(path)?;
+        let mark = Mark::open(path).map_err(&io)?;
+        mark.check_length(path)?;
         let (database, tree) = open_tree(path)?;
-        check_format(path, &tree, is_new)?;
+        check_format(path, &tree)?;
         let revision = read_revision(path, &tree)?;
-        if revision < acknowledged {
-            return Err(StoreError::LostWrites {
-                path: path.into(),
-                found: revision,
-                acknowledged,
-            });
-        }
+        mark.check(path, revision)?;
+        lock.sign().map_err(&io)?;
         let durable = Arc::new(AtomicU64::new(revision.0));
-        let (writer, jobs) = mpsc::channel(QUEUE);
-        let mut thread = Writer {
-            path: path.into(),
-            file: File::open(path.join("db")).map_err(io)?,
-            database,
-            tree: tree.clone(),
-            mark,
-            revision,
-            durable: Arc::clone(&durable),
-            unpublished: Vec::new(),
-            watchers: Vec::new(),
-        };
-        thread.sync()?;
+        let file = File::open(path.join("db")).map_err(&io)?;
+        let mut writer = Writer::new(path, file, database, tree.clone(), mark, revision, Arc::clone(&durable));
+        let (inlet, jobs) = mpsc::channel(QUEUE);
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || thread.run(jobs))
-            .map_err(io)?;
+            .spawn(move || writer.run(jobs))
+            .map_err(&io)?;
         Ok(Self {
             path: path.into(),
             tree,
             revision: durable,
-            writer,
+            writer: inlet,
             thread: Some(thread),
             _lock: lock,
         })
@@ -195,174 +162,6 @@ impl Drop for SledStore {
     }
 }
 
-/// The only one who writes.
-struct Writer {
-    path: PathBuf,
-    file: File,
-    database: sled::Db,
-    tree: Tree,
-    mark: Mark,
-    /// The newest revision applied, durable or not.
-    revision: Revision,
-    durable: Arc<AtomicU64>,
-    /// Applied and not yet durable. They stay here if the disk fails, and are published when it works again.
-    unpublished: Vec<Arc<Change>>,
-    watchers: Vec<mpsc::UnboundedSender<Arc<Change>>>,
-}
-
-impl Writer {
-    fn run(&mut self, mut jobs: mpsc::Receiver<Job>) {
-        let mut group = Vec::with_capacity(GROUP);
-        while jobs.blocking_recv_many(&mut group, GROUP) > 0 {
-            let mut applied = Vec::with_capacity(group.len());
-            let mut close = false;
-            for job in group.drain(..) {
-                match job {
-                    Job::Commit(transaction, answer) => match self.apply(transaction) {
-                        Ok(revision) => applied.push((revision, answer)),
-                        Err(refused) => drop(answer.send(Err(refused))),
-                    },
-                    Job::Watch(answer) => {
-                        let (sender, changes) = mpsc::unbounded_channel();
-                        // What is applied and not yet published reaches this watcher too.
-                        self.watchers.push(sender);
-                        let _ = answer.send(changes);
-                    }
-                    Job::Close => close = true,
-                }
-            }
-            let synced = self.sync();
-            for (revision, answer) in applied {
-                let _ = answer.send(synced.clone().map(|()| revision).map_err(CommitError::from));
-            }
-            if close {
-                return;
-            }
-        }
-    }
-
-    fn apply(&mut self, transaction: Transaction) -> Result<Revision, CommitError> {
-        for (key, expectation) in &transaction.expectations {
-            let stored = self
-                .tree
-                .get(key.as_str())
-                .map_err(|error| sled_error(&self.path, &error))?;
-            let stored = stored
-                .map(|value| record(&self.path, key.clone(), &value))
-                .transpose()?;
-            let holds = match (expectation, &stored) {
-                (Expectation::Absent, stored) => stored.is_none(),
-                (Expectation::WrittenAt(revision), Some(record)) => record.revision == *revision,
-                (Expectation::WrittenAt(_), None) => false,
-            };
-            if !holds {
-                return Err(CommitError::Conflict {
-                    key: key.clone(),
-                    seen: self.revision,
-                });
-            }
-        }
-        let revision = Revision(self.revision.0 + 1);
-        let mut batch = Batch::default();
-        for (key, value) in &transaction.writes {
-            match value {
-                Some(value) => batch.insert(key.as_str(), [&revision.0.to_be_bytes()[..], value].concat()),
-                None => batch.remove(key.as_str()),
-            }
-        }
-        batch.insert(REVISION_KEY, &revision.0.to_be_bytes());
-        self.tree
-            .apply_batch(batch)
-            .map_err(|error| sled_error(&self.path, &error))?;
-        self.revision = revision;
-        self.unpublished.push(Arc::new(Change {
-            revision,
-            writes: transaction.writes,
-        }));
-        Ok(revision)
-    }
-
-    /// Makes everything applied durable, then tells the watchers.
-    fn sync(&mut self) -> Result<(), StoreError> {
-        self.database.flush().map_err(|error| sled_error(&self.path, &error))?;
-        let io = |error: std::io::Error| StoreError::Io {
-            path: self.path.clone(),
-            detail: error.to_string(),
-        };
-        self.file.sync_data().map_err(io)?;
-        self.mark.write(self.revision).map_err(io)?;
-        self.durable.store(self.revision.0, Ordering::Release);
-        for change in self.unpublished.drain(..) {
-            self.watchers
-                .retain(|watcher| watcher.send(Arc::clone(&change)).is_ok());
-        }
-        Ok(())
-    }
-}
-
-/// The newest acknowledged revision, kept outside of sled, so that a store that was cut short or replaced by an older copy
-/// shows. Written after the sync and not synced itself: it may be behind after a power cut and is never ahead.
-struct Mark(File);
-
-impl Mark {
-    const LENGTH: usize = 21;
-
-    fn open(path: &Path) -> std::io::Result<Self> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path.join("acknowledged"))?;
-        Ok(Self(file))
-    }
-
-    fn read(&self) -> std::io::Result<Revision> {
-        let mut text = String::new();
-        (&self.0).read_to_string(&mut text)?;
-        // An empty or torn mark promises nothing.
-        Ok(Revision(text.trim_end().parse().unwrap_or(0)))
-    }
-
-    fn write(&self, revision: Revision) -> std::io::Result<()> {
-        let text = format!("{revision:0width$}\n", revision = revision.0, width = Self::LENGTH - 1);
-        self.0.write_all_at(text.as_bytes(), 0)
-    }
-}
-
-fn lock(path: &Path) -> Result<File, StoreError> {
-    let file_path = path.join("lock");
-    let io = |error: std::io::Error| StoreError::Io {
-        path: path.into(),
-        detail: error.to_string(),
-    };
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&file_path)
-        .map_err(io)?;
-    match file.try_lock() {
-        Ok(()) => {
-            file.set_len(0).map_err(io)?;
-            file.write_all_at(std::process::id().to_string().as_bytes(), 0)
-                .map_err(io)?;
-            Ok(file)
-        }
-        Err(TryLockError::WouldBlock) => {
-            let holder = fs::read_to_string(&file_path).ok().filter(|pid| !pid.is_empty());
-            Err(StoreError::InUse {
-                path: path.into(),
-                holder,
-            })
-        }
-        Err(TryLockError::Error(error)) => Err(io(error)),
-    }
-}
-
 fn open_tree(path: &Path) -> Result<(sled::Db, Tree), StoreError> {
     // sled's recovery panics on some damaged files. The hook is silenced so that the one line said is ours.
     let hook = std::panic::take_hook();
@@ -385,7 +184,7 @@ fn open_tree(path: &Path) -> Result<(sled::Db, Tree), StoreError> {
     }
 }
 
-fn check_format(path: &Path, tree: &Tree, is_new: bool) -> Result<(), StoreError> {
+fn check_format(path: &Path, tree: &Tree) -> Result<(), StoreError> {
     let stored = tree.get(FORMAT_KEY).map_err(|error| sled_error(path, &error))?;
     match stored {
         Some(bytes) => {
@@ -398,7 +197,7 @@ fn check_format(path: &Path, tree: &Tree, is_new: bool) -> Result<(), StoreError
                 _ => Ok(()),
             }
         }
-        None if is_new || tree.is_empty() => {
+        None if tree.is_empty() => {
             tree.insert(FORMAT_KEY, &FORMAT.to_be_bytes())
                 .map_err(|error| sled_error(path, &error))?;
             Ok(())
@@ -431,6 +230,13 @@ fn damaged(path: &Path, detail: &str) -> StoreError {
     StoreError::Damaged {
         path: path.into(),
         detail: detail.into(),
+    }
+}
+
+fn io_error(path: &Path) -> impl Fn(std::io::Error) -> StoreError + '_ {
+    |error| StoreError::Io {
+        path: path.into(),
+        detail: error.to_string(),
     }
 }
 

@@ -83,11 +83,6 @@ impl Vault {
         let computed = self.computed_signature(&credential, &draft.secret);
         let now = self.clock.now();
         let mut warnings = warning::of_draft(&draft, now, computed.as_ref());
-        let choice = self.replica.choice(&credential.tenant, &credential.provider)?;
-        warnings.extend(warning::of_assignment(
-            &credential,
-            choice.map(|choice| choice.assignment).unwrap_or_default(),
-        ));
         let secret = with_signature(draft.secret, computed);
         let draft = Draft { secret, ..draft };
 

@@ -3,7 +3,7 @@
 use secrecy::ExposeSecret as _;
 
 use super::credential::{CustomerSignature, Draft, Secret, State};
-use super::scope::{CredentialRef, Scope};
+use super::scope::Scope;
 use crate::time::Timestamp;
 
 /// Something to look at. Its text holds no secret.
@@ -22,11 +22,6 @@ pub enum Warning {
     StaysDisabled,
     /// Nothing is different from the version before.
     Unchanged,
-    /// Under today's assignment no order gets it.
-    NotAssigned {
-        /// The mode that holds.
-        mode: &'static str,
-    },
     /// Someone has no usable credential.
     WithoutCredential {
         /// Who.
@@ -49,7 +44,6 @@ impl Warning {
             Self::AlreadyExpired { .. } => "ALREADY_EXPIRED",
             Self::StaysDisabled => "STAYS_DISABLED",
             Self::Unchanged => "UNCHANGED",
-            Self::NotAssigned { .. } => "NOT_ASSIGNED",
             Self::WithoutCredential { .. } | Self::MoreWithoutCredential { .. } => "WITHOUT_CREDENTIAL",
         }
     }
@@ -64,7 +58,6 @@ impl Warning {
             (Self::PasswordSurroundedByWhiteSpace, MailAccount) => "mail_account.password",
             (Self::CustomerSignatureDiffers, _) => "login.customer_signature",
             (Self::AlreadyExpired { .. }, _) => "valid_until",
-            (Self::NotAssigned { .. }, _) => "ref.scope",
             _ => "",
         }
     }
@@ -83,9 +76,6 @@ impl Warning {
             Self::AlreadyExpired { valid_until } => format!("it expired at {valid_until}, so no order gets it"),
             Self::StaysDisabled => "the credential is disabled and stays so; enable it to hand it out".into(),
             Self::Unchanged => "nothing differs from the version before".into(),
-            Self::NotAssigned { mode } => {
-                format!("the tenant chooses this provider's credential {mode}, so no order gets this one")
-            }
             Self::WithoutCredential { scope } => format!("{scope} has no usable credential"),
             Self::MoreWithoutCredential { count } => format!("{count} more have no usable credential"),
         }
@@ -125,13 +115,4 @@ pub(super) fn of_save(changed_fields: &[String], state: Option<State>) -> Vec<Wa
         warnings.push(Warning::Unchanged);
     }
     warnings
-}
-
-/// Whether any order can get it under the assignment.
-pub(super) fn of_assignment(credential: &CredentialRef, assignment: super::assignment::Assignment) -> Option<Warning> {
-    let kind = credential.scope.kind();
-    let is_fallback = assignment.fallback_to_general && credential.scope == Scope::General;
-    (kind != assignment.mode.scope_kind() && !is_fallback).then(|| Warning::NotAssigned {
-        mode: assignment.mode.as_str(),
-    })
 }

@@ -98,6 +98,10 @@ def planted_oauth2(planted: Planted, place: str) -> v1.OAuth2Client:
     )
 
 
+# Only DAT's logins have these.
+NO_SIGNATURE = {"customer_signature": "", "interface_partner_number": "", "interface_partner_signature": ""}
+
+
 def live_a_full_life(tresor: Tresor, planted: Planted) -> None:
     """Every call that touches a secret, with success."""
     operator = tresor.operator
@@ -106,7 +110,7 @@ def live_a_full_life(tresor: Tresor, planted: Planted) -> None:
     dat = planted_login(planted, "dat", customer_number="7654321", username="anna", password=password)
     saves = [
         (ref("firm", "dat", office("leipzig")), {"login": dat}),
-        (ref("firm", "wom"), {"login": planted_login(planted, "wom", customer_signature="")}),
+        (ref("firm", "wom"), {"login": planted_login(planted, "wom", **NO_SIGNATURE)}),
         (
             ref("firm", "email"),
             {"mail_account": planted_mail_account(planted, "mail", password=planted.secret("mail: password"))},
@@ -130,6 +134,7 @@ def live_a_full_life(tresor: Tresor, planted: Planted) -> None:
         operator.GetCredential(ref=name)
         operator.ListCredentialVersions(ref=name)
     operator.ListCredentials(tenant="firm")
+    operator.assign("firm", "email", "GENERAL")
     for variant in [v1.SIGNATURE_VARIANT_PLAIN, v1.SIGNATURE_VARIANT_TIME_LIMITED]:
         operator.assign("firm", "dat", "GENERAL", signature_variant=variant)
         for client in [operator, tresor.order_service]:

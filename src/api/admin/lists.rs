@@ -2,6 +2,8 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use prost::Message as _;
+use sha2::{Digest as _, Sha256};
 
 use super::{
     Action, Admin, ApiError, Call, CoverageQuery, CredentialRef, ProviderId, Reveal, Violations, parse, v1, wire,
@@ -66,10 +68,7 @@ impl Admin {
         };
         Ok(v1::ListCredentialsResponse {
             credentials: page.credentials.iter().map(show).collect(),
-            next_page_token: page
-                .next
-                .map(|next| URL_SAFE_NO_PAD.encode(next.to_string()))
-                .unwrap_or_default(),
+            next_page_token: page.next.map(|next| page_token(&request, &next)).unwrap_or_default(),
         })
     }
 
@@ -206,7 +205,12 @@ fn parse_state(violations: &mut Violations, index: usize, wire: i32) -> Option<S
     }
 }
 
-/// Where to go on. The token is a place in the list, not a right: the page is filtered and granted anew.
+/// Where to go on, as the caller gets it: the place, and what list it is a place of. It is no right: every page is filtered and
+/// granted anew.
+fn page_token(request: &v1::ListCredentialsRequest, place: &CredentialRef) -> String {
+    URL_SAFE_NO_PAD.encode(format!("{}{place}", list_id(request)))
+}
+
 #[expect(
     clippy::option_option,
     reason = "malformed, absent and present are three different things"
@@ -218,13 +222,28 @@ fn parse_page_token(
     if request.page_token.is_empty() {
         return Some(None);
     }
-    let place = URL_SAFE_NO_PAD
+    let decoded = URL_SAFE_NO_PAD
         .decode(&request.page_token)
         .ok()
-        .and_then(|path| CredentialRef::from_path(std::str::from_utf8(&path).ok()?))
-        .filter(|place| place.tenant.as_str() == request.tenant);
+        .and_then(|token| String::from_utf8(token).ok());
+    let place = decoded
+        .as_deref()
+        .and_then(|token| CredentialRef::from_path(token.strip_prefix(&list_id(request))?));
     if place.is_none() {
-        violations.add("page_token", "is not a next_page_token of this list");
+        violations.add(
+            "page_token",
+            "is not a next_page_token of this list: all other fields must be the same as then",
+        );
     }
     place.map(Some)
+}
+
+/// Tells lists apart: everything of the request but the size of the page and the place in the list.
+fn list_id(request: &v1::ListCredentialsRequest) -> String {
+    let list = v1::ListCredentialsRequest {
+        page_size: 0,
+        page_token: String::new(),
+        ..request.clone()
+    };
+    hex::encode(&Sha256::digest(list.encode_to_vec())[..8])
 }

@@ -1,0 +1,148 @@
+//! What is kept beside sled's own files: a lock, and how far the store had come.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use super::{StoreError, io_error, open_tree, read_revision};
+use crate::store::Revision;
+
+/// Held for as long as the store is open: the lock goes with the file.
+pub(super) struct Lock(File);
+
+impl Lock {
+    pub(super) fn take(path: &Path) -> Result<Self, StoreError> {
+        let file_path = path.join("lock");
+        let file = open_or_create(&file_path).map_err(io_error(path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self(file)),
+            Err(TryLockError::WouldBlock) => {
+                let holder = fs::read_to_string(&file_path).ok().filter(|pid| !pid.is_empty());
+                Err(StoreError::InUse {
+                    path: path.into(),
+                    holder,
+                })
+            }
+            Err(TryLockError::Error(error)) => Err(io_error(path)(error)),
+        }
+    }
+
+    /// Lets others know who holds it.
+    pub(super) fn sign(&self) -> io::Result<()> {
+        self.0.set_len(0)?;
+        self.0.write_all_at(std::process::id().to_string().as_bytes(), 0)
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Nobody holds it any more; should this fail, the next one to take it signs anyway.
+        let _ = self.0.set_len(0);
+    }
+}
+
+/// The newest acknowledged revision and how long sled's file was then, so that a store that was cut short or replaced by an
+/// older copy shows. Written after the sync and not synced itself: after a power cut it may be behind, and is never ahead.
+pub(super) struct Mark {
+    file: File,
+    /// As it was when the store was opened.
+    pub(super) revision: Revision,
+    length: u64,
+}
+
+/// Digits of a `u64`.
+const WIDTH: usize = 20;
+
+impl Mark {
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let mut file = open_or_create(&path.join("acknowledged"))?;
+        let mut text = String::new();
+        file.read_to_string(&mut text)?;
+        let mut numbers = text.split_whitespace().map(str::parse);
+        // An empty or torn mark promises nothing.
+        let (revision, length) = match (numbers.next(), numbers.next()) {
+            (Some(Ok(revision)), Some(Ok(length))) => (Revision(revision), length),
+            _ => (Revision(0), 0),
+        };
+        Ok(Self { file, revision, length })
+    }
+
+    pub(super) fn write(&self, revision: Revision, length: u64) -> io::Result<()> {
+        let text = format!("{:0WIDTH$} {length:0WIDTH$}\n", revision.0);
+        self.file.write_all_at(text.as_bytes(), 0)
+    }
+
+    /// Refuses a store that has lost what it had acknowledged.
+    pub(super) fn check(&self, path: &Path, found: Revision) -> Result<(), StoreError> {
+        if found < self.revision {
+            return Err(StoreError::LostWrites {
+                path: path.into(),
+                found,
+                acknowledged: self.revision,
+            });
+        }
+        Ok(())
+    }
+
+    /// Refuses a store whose file is gone, or that was cut short so that it lost something. sled makes the best of a short
+    /// file in place, so a copy shows whether that is good enough; the original stays as it is for a rescue. A file may also
+    /// be shorter because sled gave free space back; then the copy is fine.
+    pub(super) fn check_length(&self, path: &Path) -> Result<(), StoreError> {
+        let length = match fs::metadata(path.join("db")) {
+            Ok(metadata) => metadata.len(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return self.check(path, Revision(0)),
+            Err(error) => return Err(io_error(path)(error)),
+        };
+        if length >= self.length {
+            return Ok(());
+        }
+        let copy = path.with_extension(format!("check-{}", std::process::id()));
+        let found = copy_store(path, &copy)
+            .map_err(io_error(path))
+            .and_then(|()| revision_of(path, &copy));
+        let removed = fs::remove_dir_all(&copy);
+        self.check(path, found?)?;
+        removed.map_err(io_error(path))
+    }
+}
+
+/// The revision of the copy of a store; errors speak of the store.
+fn revision_of(path: &Path, copy: &Path) -> Result<Revision, StoreError> {
+    let speak_of = |error| match error {
+        StoreError::Damaged { detail, .. } => StoreError::Damaged {
+            path: path.into(),
+            detail,
+        },
+        StoreError::Io { detail, .. } => StoreError::Io {
+            path: path.into(),
+            detail,
+        },
+        other => other,
+    };
+    let (database, tree) = open_tree(copy).map_err(speak_of)?;
+    let revision = read_revision(copy, &tree).map_err(speak_of);
+    drop((database, tree));
+    revision
+}
+
+fn copy_store(path: &Path, copy: &Path) -> io::Result<()> {
+    fs::create_dir(copy)?;
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            fs::copy(entry.path(), copy.join(entry.file_name()))?;
+        }
+    }
+    Ok(())
+}
+
+fn open_or_create(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+}
