@@ -105,25 +105,28 @@ impl Call {
     /// Refuses unless the caller may do this with some provider of this tenant.
     pub(super) fn authorize_tenant(&mut self, action: Action, tenant: &str) -> Result<(), ApiError> {
         self.about.tenant = TenantId::parse(tenant).ok();
-        match self.permissions()?.allows_some_provider(action, tenant) {
-            true => Ok(()),
-            false => Err(self.not_granted(action)),
+        if self.permissions()?.allows_some_provider(action, tenant) {
+            Ok(())
+        } else {
+            Err(self.not_granted(action))
         }
     }
 
     /// Refuses unless the caller may do this with the whole vault.
     pub(super) fn authorize_operation(&self, action: Action) -> Result<(), ApiError> {
-        match self.permissions()?.allows_operation(action) {
-            true => Ok(()),
-            false => Err(self.not_granted(action)),
+        if self.permissions()?.allows_operation(action) {
+            Ok(())
+        } else {
+            Err(self.not_granted(action))
         }
     }
 
     /// Refuses unless the policy knows the caller at all.
     pub(super) fn authorize_known(&self, action: Action) -> Result<(), ApiError> {
-        match self.permissions()?.is_known() {
-            true => Ok(()),
-            false => Err(self.not_granted(action)),
+        if self.permissions()?.is_known() {
+            Ok(())
+        } else {
+            Err(self.not_granted(action))
         }
     }
 
@@ -168,7 +171,7 @@ impl Call {
     }
 
     /// Ends a part of a call that hands a credential out: logs it and translates the outcome.
-    pub(super) fn end_part(mut self, outcome: Result<HandOut, ApiError>) -> Result<HandOut, Fault> {
+    pub(super) fn end_part(mut self, outcome: Result<HandOut, ApiError>) -> Result<HandOut, Box<Fault>> {
         if let Ok(hand_out) = &outcome {
             self.about_credential(&hand_out.credential, Some(hand_out.version.0));
         }
@@ -177,10 +180,12 @@ impl Call {
 
     /// Ends the call: logs it and translates the outcome.
     pub(super) fn end<T>(mut self, outcome: Result<T, ApiError>) -> Result<Response<T>, Status> {
-        Ok(Response::new(self.finish(outcome)?))
+        self.finish(outcome)
+            .map(Response::new)
+            .map_err(|fault| Status::from(*fault))
     }
 
-    fn finish<T>(&mut self, outcome: Result<T, ApiError>) -> Result<T, Fault> {
+    fn finish<T>(&mut self, outcome: Result<T, ApiError>) -> Result<T, Box<Fault>> {
         self.is_over = true;
         match outcome {
             Ok(answer) => {
@@ -191,7 +196,7 @@ impl Call {
                 log_trouble(self.method, &error);
                 let fault = Fault::from(&error);
                 self.log(fault.code, fault.reason);
-                Err(fault)
+                Err(Box::new(fault))
             }
         }
     }
@@ -233,11 +238,11 @@ impl Drop for Call {
 
 /// What is wrong with the vault itself goes to the operator; the caller only learns that it is.
 fn log_trouble(method: &'static str, error: &ApiError) {
-    match error {
-        ApiError::Vault(
-            error @ (VaultError::Store(_) | VaultError::Keyring(_) | VaultError::Corrupt(_) | VaultError::Seal(_)),
-        ) => tracing::error!(method, %error, "the vault is in trouble"),
-        _ => {}
+    if let ApiError::Vault(
+        error @ (VaultError::Store(_) | VaultError::Keyring(_) | VaultError::Corrupt(_) | VaultError::Seal(_)),
+    ) = error
+    {
+        tracing::error!(method, %error, "the vault is in trouble");
     }
 }
 

@@ -74,7 +74,7 @@ impl Fault {
         }
     }
 
-    fn with(mut self, key: &str, value: impl ToString) -> Self {
+    fn with(mut self, key: &str, value: &(impl ToString + ?Sized)) -> Self {
         self.metadata.insert(key.into(), value.to_string());
         self
     }
@@ -149,7 +149,7 @@ fn of_vault(error: &VaultError, message: String) -> Fault {
         } => fault(Code::Aborted, "VERSION_MISMATCH")
             .with("path", credential)
             .with("expected_version", expected)
-            .with("current_version", current.map_or(0, |version| version.0)),
+            .with("current_version", &current.map_or(0, |version| version.0)),
         VaultError::RevisionMismatch {
             tenant,
             provider,
@@ -159,7 +159,7 @@ fn of_vault(error: &VaultError, message: String) -> Fault {
             .with("tenant", tenant)
             .with("provider", provider)
             .with("expected_revision", expected)
-            .with("current_revision", current),
+            .with("current_revision", &current),
         VaultError::Deleted(name) => fault(Code::FailedPrecondition, "CREDENTIAL_DELETED").with("path", name),
         VaultError::NotDeleted(name) => fault(Code::FailedPrecondition, "CREDENTIAL_NOT_DELETED").with("path", name),
         VaultError::Contended(_) => fault(Code::Aborted, "CONTENDED").retry(),
@@ -198,7 +198,7 @@ fn of_refusal(refused: &Refused, message: String) -> Fault {
         .with("tenant", &refused.tenant)
         .with("provider", &refused.provider)
         .with("mode", refused.mode.as_str())
-        .with("rule", refused.rule);
+        .with("rule", &refused.rule);
     match refused.refusal {
         Refusal::UnknownProvider => {
             let text = "is not in the catalogue; ListProviders names those that are";
@@ -208,7 +208,7 @@ fn of_refusal(refused: &Refused, message: String) -> Fault {
         Refusal::OrderLacks(_) => fault,
         Refusal::Disabled | Refusal::Expired | Refusal::NotConfigured => {
             let subject = refused.scope.subject().map(ToString::to_string).unwrap_or_default();
-            fault.with("scope", refused.scope.kind()).with("subject", subject)
+            fault.with("scope", &refused.scope.kind()).with("subject", &subject)
         }
     }
 }

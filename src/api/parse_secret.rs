@@ -209,10 +209,6 @@ impl Fields<'_> {
     }
 
     /// None if it is malformed, `Some(None)` if it is not there.
-    #[expect(
-        clippy::option_option,
-        reason = "malformed, absent and present are three different things"
-    )]
     fn optional(&mut self, field: &str, text: &str) -> Option<Option<String>> {
         match check_text(text) {
             Ok(()) => Some((!text.is_empty()).then(|| text.to_owned())),
@@ -230,11 +226,6 @@ impl Fields<'_> {
         }
         optional
     }
-
-    #[expect(
-        clippy::option_option,
-        reason = "malformed, absent and present are three different things"
-    )]
     fn optional_secret(&mut self, field: &str, text: String) -> Option<Option<SecretString>> {
         let (length, secret) = (text.len(), SecretString::from(text));
         if length > MAX_SECRET {
@@ -243,11 +234,6 @@ impl Fields<'_> {
         }
         Some((length > 0).then_some(secret))
     }
-
-    #[expect(
-        clippy::option_option,
-        reason = "malformed, absent and present are three different things"
-    )]
     fn customer_number(&mut self, provider: Option<&Provider>, text: &str) -> Option<Option<String>> {
         let field = "customer_number";
         let number = self.optional(field, text.trim())?;

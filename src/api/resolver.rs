@@ -126,7 +126,7 @@ impl Resolver {
             }
             Err(fault) => v1::ResolveResult {
                 provider,
-                error: Some(fault.into()),
+                error: Some((*fault).into()),
                 ..Default::default()
             },
         }

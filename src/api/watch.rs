@@ -5,7 +5,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use tokio::sync::broadcast;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
@@ -34,29 +33,27 @@ impl ChangeStream {
         providers: Vec<ProviderId>,
         from: Option<Revision>,
     ) -> Self {
-        let stream = |live: broadcast::Receiver<Arc<Event>>| Self {
-            vault: Arc::clone(vault),
-            tenant: tenant.clone(),
-            providers: providers.clone(),
-            pending: VecDeque::new(),
-            live: BroadcastStream::new(live),
+        let (missed, resync_at, live) = match vault.subscribe(from) {
+            Subscription::Resumed { missed, live } => (missed, None, live),
+            Subscription::Resync { revision, live } => (Vec::new(), Some(revision), live),
         };
-        match vault.subscribe(from) {
-            Subscription::Resumed { missed, live } => {
-                let mut stream = stream(live);
-                stream.pending = missed
-                    .iter()
-                    .filter(|event| stream.concerns(event))
-                    .map(|event| wire_event(event))
-                    .collect();
-                stream
-            }
-            Subscription::Resync { revision, live } => {
-                let mut stream = stream(live);
-                stream.pending.push_back(stream.resync(revision));
-                stream
-            }
-        }
+        let (vault, live, pending) = (Arc::clone(vault), BroadcastStream::new(live), VecDeque::new());
+        let mut stream = Self {
+            vault,
+            tenant,
+            providers,
+            pending,
+            live,
+        };
+        stream.pending = match resync_at {
+            Some(revision) => VecDeque::from([stream.resync(revision)]),
+            None => missed
+                .iter()
+                .filter(|event| stream.concerns(event))
+                .map(|event| wire_event(event))
+                .collect(),
+        };
+        stream
     }
 
     fn concerns(&self, event: &Event) -> bool {

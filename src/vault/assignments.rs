@@ -84,7 +84,7 @@ impl Vault {
                 Ok(revision) => {
                     self.applied(revision).await?;
                     choice.revision = revision;
-                    let warnings = self.left_without(&tenant, &provider, &assignment);
+                    let warnings = self.left_without(&tenant, &provider, assignment);
                     return Ok((choice, warnings));
                 }
                 Err(CommitError::Conflict { seen, .. }) => self.applied(seen).await?,
@@ -95,7 +95,7 @@ impl Vault {
     }
 
     /// Everybody who has a credential of the assignment's kind for any provider, and no usable one for this.
-    fn left_without(&self, tenant: &TenantId, provider: &ProviderId, assignment: &Assignment) -> Vec<Warning> {
+    fn left_without(&self, tenant: &TenantId, provider: &ProviderId, assignment: Assignment) -> Vec<Warning> {
         let Some(provider) = self.catalogue.get(provider.as_str()) else {
             return Vec::new();
         };
@@ -117,7 +117,7 @@ impl Vault {
         warnings
     }
 
-    fn is_without(&self, tenant: &TenantId, provider: &Provider, assignment: &Assignment, scope: &Scope) -> bool {
+    fn is_without(&self, tenant: &TenantId, provider: &Provider, assignment: Assignment, scope: &Scope) -> bool {
         self.coverage_of(tenant, provider, assignment, scope).is_some()
     }
 

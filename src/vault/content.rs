@@ -71,9 +71,10 @@ fn encode_login(login: &Login) -> storage::Login {
 }
 
 fn decode_login(login: storage::Login) -> Login {
-    let signature = match login.signature_given {
-        true => CustomerSignature::Given,
-        false => CustomerSignature::Made,
+    let signature = if login.signature_given {
+        CustomerSignature::Given
+    } else {
+        CustomerSignature::Made
     };
     Login {
         customer_number: non_empty(login.customer_number),

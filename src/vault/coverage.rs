@@ -49,7 +49,7 @@ impl Vault {
             let choice = self.replica.choice(&query.tenant, id)?;
             let assignment = choice.map(|choice| choice.assignment).unwrap_or_default();
             for scope in query.scopes(assignment.mode) {
-                if let Some(refusal) = self.coverage_of(&query.tenant, provider, &assignment, &scope) {
+                if let Some(refusal) = self.coverage_of(&query.tenant, provider, assignment, &scope) {
                     gaps.push(Gap {
                         provider: id.clone(),
                         mode: assignment.mode,
@@ -67,11 +67,11 @@ impl Vault {
         &self,
         tenant: &TenantId,
         provider: &Provider,
-        assignment: &Assignment,
+        assignment: Assignment,
         scope: &Scope,
     ) -> Option<Refusal> {
         let order = order_of(scope);
-        let decision = decide(Some(provider), assignment, &order, self.clock.now(), |scope| {
+        let decision = decide(Some(provider), &assignment, &order, self.clock.now(), |scope| {
             let credential = CredentialRef {
                 tenant: tenant.clone(),
                 provider: provider.id.clone(),

@@ -11,7 +11,7 @@ use super::assignment::{Assignment, Mode};
 use super::catalogue::{Provider, SignatureVariant};
 use super::credential::{CustomerSignature, Secret, Version};
 use super::error::Refused;
-use super::ids::{ProviderId, TenantId};
+use super::ids::{ProviderId, SubjectId, TenantId};
 use super::read::CredentialInfo;
 use super::record::{Content, Corrupt, HeadHeader, SealedHead};
 use super::resolve::{Decision, Order, Refusal, decide};
@@ -111,7 +111,7 @@ impl Vault {
         let receipt = receipt_for
             .map(|caller| self.receipt(caller, ask.order, &chosen, &resolution, now))
             .transpose()?;
-        let is_time_limited = self.is_time_limited(ask.provider, &assignment, &chosen.content.secret);
+        let is_time_limited = self.is_time_limited(ask.provider, assignment, &chosen.content.secret);
         let Chosen {
             credential,
             header,
@@ -222,7 +222,7 @@ impl Vault {
             .map_err(VaultError::Corrupt)
     }
 
-    fn is_time_limited(&self, provider: &ProviderId, assignment: &Assignment, secret: &Secret) -> bool {
+    fn is_time_limited(&self, provider: &ProviderId, assignment: Assignment, secret: &Secret) -> bool {
         let catalogued = self
             .catalogue
             .get(provider.as_str())
@@ -300,7 +300,7 @@ impl Vault {
             tenant: tenant.as_str(),
             provider: provider.as_str(),
             scope: scope.kind().as_str(),
-            subject: scope.subject().map(|id| id.as_str()),
+            subject: scope.subject().map(SubjectId::as_str),
             version: chosen.header.version.0,
             saved_at: chosen.header.saved_at.to_string(),
             fell_back: resolution.fell_back,

@@ -237,18 +237,16 @@ impl Replica {
                 .heads
                 .get(key)
                 .and_then(|entry| entry.as_ref().ok().map(|head| head.header));
-            match value {
-                Some(value) => {
-                    self.insert(&Record {
-                        key: key.clone(),
-                        revision: change.revision,
-                        value: Arc::clone(value),
-                    });
-                }
-                None => {
-                    self.heads.remove(key);
-                    self.choices.remove(key);
-                }
+            if let Some(value) = value {
+                let (key, value) = (key.clone(), Arc::clone(value));
+                self.insert(&Record {
+                    key,
+                    revision: change.revision,
+                    value,
+                });
+            } else {
+                self.heads.remove(key);
+                self.choices.remove(key);
             }
             let after = self
                 .heads

@@ -1,3 +1,5 @@
+#![expect(clippy::unnecessary_wraps, reason = "the tests speak of credentials that may be missing")]
+
 use proptest::prelude::*;
 
 use super::*;

@@ -9,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use super::credential::{Login, MailAccount, MailAuth, MailSecurity, OAuth2Client, Secret, Version};
+use super::ids::SubjectId;
 use super::scope::CredentialRef;
 use crate::time::Timestamp;
 
@@ -75,7 +76,7 @@ pub fn payload(
         tenant: credential.tenant.as_str(),
         provider: credential.provider.as_str(),
         scope: credential.scope.kind().as_str(),
-        subject: credential.scope.subject().map(|id| id.as_str()),
+        subject: credential.scope.subject().map(SubjectId::as_str),
         version: version.0,
         saved_at: saved_at.to_string(),
         valid_until: valid_until.map(|end| end.to_string()),

@@ -1,6 +1,6 @@
 //! What was done as asked for but should be looked at.
 
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use super::credential::{CustomerSignature, Draft, Secret, State};
 use super::scope::Scope;
@@ -35,7 +35,7 @@ pub enum Warning {
 }
 
 impl Warning {
-    /// Its reason in UPPER_SNAKE_CASE.
+    /// Its reason in `UPPER_SNAKE_CASE`.
     #[must_use]
     pub fn reason(&self) -> &'static str {
         match self {
@@ -83,13 +83,9 @@ impl Warning {
 }
 
 /// What is remarkable about a draft, whatever is stored already.
-pub(super) fn of_draft(
-    draft: &Draft,
-    now: Timestamp,
-    computed_signature: Option<&secrecy::SecretString>,
-) -> Vec<Warning> {
+pub(super) fn of_draft(draft: &Draft, now: Timestamp, computed_signature: Option<&SecretString>) -> Vec<Warning> {
     let mut warnings = Vec::new();
-    let password = draft.secret.password().map(|password| password.expose_secret());
+    let password = draft.secret.password().map(SecretString::expose_secret);
     if password.is_some_and(|password| password.trim() != password) {
         warnings.push(Warning::PasswordSurroundedByWhiteSpace);
     }

@@ -210,11 +210,6 @@ fn parse_state(violations: &mut Violations, index: usize, wire: i32) -> Option<S
 fn page_token(request: &v1::ListCredentialsRequest, place: &CredentialRef) -> String {
     URL_SAFE_NO_PAD.encode(format!("{}{place}", list_id(request)))
 }
-
-#[expect(
-    clippy::option_option,
-    reason = "malformed, absent and present are three different things"
-)]
 fn parse_page_token(
     violations: &mut Violations,
     request: &v1::ListCredentialsRequest,
