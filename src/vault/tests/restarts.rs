@@ -18,8 +18,8 @@ fn in_one_life<T>(dir: &Path, story: impl AsyncFnOnce(&TestVault) -> T) -> T {
         .build()
         .unwrap();
     runtime.block_on(async {
-        let store = Arc::new(SledStore::open(dir).unwrap());
-        let vault = TestVault::over(store, Catalogue::built_in(), settings()).await.unwrap();
+        let opened = Arc::new(SledStore::open(dir).unwrap());
+        let vault = TestVault::over(opened, Catalogue::built_in(), settings()).await.unwrap();
         story(&vault).await
     })
 }
