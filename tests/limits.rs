@@ -1,0 +1,155 @@
+//! How much a vault takes on, and what it says to whoever asks for more.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod support;
+
+use std::io::{ErrorKind, Read as _};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use prost::Message as _;
+use tonic::Code;
+use tresor::pb::v1::{self, change_event::Kind};
+
+use support::process::{Server, prepare};
+use support::requests::{general, login, name, order, put_login};
+use support::{PATIENCE, told, wait_for};
+
+const KIB: usize = 1024;
+
+fn serve(directory: &std::path::Path, environment: &[(&str, &str)]) -> Server {
+    prepare(directory);
+    Server::serve(directory, environment)
+}
+
+#[tokio::test]
+async fn a_request_may_have_64_kib_and_a_coverage_check_4_mib() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = serve(directory.path(), &[]);
+    let operator = server.operator();
+    let of_size = |size: usize| {
+        let mut request = put_login(name("firm", "dat", general()), login("password"));
+        // The note is too long, and is told so only if the request is read at all.
+        let bare = request.encoded_len();
+        request.note = "x".repeat(size - bare - 4);
+        assert_eq!(request.encoded_len(), size);
+        request
+    };
+    let put = async |size| told(operator.admin.clone().put_credential(of_size(size)).await);
+    assert_eq!(put(64 * KIB).await, (Code::InvalidArgument, "INVALID_FIELD".into()));
+    assert_eq!(
+        put(64 * KIB + 1).await,
+        (Code::InvalidArgument, "REQUEST_TOO_LARGE".into())
+    );
+    assert_eq!(
+        put(KIB * KIB).await,
+        (Code::InvalidArgument, "REQUEST_TOO_LARGE".into())
+    );
+
+    operator.assign("firm", "wom", v1::AssignmentMode::PerOffice).await;
+    let check = |office_ids| v1::CheckCoverageRequest {
+        tenant: "firm".into(),
+        office_ids,
+        providers: vec!["wom".into()],
+        ..v1::CheckCoverageRequest::default()
+    };
+    let ids: Vec<_> = (0..10_000).map(|n| format!("{n:0>128}")).collect();
+    let answer = operator
+        .admin
+        .clone()
+        .check_coverage(check(ids.clone()))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(answer.gaps.len(), 10_000);
+    let too_many = check([ids.clone(), vec!["one-more".into()]].concat());
+    let refused = told(operator.admin.clone().check_coverage(too_many).await);
+    assert_eq!(refused, (Code::InvalidArgument, "INVALID_FIELD".into()));
+    let too_large = check(ids.iter().cycle().take(33_000).cloned().collect());
+    assert!(too_large.encoded_len() > 4 * KIB * KIB);
+    let refused = told(operator.admin.clone().check_coverage(too_large).await);
+    assert_eq!(refused, (Code::InvalidArgument, "REQUEST_TOO_LARGE".into()));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_call_without_a_deadline_gets_the_default_one_and_a_watch_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let deadline = Duration::from_millis(500);
+    let settings = [
+        ("TRESOR_SERVER_DEFAULT_DEADLINE", "500ms"),
+        ("TRESOR_RESOLVER_STALE_WAIT", "30s"),
+    ];
+    let server = serve(directory.path(), &settings);
+    let (operator, order_service) = (server.operator(), server.order_service());
+    let watch = v1::WatchChangesRequest {
+        tenant: "firm".into(),
+        ..v1::WatchChangesRequest::default()
+    };
+    let mut changes = order_service
+        .resolver
+        .clone()
+        .watch_changes(watch)
+        .await
+        .unwrap()
+        .into_inner();
+
+    // It waits for a revision that does not come.
+    let begun = Instant::now();
+    let never = v1::ResolveForOrderRequest {
+        tenant: "firm".into(),
+        provider: "dat".into(),
+        order: Some(order("leipzig")),
+        with_receipt: false,
+        min_revision: u64::MAX,
+    };
+    let refused = told(order_service.resolver.clone().resolve_for_order(never).await);
+    assert_eq!(refused, (Code::DeadlineExceeded, "DEADLINE_EXCEEDED".into()));
+    assert!(begun.elapsed() >= deadline);
+
+    let saved = operator
+        .save(put_login(name("firm", "dat", general()), login("password")))
+        .await;
+    let event = changes.message().await.unwrap().unwrap().event.unwrap();
+    assert_eq!((event.kind(), event.revision), (Kind::Saved, saved));
+    drop(changes);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn too_many_connections_are_closed_at_once_and_room_is_made_by_those_that_leave() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = serve(directory.path(), &[("TRESOR_SERVER_MAX_CONNECTIONS", "3")]);
+    let operator = server.operator();
+    operator.status().await.unwrap();
+    let connect = || {
+        let stream = TcpStream::connect(server.listen).unwrap();
+        stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+        stream
+    };
+    // Whether the server has closed it. It says nothing before the client does.
+    let is_closed = |stream: &mut TcpStream| match stream.read(&mut [0]) {
+        Ok(read) => read == 0,
+        Err(error) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+    };
+    let mut silent = [connect(), connect()];
+    let mut refused = connect();
+    wait_for("the end of the connection that is too many", || {
+        is_closed(&mut refused).then_some(())
+    });
+    assert!(!silent.iter_mut().any(is_closed), "those that were there stay");
+    assert!(operator.status().await.is_ok(), "and are served");
+
+    drop(silent);
+    drop(refused);
+    let deadline = Instant::now() + PATIENCE;
+    let newcomer = server.order_service();
+    while newcomer
+        .resolve("firm", "dat", "")
+        .await
+        .is_err_and(|status| status.code() == Code::Unavailable)
+    {
+        assert!(Instant::now() < deadline, "no room was made");
+    }
+    server.stop().await;
+}

@@ -1,0 +1,251 @@
+//! A deployment: made by `tresor init`, served by `tresor serve`, and refused as a whole if something is wrong with it.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod support;
+
+use std::fs::{self, Permissions};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use tonic::Code;
+
+use support::callers::password;
+use support::process::{Server, free_address, prepare, refusal, serve_command, tresor};
+use support::requests::{general, login, name, office, put_login};
+use support::{files, told};
+
+#[tokio::test]
+async fn what_init_makes_can_be_served_with_its_own_certificates() {
+    let directory = tempfile::tempdir().unwrap();
+    prepare(directory.path());
+    let server = Server::serve(directory.path(), &[("TRESOR_SIGNING_ISSUER", "the firm's vault")]);
+    let (operator, order_service) = (server.operator(), server.order_service());
+    operator
+        .save(put_login(name("firm", "dat", general()), login("kept")))
+        .await;
+    let resolved = order_service.resolve("firm", "dat", "").await.unwrap();
+    assert_eq!(password(&resolved), "kept");
+    let denied = (Code::PermissionDenied, "NOT_GRANTED".into());
+    assert_eq!(
+        told(operator.resolve("firm", "dat", "").await),
+        denied,
+        "its operator can read no secret"
+    );
+    assert_eq!(told(order_service.status().await), denied);
+    let before = operator.status().await.unwrap();
+    assert_eq!(before.store, "sled");
+    server.stop().await;
+
+    // The store is there, and must neither open with another key nor be changed by it.
+    another_key_is_refused(directory.path());
+    let server = Server::serve(directory.path(), &[]);
+    assert_eq!(
+        password(&server.order_service().resolve("firm", "dat", "").await.unwrap()),
+        "kept"
+    );
+    server.stop().await;
+}
+
+/// What is refused with one line that names this.
+fn assert_one_line(command: &mut Command, named: &str) {
+    let lines = refusal(command);
+    assert_eq!(lines.len(), 1, "{lines:#?}");
+    assert!(
+        lines[0].starts_with("error: ") && lines[0].contains(named),
+        "{}",
+        lines[0]
+    );
+}
+
+/// The same, while every file stays as it is.
+fn assert_refused(directory: &Path, command: &mut Command, named: &str) {
+    let before = files(directory);
+    assert_one_line(command, named);
+    let after = files(directory);
+    assert_eq!(after.keys().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>());
+    assert!(after == before, "a file was changed");
+}
+
+/// `tresor serve` on ports that are free.
+fn serve(directory: &Path) -> Command {
+    let mut command = serve_command(directory);
+    command
+        .env("TRESOR_SERVER_LISTEN", free_address().to_string())
+        .env("TRESOR_SERVER_HEALTH_LISTEN", free_address().to_string());
+    command
+}
+
+fn another_key_is_refused(directory: &Path) {
+    let elsewhere = tempfile::tempdir().unwrap();
+    prepare(elsewhere.path());
+    let other = elsewhere.path().join("kek.key");
+    let mut command = serve(directory);
+    command.env("TRESOR_KEYS_KEK_FILE", &other);
+    // sled tidies its files up whenever it is opened, so what they hold is looked at afterwards.
+    assert_one_line(&mut command, "another store's key");
+}
+
+#[test]
+fn a_key_that_is_none_or_that_others_may_read_is_refused_before_anything_is_written() {
+    let directory = tempfile::tempdir().unwrap();
+    prepare(directory.path());
+    let key = directory.path().join("kek.key");
+    let refused = |named: &str| assert_refused(directory.path(), &mut serve(directory.path()), named);
+    fs::set_permissions(&key, Permissions::from_mode(0o644)).unwrap();
+    refused(&format!("chmod 600 {}", key.display()));
+    fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
+    let right = fs::read(&key).unwrap();
+    for wrong in [&b""[..], b"no key", &right[..right.len() - 5]] {
+        fs::write(&key, wrong).unwrap();
+        refused(&key.display().to_string());
+    }
+    fs::remove_file(&key).unwrap();
+    refused(&key.display().to_string());
+    assert!(!directory.path().join("data").exists());
+}
+
+#[test]
+fn a_certificate_that_is_missing_or_not_the_keys_is_refused_before_anything_is_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let pki = prepare(directory.path());
+    let refused = |named: &Path| {
+        assert_refused(
+            directory.path(),
+            &mut serve(directory.path()),
+            &named.display().to_string(),
+        );
+    };
+    let client_ca = directory.path().join("tls/client-ca.pem");
+    for file in [&pki.server.certificate, &pki.server.key, &client_ca] {
+        let right = fs::read(file).unwrap();
+        fs::write(file, "no PEM").unwrap();
+        refused(file);
+        fs::remove_file(file).unwrap();
+        refused(file);
+        fs::write(file, right).unwrap();
+    }
+    fs::copy(&pki.operator.key, &pki.server.key).unwrap();
+    refused(&pki.server.key);
+    assert!(!directory.path().join("data").exists());
+}
+
+#[test]
+fn a_port_in_use_is_refused_before_anything_is_written() {
+    let directory = tempfile::tempdir().unwrap();
+    prepare(directory.path());
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for setting in ["TRESOR_SERVER_LISTEN", "TRESOR_SERVER_HEALTH_LISTEN"] {
+        let mut command = serve(directory.path());
+        command.env(setting, &address);
+        assert_refused(directory.path(), &mut command, &address);
+    }
+    assert!(!directory.path().join("data").exists());
+}
+
+#[test]
+fn everything_that_is_wrong_with_a_configuration_is_told_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    prepare(directory.path());
+    let file = directory.path().join("tresor.toml");
+    let configuration = "[server]\nlisten = \"nowhere\"\ncertificat = \"tls/server.pem\"\nworkers = 0\n[store]\npath = 7\n\
+                         [keys]\n[policy]\nfile = \"policy.toml\"\n[log]\nlevel = \"loud\"\n";
+    fs::write(&file, configuration).unwrap();
+    let before = files(directory.path());
+    let lines = refusal(serve_command(directory.path()).env("TRESOR_SERVER_WORKRES", "2"));
+    let said = lines.join("\n");
+    for wrong in [
+        "tresor.toml:2: server.listen:",
+        "tresor.toml:3: server.certificat:",
+        "tresor.toml:4: server.workers:",
+        "server.certificate",
+        "server.private_key",
+        "server.client_ca",
+        "tresor.toml:6: store.path:",
+        "keys.kek_file",
+        "tresor.toml:11: log.level:",
+        "TRESOR_SERVER_WORKRES",
+    ] {
+        assert!(said.contains(wrong), "{wrong} is not in:\n{said}");
+    }
+    assert!(lines.iter().all(|line| line.starts_with("error: ")), "{said}");
+    assert!(files(directory.path()) == before);
+}
+
+#[test]
+fn everything_that_is_wrong_with_a_policy_is_told_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    prepare(directory.path());
+    let policy = "[[grant]]\nwho = \"spiffe://Firm/x y\"\nmay = [\"everything\"]\ntenants = [\"a/b\"]\nproviders = [\"*\"]\n\
+                  [[grant]]\nwho = \"a.example\"\nmay = [\"resolve\"]\ntenants = [\"*\"]\nproviders = [\"*\"]\n";
+    fs::write(directory.path().join("policy.toml"), policy).unwrap();
+    let said = refusal(&mut serve(directory.path())).join("\n");
+    for wrong in ["policy.toml:2:", "policy.toml:3:", "policy.toml:4:", "reveal"] {
+        assert!(said.contains(wrong), "{wrong} is not in:\n{said}");
+    }
+    assert!(!directory.path().join("data").exists());
+}
+
+#[test]
+fn a_configuration_that_is_not_there_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("tresor.toml");
+    assert_refused(
+        directory.path(),
+        &mut serve(directory.path()),
+        &file.display().to_string(),
+    );
+}
+
+#[test]
+fn init_overwrites_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    prepare(directory.path());
+    let mut again = tresor(&["init"]);
+    assert_refused(directory.path(), again.arg(directory.path()), "kek.key");
+}
+
+#[tokio::test]
+async fn a_second_process_does_not_share_the_store() {
+    let directory = tempfile::tempdir().unwrap();
+    prepare(directory.path());
+    let server = Server::serve(directory.path(), &[]);
+    server
+        .operator()
+        .save(put_login(name("firm", "wom", office("leipzig")), without_number()))
+        .await;
+    assert_one_line(&mut serve(directory.path()), "in use by another process");
+    assert!(server.operator().status().await.is_ok());
+    server.stop().await;
+}
+
+fn without_number() -> tresor::pb::v1::Login {
+    tresor::pb::v1::Login {
+        customer_number: String::new(),
+        ..login("password")
+    }
+}
+
+#[tokio::test]
+async fn a_catalogue_that_lacks_a_provider_in_use_is_refused_with_the_list() {
+    let directory = tempfile::tempdir().unwrap();
+    prepare(directory.path());
+    let server = Server::serve(directory.path(), &[]);
+    server
+        .operator()
+        .save(put_login(name("firm", "wom", general()), without_number()))
+        .await;
+    server.stop().await;
+    let file = directory.path().join("tresor.toml");
+    let configuration = fs::read_to_string(&file).unwrap();
+    fs::write(
+        &file,
+        format!("{configuration}\n[[provider]]\nid = \"wom\"\nremoved = true\n"),
+    )
+    .unwrap();
+    assert_one_line(&mut serve(directory.path()), "wom (1: firm/wom/general)");
+    fs::write(&file, configuration).unwrap();
+    Server::serve(directory.path(), &[]).stop().await;
+}

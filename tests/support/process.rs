@@ -1,0 +1,208 @@
+//! `tresor dev` and `tresor serve` as processes.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead as _, BufReader};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use tresor::pki::{self, DevPki};
+use tresor::time::{Clock as _, SystemClock};
+
+use super::callers::Callers;
+use super::wait_for;
+
+/// The program, without anything of this process's environment.
+pub(crate) fn tresor(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tresor"));
+    command.args(arguments).env_clear().stdin(Stdio::null());
+    command
+}
+
+/// A vault that serves. It is killed when it is dropped, and asked to end by [`Server::stop`].
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) listen: SocketAddr,
+    pub(crate) health_listen: SocketAddr,
+    pub(crate) pki: DevPki,
+    /// Where its files are, and what it writes: `stdout` and `stderr`.
+    pub(crate) directory: PathBuf,
+}
+
+impl Server {
+    /// `tresor dev` in a directory, on ports that are free.
+    pub(crate) fn dev(directory: &Path) -> Self {
+        Self::dev_with(directory, &[])
+    }
+
+    pub(crate) fn dev_with(directory: &Path, environment: &[(&str, &str)]) -> Self {
+        let data = directory.join("data");
+        let arguments = [
+            "dev",
+            "--listen",
+            "127.0.0.1:0",
+            "--health-listen",
+            "127.0.0.1:0",
+            "--data-dir",
+        ];
+        let mut command = tresor(&arguments);
+        command.arg(&data).envs(environment.iter().copied());
+        let child = spawn(&mut command, directory);
+        let mut server = Self {
+            child,
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            health_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            pki: certificates(&data.join("pki")),
+            directory: directory.into(),
+        };
+        server.wait_until("ready", |server| {
+            server.lines("stdout").iter().any(|line| line == "ready")
+        });
+        server.listen = server.address_after("gRPC with mutual TLS");
+        server.health_listen = server.address_after("health in plaintext");
+        server
+    }
+
+    /// `tresor serve` with the configuration in a directory that [`prepare`] has made.
+    pub(crate) fn serve(directory: &Path, environment: &[(&str, &str)]) -> Self {
+        let (listen, health_listen) = (free_address(), free_address());
+        let mut command = serve_command(directory);
+        command
+            .env("TRESOR_SERVER_LISTEN", listen.to_string())
+            .env("TRESOR_SERVER_HEALTH_LISTEN", health_listen.to_string())
+            .envs(environment.iter().copied());
+        let mut server = Self {
+            child: spawn(&mut command, directory),
+            listen,
+            health_listen,
+            pki: certificates(&directory.join("tls")),
+            directory: directory.into(),
+        };
+        server.wait_until("serving", |server| {
+            server.lines("stderr").iter().any(|line| line.contains("\"serving\""))
+        });
+        server
+    }
+
+    pub(crate) fn operator(&self) -> Callers {
+        Callers::connect(self, Some(&self.pki.operator))
+    }
+
+    pub(crate) fn order_service(&self) -> Callers {
+        Callers::connect(self, Some(&self.pki.order_service))
+    }
+
+    /// Asks it to end, and insists that it ends well. Its callers must be able to answer meanwhile.
+    pub(crate) async fn stop(self) {
+        tokio::task::spawn_blocking(|| self.stop_here()).await.unwrap();
+    }
+
+    fn stop_here(mut self) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        let status = self.wait();
+        let log = self.lines("stderr").join("\n");
+        assert_eq!(status.code(), Some(0), "{log}");
+        assert!(!log.contains("panicked"), "{log}");
+    }
+
+    /// Ends it without asking.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    pub(crate) fn lines(&self, output: &str) -> Vec<String> {
+        let file = File::open(self.directory.join(output)).unwrap();
+        BufReader::new(file).lines().map_while(Result::ok).collect()
+    }
+
+    fn wait(&mut self) -> ExitStatus {
+        wait_for("the end of the process", || self.child.try_wait().unwrap())
+    }
+
+    fn wait_until(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) {
+        wait_for(what, || {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("it ended with {status}: {}", self.lines("stderr").join("\n"));
+            }
+            is_so(self).then_some(())
+        });
+    }
+
+    fn address_after(&self, label: &str) -> SocketAddr {
+        let lines = self.lines("stdout");
+        let line = lines.iter().rev().find(|line| line.trim_start().starts_with(label));
+        line.unwrap().split_whitespace().last().unwrap().parse().unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Makes a key, a configuration, a policy and certificates, as an operator would.
+pub(crate) fn prepare(directory: &Path) -> DevPki {
+    let made = tresor(&["init"]).arg(directory).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let pki = pki::ensure(&directory.join("tls"), SystemClock.now()).unwrap();
+    std::fs::copy(&pki.ca, directory.join("tls/client-ca.pem")).unwrap();
+    pki
+}
+
+pub(crate) fn serve_command(directory: &Path) -> Command {
+    let mut command = tresor(&["serve", "--config"]);
+    command.arg(directory.join("tresor.toml"));
+    command
+}
+
+/// Starts it, insists that it refuses, and returns the lines that it says.
+pub(crate) fn refusal(command: &mut Command) -> Vec<String> {
+    let output = command.output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(output.stdout.is_empty() && !said.contains("panicked"), "{said}");
+    said.lines().map(str::to_owned).collect()
+}
+
+/// An address that nobody listens on.
+pub(crate) fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+fn spawn(command: &mut Command, directory: &Path) -> Child {
+    let output = |name| {
+        let path = directory.join(name);
+        Stdio::from(OpenOptions::new().create(true).append(true).open(path).unwrap())
+    };
+    // What an earlier life said would be taken for what this one says.
+    for name in ["stdout", "stderr"] {
+        let path = directory.join(name);
+        if path.exists() {
+            std::fs::rename(&path, directory.join(format!("{name}-before"))).unwrap();
+        }
+    }
+    command
+        .stdout(output("stdout"))
+        .stderr(output("stderr"))
+        .spawn()
+        .unwrap()
+}
+
+/// The certificates that `tresor` has made, or will make, in a folder.
+fn certificates(folder: &Path) -> DevPki {
+    let pair = |name: &str| pki::Pair {
+        certificate: folder.join(format!("{name}.pem")),
+        key: folder.join(format!("{name}.key")),
+    };
+    DevPki {
+        ca: folder.join("ca.pem"),
+        server: pair("server"),
+        operator: pair("operator"),
+        order_service: pair("order-service"),
+    }
+}
