@@ -11,7 +11,6 @@ use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 use tonic::Status;
 
-use super::wire;
 use crate::pb::v1::{self, change_event::Kind};
 use crate::store::Revision;
 use crate::vault::Vault;
@@ -120,7 +119,7 @@ fn wire_event(event: &Event) -> v1::ChangeEvent {
         r#ref: Some(v1::CredentialRef {
             tenant: event.tenant.to_string(),
             provider: event.provider.to_string(),
-            scope: event.scope.as_ref().map(wire::scope),
+            scope: event.scope.as_ref().map(Into::into),
         }),
         kind: kind.into(),
     }
