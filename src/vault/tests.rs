@@ -1,1 +1,22 @@
-use super::*;
+//! What the vault promises, told through its own functions over a real store. `builders` and `support` have the words.
+
+pub(crate) mod builders;
+pub(crate) mod support;
+
+mod assignments;
+mod coverage;
+mod customer_signatures;
+mod failing_store;
+mod headers;
+mod jws;
+mod life;
+mod listing;
+mod records;
+mod resolving;
+mod restarts;
+mod revealing;
+mod saving;
+mod tampering;
+mod versions;
+mod warnings;
+mod watching;

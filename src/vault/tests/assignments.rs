@@ -1,0 +1,90 @@
+//! Choosing which kind of credential a tenant uses.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::builders::{TENANT, order, tenant, wom};
+use super::support::{ADMIN, TestVault, assigned, password, set, start, with_fallback};
+use crate::store::Revision;
+use crate::vault::assignment::{Assignment, Mode};
+use crate::vault::catalogue::SignatureVariant;
+use crate::vault::ids::ProviderId;
+use crate::vault::{SetAssignment, VaultError};
+
+fn provider(id: &str) -> ProviderId {
+    ProviderId::parse(id).unwrap()
+}
+
+fn expecting(revision: u64, mode: Mode) -> SetAssignment {
+    SetAssignment {
+        expected_revision: Some(Revision(revision)),
+        ..set("wom", assigned(mode))
+    }
+}
+
+#[tokio::test]
+async fn a_choice_holds_from_its_answer_on_and_says_who_made_it_when() {
+    let vault = TestVault::new().await;
+    assert!(vault.choice(&tenant(TENANT), &provider("dat")).unwrap().is_none());
+    vault.clock.advance(Duration::from_mins(1));
+    let chosen = Assignment {
+        signature_variant: Some(SignatureVariant::TimeLimited),
+        ..with_fallback(Mode::PerAppraiser)
+    };
+    let (choice, _) = vault.set_assignment(set("dat", chosen)).await.unwrap();
+    assert_eq!((choice.assignment, choice.revision), (chosen, vault.revision()));
+    assert_eq!(
+        (choice.set_at, choice.set_by.as_str()),
+        (start().after(Duration::from_mins(1)), ADMIN)
+    );
+    assert_eq!(vault.choice(&tenant(TENANT), &provider("dat")).unwrap(), Some(choice));
+    for (other, id) in [("other", "dat"), (TENANT, "wom")] {
+        assert!(vault.choice(&tenant(other), &provider(id)).unwrap().is_none());
+    }
+}
+
+#[tokio::test]
+async fn an_expected_revision_must_be_that_of_the_current_choice() {
+    let vault = TestVault::new().await;
+    let refused = vault.set_assignment(expecting(5, Mode::PerOffice)).await.unwrap_err();
+    assert!(matches!(
+        refused,
+        VaultError::RevisionMismatch {
+            expected: Revision(5),
+            current: Revision(0),
+            ..
+        }
+    ));
+    let (first, _) = vault.set_assignment(expecting(0, Mode::PerOffice)).await.unwrap();
+    vault.save(wom()).await;
+    let before = vault.revision();
+    for stale in [0, first.revision.0 + 1, before.0] {
+        let refused = vault.set_assignment(expecting(stale, Mode::General)).await.unwrap_err();
+        assert!(matches!(refused, VaultError::RevisionMismatch { current, .. } if current == first.revision));
+    }
+    assert_eq!(vault.revision(), before);
+    vault
+        .set_assignment(expecting(first.revision.0, Mode::General))
+        .await
+        .unwrap();
+    assert_eq!(password(&vault.resolve("wom", order()).unwrap()), "password");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_who_have_seen_the_same_choice_one_may_choose() {
+    let vault = Arc::new(TestVault::new().await);
+    let writers: Vec<_> = (0..8)
+        .map(|_| {
+            let vault = Arc::clone(&vault);
+            tokio::spawn(async move { vault.set_assignment(expecting(0, Mode::PerOffice)).await })
+        })
+        .collect();
+    let mut done = 0;
+    for writer in writers {
+        match writer.await.unwrap() {
+            Ok(_) => done += 1,
+            Err(error) => assert!(matches!(error, VaultError::RevisionMismatch { .. }), "{error}"),
+        }
+    }
+    assert_eq!(done, 1);
+}

@@ -1,0 +1,142 @@
+//! What a vault finds when it opens.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::builders::{dat, mail, order, wom};
+use super::support::{TestVault, assigned, password, settings, with_fallback};
+use crate::store::SledStore;
+use crate::vault::OpenError;
+use crate::vault::assignment::Mode;
+use crate::vault::catalogue::Catalogue;
+
+/// One run of the process over the store in `dir`.
+fn in_one_life<T>(dir: &Path, story: impl AsyncFnOnce(&TestVault) -> T) -> T {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let store = Arc::new(SledStore::open(dir).unwrap());
+        let vault = TestVault::over(store, Catalogue::built_in(), settings()).await.unwrap();
+        story(&vault).await
+    })
+}
+
+#[test]
+fn a_restart_keeps_everything() {
+    let dir = tempfile::tempdir().unwrap();
+    let credentials = [
+        dat().note("kept"),
+        dat().office("leipzig"),
+        wom(),
+        mail().oauth2(),
+        wom().tenant("other"),
+    ];
+    let describe = async |vault: &TestVault| {
+        let mut told = vec![format!("{:?} {}", vault.revision(), vault.jwks())];
+        for credential in &credentials {
+            told.push(format!("{:?}", vault.info(credential)));
+            told.push(format!("{:?}", vault.versions(&credential.name()).await.unwrap()));
+        }
+        let hand_out = vault.resolve("dat", order().office("leipzig")).unwrap();
+        told.push(format!("{} {:?}", password(&hand_out), hand_out.signed));
+        told.push(format!(
+            "{:?}",
+            vault.choice(&dat().name().tenant, &dat().name().provider)
+        ));
+        told
+    };
+    let before = in_one_life(dir.path(), async |vault| {
+        for credential in &credentials {
+            vault.save(credential.clone()).await;
+        }
+        vault.save(dat().office("leipzig").password("second")).await;
+        vault.choose("dat", with_fallback(Mode::PerOffice)).await;
+        vault.set_enabled(wom().name(), false, None).await.unwrap();
+        vault.clock.advance(Duration::from_mins(1));
+        vault.delete(dat().name(), None).await.unwrap();
+        describe(vault).await
+    });
+    let after = in_one_life(dir.path(), async |vault| describe(vault).await);
+    assert_eq!(after, before);
+    in_one_life(dir.path(), async |vault| {
+        let (back, _) = vault.undelete(dat().name(), None).await.unwrap();
+        assert_eq!(back.note, "kept");
+        vault.purge(&wom().name()).await.unwrap();
+    });
+    in_one_life(dir.path(), async |vault| {
+        assert!(vault.get(&wom().name()).is_err());
+        assert!(
+            vault
+                .resolve("dat", order().office("elsewhere"))
+                .unwrap()
+                .resolution
+                .fell_back
+        );
+    });
+}
+
+#[tokio::test]
+async fn two_vaults_over_one_store_see_each_others_changes() {
+    let first = TestVault::new().await;
+    first.save(wom().password("first")).await;
+    let second = first.reopened().await;
+    assert_eq!(password(&second.resolve("wom", order()).unwrap()), "first");
+    let saved = second.save(wom().password("second")).await;
+    first.seen(saved.revision.unwrap()).await;
+    assert_eq!(password(&first.resolve("wom", order()).unwrap()), "second");
+    let saved = first.save(wom().password("third")).await;
+    assert_eq!(saved.credential.header.version.0, 3);
+}
+
+fn without(providers: &[&str]) -> Catalogue {
+    let entry = |id: &&str| format!("[[provider]]\nid = \"{id}\"\nremoved = true\n");
+    let changes: String = providers.iter().map(entry).collect();
+    Catalogue::built_in().with_changes(&changes, "test").unwrap()
+}
+
+#[tokio::test]
+async fn a_catalogue_that_lacks_a_provider_in_use_does_not_open_the_vault() {
+    let vault = TestVault::new().await;
+    for id in ["e", "d", "c", "b", "a"] {
+        vault.save(wom().office(id)).await;
+    }
+    vault.save(mail().tenant("other")).await;
+    vault.delete(mail().tenant("other").name(), None).await.unwrap();
+    let before = vault.keys().await;
+    let open = async |catalogue| TestVault::over(Arc::clone(&vault.store), catalogue, settings()).await;
+
+    let refused = open(without(&["wom", "email", "cartv"])).await.err().unwrap();
+    let OpenError::ProvidersInUse { in_the_way } = &refused else {
+        panic!("{refused}")
+    };
+    let expected = [
+        "email (1: other/email/general)",
+        "wom (5: demo/wom/office/a demo/wom/office/b demo/wom/office/c …)",
+    ];
+    assert_eq!(*in_the_way, expected);
+    assert_eq!(
+        refused.to_string(),
+        format!(
+            "the catalogue lacks providers that credentials are kept for: {}; put the providers back, or purge the \
+             credentials first",
+            expected.join(", ")
+        )
+    );
+    assert_eq!(vault.keys().await, before);
+    assert!(open(without(&["cartv", "egub"])).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_provider_without_credentials_may_go_also_if_it_was_once_chosen() {
+    let vault = TestVault::new().await;
+    vault.save(wom()).await;
+    vault.choose("wom", assigned(Mode::PerOffice)).await;
+    vault.purge(&wom().name()).await.unwrap();
+    let opened = TestVault::over(Arc::clone(&vault.store), without(&["wom"]), settings())
+        .await
+        .unwrap();
+    assert_eq!(opened.refusal("wom", order()).rule, 1);
+}

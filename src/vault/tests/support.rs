@@ -1,0 +1,277 @@
+//! A vault in a directory of its own, with a clock that is set by hand.
+
+use std::io::Write as _;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use secrecy::ExposeSecret as _;
+use tempfile::{NamedTempFile, TempDir};
+
+use super::builders::{Credential, TENANT, tenant};
+use crate::access::Reveal;
+use crate::keyring::KeyFile;
+use crate::store::{Key, Record, Revision, Scan, SledStore, Store, Transaction};
+use crate::time::{Clock, Timestamp};
+use crate::vault::assignment::{Assignment, Mode};
+use crate::vault::catalogue::Catalogue;
+use crate::vault::credential::{Login, MailAccount, Secret};
+use crate::vault::ids::ProviderId;
+use crate::vault::record::Content;
+use crate::vault::resolve::Order;
+use crate::vault::{
+    Ask, CredentialInfo, Explanation, HandOut, OpenError, Refused, Saved, SetAssignment, Settings, Vault, VaultError,
+};
+
+pub(crate) const ISSUER: &str = "tresor-test";
+pub(crate) const ADMIN: &str = "spiffe://test/admin";
+pub(crate) const CACHE_FOR: Duration = Duration::from_mins(1);
+pub(crate) const RECEIPT_LIFETIME: Duration = Duration::from_hours(24);
+
+/// When every test begins: the first millisecond of one of DAT's 10-minute frames.
+pub(crate) fn start() -> Timestamp {
+    Timestamp::from_unix_ms(2_970_000 * 600_000)
+}
+
+/// A clock that stands still until it is moved.
+pub(crate) struct ManualClock(AtomicI64);
+
+impl ManualClock {
+    pub(crate) fn advance(&self, by: Duration) {
+        self.set(self.now().after(by));
+    }
+
+    pub(crate) fn set(&self, now: Timestamp) {
+        self.0.store(now.unix_ms(), Ordering::Relaxed);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_unix_ms(self.0.load(Ordering::Relaxed))
+    }
+}
+
+pub(crate) fn settings() -> Settings {
+    Settings {
+        issuer: ISSUER.into(),
+        cache_for: CACHE_FOR,
+        receipt_lifetime: RECEIPT_LIFETIME,
+        stale_wait: Duration::from_secs(30),
+    }
+}
+
+pub(crate) struct TestVault {
+    pub(crate) vault: Arc<Vault>,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) store: Arc<dyn Store>,
+    _dir: Option<TempDir>,
+}
+
+impl Deref for TestVault {
+    type Target = Vault;
+
+    fn deref(&self) -> &Vault {
+        &self.vault
+    }
+}
+
+impl TestVault {
+    /// An empty one.
+    pub(crate) async fn new() -> Self {
+        Self::with(Catalogue::built_in(), settings()).await
+    }
+
+    /// An empty one for another deployment.
+    pub(crate) async fn with(catalogue: Catalogue, settings: Settings) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(SledStore::open(dir.path()).unwrap());
+        let vault = Self::over(store, catalogue, settings).await.unwrap();
+        Self {
+            _dir: Some(dir),
+            ..vault
+        }
+    }
+
+    /// One over a store that may hold something already. Every vault of these tests has the same key-encryption key.
+    pub(crate) async fn over(
+        store: Arc<dyn Store>,
+        catalogue: Catalogue,
+        settings: Settings,
+    ) -> Result<Self, OpenError> {
+        // Made with mode 0600.
+        let mut kek = NamedTempFile::new().unwrap();
+        kek.write_all(&[7; 32]).unwrap();
+        let kek = Arc::new(KeyFile::read(kek.path()).unwrap());
+        let clock = Arc::new(ManualClock(AtomicI64::new(start().unix_ms())));
+        let (shared, time) = (Arc::clone(&store), Arc::clone(&clock) as Arc<dyn Clock>);
+        Ok(Self {
+            vault: Vault::open(shared, kek, time, catalogue, settings).await?,
+            clock,
+            store,
+            _dir: None,
+        })
+    }
+
+    /// Another process over the same store.
+    pub(crate) async fn reopened(&self) -> Self {
+        let store = Arc::clone(&self.store);
+        Self::over(store, Catalogue::built_in(), settings()).await.unwrap()
+    }
+
+    pub(crate) async fn save(&self, credential: Credential) -> Saved {
+        self.put(credential.put()).await.unwrap()
+    }
+
+    pub(crate) async fn try_save(&self, credential: Credential) -> Result<Saved, VaultError> {
+        self.put(credential.put()).await
+    }
+
+    pub(crate) async fn assign(&self, provider: &str, mode: Mode) {
+        self.choose(provider, assigned(mode)).await;
+    }
+
+    pub(crate) async fn choose(&self, provider: &str, assignment: Assignment) -> Vec<String> {
+        let (_, warnings) = self.set_assignment(set(provider, assignment)).await.unwrap();
+        warnings.iter().map(crate::vault::warning::Warning::message).collect()
+    }
+
+    pub(crate) fn resolve(&self, provider: &str, order: impl Into<Order>) -> Result<HandOut, VaultError> {
+        self.resolve_as(provider, order, Reveal::Full, None)
+    }
+
+    pub(crate) fn resolve_as(
+        &self,
+        provider: &str,
+        order: impl Into<Order>,
+        reveal: Reveal,
+        receipt_for: Option<&str>,
+    ) -> Result<HandOut, VaultError> {
+        let (tenant, provider) = (tenant(TENANT), ProviderId::parse(provider).unwrap());
+        let ask = Ask {
+            tenant: &tenant,
+            provider: &provider,
+            order: &order.into(),
+        };
+        self.vault.resolve(&ask, reveal, receipt_for)
+    }
+
+    pub(crate) fn explain(&self, provider: &str, order: impl Into<Order>) -> Explanation {
+        let (tenant, provider) = (tenant(TENANT), ProviderId::parse(provider).unwrap());
+        let ask = Ask {
+            tenant: &tenant,
+            provider: &provider,
+            order: &order.into(),
+        };
+        self.vault.explain(&ask).unwrap()
+    }
+
+    /// Insists that the decision gives no credential, and returns why.
+    pub(crate) fn refusal(&self, provider: &str, order: impl Into<Order>) -> Refused {
+        match self.resolve(provider, order) {
+            Err(VaultError::Refused(refused)) => *refused,
+            Err(other) => panic!("another error: {other}"),
+            Ok(_) => panic!("it was handed out"),
+        }
+    }
+
+    pub(crate) async fn record(&self, key: &Key) -> Record {
+        self.store.get(key).await.unwrap().expect("the record is there")
+    }
+
+    /// Writes a record behind the vault's back and waits until the vault has seen it.
+    pub(crate) async fn overwrite(&self, key: &Key, value: &[u8]) {
+        let transaction = Transaction::new().put(key.clone(), value);
+        self.seen(self.store.commit(transaction).await.unwrap()).await;
+    }
+
+    pub(crate) async fn seen(&self, revision: Revision) {
+        self.at_least(revision).await.unwrap();
+    }
+
+    /// The keys of all records.
+    pub(crate) async fn keys(&self) -> Vec<String> {
+        let all = Scan {
+            prefix: String::new(),
+            after: None,
+            limit: usize::MAX,
+        };
+        let records = self.store.scan(all).await.unwrap();
+        records.iter().map(|record| record.key.to_string()).collect()
+    }
+
+    pub(crate) fn info(&self, credential: &Credential) -> CredentialInfo {
+        self.get(&credential.name()).unwrap()
+    }
+}
+
+pub(crate) fn assigned(mode: Mode) -> Assignment {
+    Assignment {
+        mode,
+        ..Assignment::default()
+    }
+}
+
+pub(crate) fn with_fallback(mode: Mode) -> Assignment {
+    Assignment {
+        fallback_to_general: true,
+        ..assigned(mode)
+    }
+}
+
+pub(crate) fn set(provider: &str, assignment: Assignment) -> SetAssignment {
+    SetAssignment {
+        tenant: tenant(TENANT),
+        provider: ProviderId::parse(provider).unwrap(),
+        assignment,
+        expected_revision: None,
+        by: ADMIN.into(),
+    }
+}
+
+/// The login that was handed out.
+pub(crate) fn login(hand_out: &HandOut) -> &Login {
+    match hand_out.secret.as_ref().expect("something is revealed") {
+        Secret::Login(login) => login,
+        Secret::MailAccount(_) => panic!("this is a mail account"),
+    }
+}
+
+pub(crate) fn account(hand_out: &HandOut) -> &MailAccount {
+    match hand_out.secret.as_ref().expect("something is revealed") {
+        Secret::MailAccount(account) => account,
+        Secret::Login(_) => panic!("this is a login"),
+    }
+}
+
+pub(crate) fn password(hand_out: &HandOut) -> &str {
+    let secret = hand_out.secret.as_ref().expect("something is revealed");
+    secret.password().expect("there is a password").expose_secret()
+}
+
+pub(crate) fn signature(hand_out: &HandOut) -> &str {
+    let signature = login(hand_out).customer_signature.as_ref();
+    signature.expect("there is a signature").value().expose_secret()
+}
+
+/// Everything that a version's content consists of, to be compared.
+pub(crate) fn everything_of(content: &Content) -> serde_json::Value {
+    let given = matches!(
+        &content.secret,
+        Secret::Login(Login {
+            customer_signature: Some(crate::vault::credential::CustomerSignature::Given(_)),
+            ..
+        })
+    );
+    serde_json::json!({
+        "secret": content.secret,
+        "signature is given": given,
+        "note": content.note,
+        "saved by": content.saved_by,
+        "changed fields": content.changed_fields,
+        "kid": content.signature.kid,
+        "payload": content.signature.payload.to_vec(),
+        "bytes": content.signature.bytes.to_vec(),
+    })
+}
