@@ -345,5 +345,6 @@ fn changed_fields(draft: &Draft, current: Option<&Current>) -> Vec<String> {
     if draft.note != current.map_or("", |current| &current.content.note) {
         names.push("note");
     }
+    names.sort_unstable();
     names.into_iter().map(str::to_owned).collect()
 }
