@@ -60,3 +60,6 @@ impl Services {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

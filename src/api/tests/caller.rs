@@ -1,0 +1,159 @@
+//! A caller who may do everything, and what it is told.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use prost::Message;
+use tonic::{Code, Request, Response, Status};
+use tonic_types::StatusExt as _;
+
+use crate::access::{Caller, Policy};
+use crate::api::admin::Admin;
+use crate::api::resolver::Resolver;
+use crate::api::{MAX_REQUEST, Peer};
+use crate::pb::v1::{self, scope};
+use crate::vault::tests::support::TestVault;
+
+const POLICY: &str = r#"
+[[grant]]
+who = "tests.example"
+may = ["resolve", "watch", "credentials.read", "credentials.write", "assignments.write", "verify", "operate"]
+tenants = ["*"]
+providers = ["*"]
+reveal = "full"
+"#;
+
+/// The services over an empty vault.
+pub(super) struct Api {
+    pub(super) admin: Admin,
+    pub(super) resolver: Resolver,
+    pub(super) vault: TestVault,
+    peer: Peer,
+}
+
+impl Api {
+    pub(super) async fn new() -> Self {
+        let vault = TestVault::new().await;
+        let policy = Policy::parse(POLICY, "test").unwrap();
+        let permissions = policy.permissions(&Caller::parse("tests.example").unwrap());
+        Self {
+            admin: Admin::new(vault.vault.clone(), false),
+            resolver: Resolver::new(vault.vault.clone()),
+            vault,
+            peer: Peer::new(SocketAddr::from(([127, 0, 0, 1], 1)), Ok(permissions)),
+        }
+    }
+
+    pub(super) fn request<T: Message>(&self, message: T) -> Request<T> {
+        assert!(message.encoded_len() <= MAX_REQUEST, "it would not even be read");
+        let mut request = Request::new(message);
+        request.extensions_mut().insert(self.peer.clone());
+        request
+    }
+}
+
+/// What is wrong with which field; insists that the request was refused for its fields.
+pub(super) fn violations<T>(answer: Result<Response<T>, Status>) -> BTreeMap<String, String> {
+    let status = answer.err().expect("it is refused");
+    assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+    let reason = reason(&status);
+    assert!(reason == "INVALID_FIELD" || reason == "UNKNOWN_PROVIDER", "{reason}");
+    let listed = status
+        .get_details_bad_request()
+        .expect("the fields are listed")
+        .field_violations;
+    let count = listed.len();
+    let fields: BTreeMap<_, _> = listed.into_iter().map(|one| (one.field, one.description)).collect();
+    assert_eq!(fields.len(), count, "a field is listed once");
+    for (field, text) in &fields {
+        // The message names the first of them and counts the others.
+        let is_told = status.message().contains(field) || status.message().ends_with(" more");
+        assert!(!text.is_empty() && is_told, "{}", status.message());
+    }
+    fields
+}
+
+/// The paths of the fields that are wrong.
+pub(super) fn wrong<T>(answer: Result<Response<T>, Status>) -> Vec<String> {
+    violations(answer).into_keys().collect()
+}
+
+pub(super) fn reason(status: &Status) -> String {
+    let info = status.get_details_error_info().expect("there is a reason");
+    assert_eq!(info.domain, "credentials.dynarex");
+    info.reason
+}
+
+pub(super) fn scope(kind: scope::Kind) -> v1::Scope {
+    v1::Scope { kind: Some(kind) }
+}
+
+pub(super) fn named(provider: &str, kind: scope::Kind) -> v1::CredentialRef {
+    v1::CredentialRef {
+        tenant: "demo".into(),
+        provider: provider.into(),
+        scope: Some(scope(kind)),
+    }
+}
+
+pub(super) fn general(provider: &str) -> v1::CredentialRef {
+    named(provider, scope::Kind::General(()))
+}
+
+pub(super) fn order() -> v1::Order {
+    v1::Order {
+        order_id: "2026-0815".into(),
+        ..v1::Order::default()
+    }
+}
+
+pub(super) fn login() -> v1::Login {
+    v1::Login {
+        customer_number: "1234567".into(),
+        username: "myuser".into(),
+        password: "password".into(),
+        ..v1::Login::default()
+    }
+}
+
+pub(super) fn mail_account() -> v1::MailAccount {
+    v1::MailAccount {
+        host: "smtp.example.com".into(),
+        port: 587,
+        security: v1::MailSecurity::Starttls.into(),
+        username: "office@example.com".into(),
+        auth: Some(v1::mail_account::Auth::Password("password".into())),
+        from_address: "office@example.com".into(),
+        from_name: "Büro Leipzig".into(),
+        reply_to: String::new(),
+    }
+}
+
+pub(super) fn oauth2() -> v1::OAuth2Client {
+    v1::OAuth2Client {
+        token_url: "https://login.example.com/token".into(),
+        client_id: "client".into(),
+        client_secret: "client secret".into(),
+        refresh_token: "refresh token".into(),
+        scopes: vec!["smtp".into()],
+    }
+}
+
+/// A save that is only checked.
+pub(super) fn check_login(provider: &str, login: v1::Login) -> v1::PutCredentialRequest {
+    v1::PutCredentialRequest {
+        r#ref: Some(general(provider)),
+        secret: Some(v1::put_credential_request::Secret::Login(login)),
+        validate_only: true,
+        ..v1::PutCredentialRequest::default()
+    }
+}
+
+pub(super) fn check_mail(account: v1::MailAccount) -> v1::PutCredentialRequest {
+    v1::PutCredentialRequest {
+        r#ref: Some(general("email")),
+        secret: Some(v1::put_credential_request::Secret::MailAccount(account)),
+        validate_only: true,
+        ..v1::PutCredentialRequest::default()
+    }
+}
