@@ -46,13 +46,13 @@ async fn a_failed_expectation_changes_nothing(store: impl Store) {
         ("a", Expectation::WrittenAt(Revision(written.0 + 1))),
         ("missing", Expectation::WrittenAt(written)),
     ] {
-        let transaction = put("b", b"2").remove(key("a")).expect(key(name), expectation);
+        let transaction = put("b", b"2").remove(key("a")).only_if(key(name), expectation);
         let refused = store.commit(transaction).await.unwrap_err();
         assert!(matches!(refused, CommitError::Conflict { .. }), "{expectation:?}");
     }
     assert_eq!(keys(&store, all("")).await, ["a"]);
     assert_eq!(store.revision(), written);
-    let transaction = put("a", b"3").expect(key("a"), Expectation::WrittenAt(written));
+    let transaction = put("a", b"3").only_if(key("a"), Expectation::WrittenAt(written));
     store.commit(transaction).await.unwrap();
 }
 
@@ -114,7 +114,7 @@ async fn concurrent_writers_of_one_record_do_not_lose_updates(store: impl Store)
                     let record = store.get(&key("counter")).await.unwrap().unwrap();
                     let next: u32 = std::str::from_utf8(&record.value).unwrap().parse::<u32>().unwrap() + 1;
                     let transaction = put("counter", next.to_string().as_bytes())
-                        .expect(key("counter"), Expectation::WrittenAt(record.revision));
+                        .only_if(key("counter"), Expectation::WrittenAt(record.revision));
                     done += u32::from(store.commit(transaction).await.is_ok());
                 }
             })

@@ -80,7 +80,7 @@ impl Vault {
             let key = self.keyring.sealing_key(&tenant).await?;
             let sealed = seal_choice(&name, &choice, &key)?;
             let transaction = Transaction::new()
-                .expect(name.clone(), expectation)
+                .only_if(name.clone(), expectation)
                 .put(name.clone(), sealed);
             match self.store.commit(transaction).await {
                 Ok(revision) => {

@@ -169,7 +169,7 @@ impl Vault {
                 Some(current) => Expectation::WrittenAt(current.revision),
                 None => Expectation::Absent,
             };
-            let transaction = Transaction::new().expect(name.clone(), expectation);
+            let transaction = Transaction::new().only_if(name.clone(), expectation);
             let transaction = self.write(transaction, credential, current.as_ref(), &next).await?;
             match self.store.commit(transaction).await {
                 Ok(revision) => {
