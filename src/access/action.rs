@@ -70,8 +70,8 @@ pub enum Reveal {
     /// Only that there is a credential, and which.
     #[default]
     None,
-    /// The login with `customer_signature`, but with an empty password. The signature is as good as the password against
-    /// the provider, yet it fits no other door; a login without one shows as little as [`Reveal::None`] would.
+    /// Everything but what logs in anywhere else than at DAT: a login has an empty password and keeps its
+    /// `customer_signature`, a mail account has neither password nor token.
     Signature,
     /// Everything. In metadata, which never holds a secret: user name and customer number unmasked.
     Full,

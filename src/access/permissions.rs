@@ -57,6 +57,12 @@ impl Permissions {
         self.grants.iter().any(|grant| is_for_everything(&grant))
     }
 
+    /// Whether the caller may do this with anything at all.
+    #[must_use]
+    pub fn allows_somewhere(&self, action: Action) -> bool {
+        self.grants.iter().any(|grant| grant.actions.contain(action))
+    }
+
     fn for_tenant(&self, action: Action, tenant: &str) -> impl Iterator<Item = &Arc<Grant>> {
         self.grants
             .iter()

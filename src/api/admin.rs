@@ -203,6 +203,7 @@ impl Admin {
             provider: provider.id.clone(),
             assignment,
             expected_revision: request.expected_revision.map(Revision),
+            readable: self.readable_ids(call, &request.tenant)?,
             by: call.caller(),
         };
         let (choice, warnings) = self.vault.set_assignment(set).await?;

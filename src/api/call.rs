@@ -231,7 +231,8 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         if !self.is_over {
-            self.log(Code::Cancelled, "CALLER_GONE");
+            // The caller has gone, or the deadline has passed.
+            self.log(Code::Cancelled, "NOT_FINISHED");
         }
     }
 }

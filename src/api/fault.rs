@@ -207,8 +207,17 @@ fn of_refusal(refused: &Refused, message: String) -> Fault {
         }
         Refusal::OrderLacks(_) => fault,
         Refusal::Disabled | Refusal::Expired | Refusal::NotConfigured => {
-            let subject = refused.scope.subject().map(ToString::to_string).unwrap_or_default();
-            fault.with("scope", &refused.scope.kind()).with("subject", &subject)
+            let Refused {
+                tenant,
+                provider,
+                scope,
+                ..
+            } = refused;
+            let subject = scope.subject().map(ToString::to_string).unwrap_or_default();
+            fault
+                .with("scope", &scope.kind())
+                .with("subject", &subject)
+                .with("path", &format!("{tenant}/{provider}/{scope}"))
         }
     }
 }

@@ -1,9 +1,8 @@
 //! Wire to domain: what a provider wants to see, by the rules of its catalogue entry.
 
 use std::num::NonZeroU16;
-use std::str::FromStr as _;
 
-use email_address::EmailAddress;
+use email_address::{EmailAddress, Options};
 use secrecy::SecretString;
 
 use super::violations::Violations;
@@ -278,7 +277,9 @@ impl Fields<'_> {
 
     fn address(&mut self, field: &str, text: &str) -> Option<String> {
         let address = self.required(field, text)?;
-        if EmailAddress::from_str(&address).is_ok() {
+        // The bare address: a name beside it has a field of its own.
+        let options = Options::default().without_display_text().without_domain_literal();
+        if EmailAddress::parse_with_options(&address, options).is_ok() {
             return Some(address);
         }
         self.add(field, "must be an e-mail address");

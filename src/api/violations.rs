@@ -4,11 +4,18 @@ use std::fmt;
 
 use super::fault::ApiError;
 
+/// The most that are told of. They travel in a header, and clients take 8 KiB of those.
+const MOST: usize = 32;
+/// The most that are also in the message.
+const MOST_IN_MESSAGE: usize = 8;
+
 /// What is wrong with which field. The texts never hold a field's value where that may be a secret.
 #[derive(Debug, Default)]
 pub(crate) struct Violations {
     list: Vec<(String, String)>,
     unknown_provider: bool,
+    /// How many more there are than are told of.
+    more: usize,
 }
 
 impl Violations {
@@ -40,6 +47,8 @@ impl Violations {
             _ => {
                 self.list.sort();
                 self.list.dedup();
+                self.more = self.list.len().saturating_sub(MOST);
+                self.list.truncate(MOST);
                 Err(ApiError::Invalid(self))
             }
         }
@@ -61,10 +70,13 @@ impl Violations {
 /// `field text; field text`
 impl fmt::Display for Violations {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, (field, text)) in self.list.iter().enumerate() {
+        for (index, (field, text)) in self.list.iter().take(MOST_IN_MESSAGE).enumerate() {
             let separator = if index == 0 { "" } else { "; " };
             write!(out, "{separator}{field} {text}")?;
         }
-        Ok(())
+        match self.list.len().saturating_sub(MOST_IN_MESSAGE) + self.more {
+            0 => Ok(()),
+            more => write!(out, "; and {more} more"),
+        }
     }
 }

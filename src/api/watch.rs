@@ -5,12 +5,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use tokio::sync::broadcast;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 use tonic::Status;
 
-use super::wire;
 use crate::pb::v1::{self, change_event::Kind};
 use crate::store::Revision;
 use crate::vault::Vault;
@@ -22,7 +22,8 @@ pub struct ChangeStream {
     vault: Arc<Vault>,
     tenant: TenantId,
     providers: Vec<ProviderId>,
-    pending: VecDeque<v1::ChangeEvent>,
+    missed: VecDeque<Arc<Event>>,
+    resync_at: Option<Revision>,
     live: BroadcastStream<Arc<Event>>,
 }
 
@@ -33,27 +34,16 @@ impl ChangeStream {
         providers: Vec<ProviderId>,
         from: Option<Revision>,
     ) -> Self {
-        let (missed, resync_at, live) = match vault.subscribe(from) {
-            Subscription::Resumed { missed, live } => (missed, None, live),
-            Subscription::Resync { revision, live } => (Vec::new(), Some(revision), live),
-        };
-        let (vault, live, pending) = (Arc::clone(vault), BroadcastStream::new(live), VecDeque::new());
-        let mut stream = Self {
+        let (missed, resync_at, live) = subscribe(vault, from);
+        let (vault, live) = (Arc::clone(vault), BroadcastStream::new(live));
+        Self {
             vault,
             tenant,
             providers,
-            pending,
+            missed: missed.into(),
+            resync_at,
             live,
-        };
-        stream.pending = match resync_at {
-            Some(revision) => VecDeque::from([stream.resync(revision)]),
-            None => missed
-                .iter()
-                .filter(|event| stream.concerns(event))
-                .map(|event| wire_event(event))
-                .collect(),
-        };
-        stream
+        }
     }
 
     fn concerns(&self, event: &Event) -> bool {
@@ -79,8 +69,14 @@ impl Stream for ChangeStream {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let answer = |event| Poll::Ready(Some(Ok(v1::WatchChangesResponse { event: Some(event) })));
         loop {
-            if let Some(event) = self.pending.pop_front() {
-                return answer(event);
+            if let Some(revision) = self.resync_at.take() {
+                return answer(self.resync(revision));
+            }
+            if let Some(event) = self.missed.pop_front() {
+                if self.concerns(&event) {
+                    return answer(wire_event(&event));
+                }
+                continue;
             }
             match Pin::new(&mut self.live).poll_next(context) {
                 Poll::Pending => return Poll::Pending,
@@ -91,11 +87,23 @@ impl Stream for ChangeStream {
                     }
                 }
                 Poll::Ready(Some(Err(BroadcastStreamRecvError::Lagged(_)))) => {
-                    let resync = self.resync(self.vault.revision());
-                    self.pending.push_back(resync);
+                    // From now on: what is still in the way is older than the new start.
+                    let revision = self.vault.revision();
+                    let (_, _, live) = subscribe(&self.vault, None);
+                    self.live = BroadcastStream::new(live);
+                    self.resync_at = Some(revision);
                 }
             }
         }
+    }
+}
+
+type Start = (Vec<Arc<Event>>, Option<Revision>, broadcast::Receiver<Arc<Event>>);
+
+fn subscribe(vault: &Vault, from: Option<Revision>) -> Start {
+    match vault.subscribe(from) {
+        Subscription::Resumed { missed, live } => (missed, None, live),
+        Subscription::Resync { revision, live } => (Vec::new(), Some(revision), live),
     }
 }
 
@@ -111,7 +119,7 @@ fn wire_event(event: &Event) -> v1::ChangeEvent {
         r#ref: Some(v1::CredentialRef {
             tenant: event.tenant.to_string(),
             provider: event.provider.to_string(),
-            scope: event.scope.as_ref().map(wire::scope),
+            scope: event.scope.as_ref().map(Into::into),
         }),
         kind: kind.into(),
     }

@@ -16,7 +16,7 @@ use crate::vault::{CredentialInfo, Gap, HandOut, Resolution, VersionInfo};
 /// A credential as its caller may see it.
 pub(super) fn resolved(hand_out: HandOut) -> (v1::ResolvedCredential, v1::Resolution, String) {
     let credential = v1::ResolvedCredential {
-        r#ref: Some(credential_ref(&hand_out.credential)),
+        r#ref: Some((&hand_out.credential).into()),
         version: hand_out.version.0,
         saved_at: Some(hand_out.saved_at.into()),
         valid_until: hand_out.valid_until.map(Into::into),
@@ -85,28 +85,32 @@ fn exposed(secret: Option<&SecretString>) -> String {
 pub(super) fn resolution(resolution: &Resolution) -> v1::Resolution {
     v1::Resolution {
         mode: mode(resolution.mode).into(),
-        scope: Some(scope(&resolution.scope)),
+        scope: Some((&resolution.scope).into()),
         fell_back: resolution.fell_back,
         rule: resolution.rule.into(),
     }
 }
 
-pub(super) fn credential_ref(credential: &CredentialRef) -> v1::CredentialRef {
-    v1::CredentialRef {
-        tenant: credential.tenant.to_string(),
-        provider: credential.provider.to_string(),
-        scope: Some(scope(&credential.scope)),
+impl From<&CredentialRef> for v1::CredentialRef {
+    fn from(credential: &CredentialRef) -> Self {
+        Self {
+            tenant: credential.tenant.to_string(),
+            provider: credential.provider.to_string(),
+            scope: Some(v1::Scope::from(&credential.scope)),
+        }
     }
 }
 
-pub(super) fn scope(scope: &Scope) -> v1::Scope {
-    let kind = match scope {
-        Scope::General => scope::Kind::General(()),
-        Scope::Office(id) => scope::Kind::OfficeId(id.to_string()),
-        Scope::Appraiser(id) => scope::Kind::AppraiserId(id.to_string()),
-        Scope::User(id) => scope::Kind::UserId(id.to_string()),
-    };
-    v1::Scope { kind: Some(kind) }
+impl From<&Scope> for v1::Scope {
+    fn from(scope: &Scope) -> Self {
+        let kind = match scope {
+            Scope::General => scope::Kind::General(()),
+            Scope::Office(id) => scope::Kind::OfficeId(id.to_string()),
+            Scope::Appraiser(id) => scope::Kind::AppraiserId(id.to_string()),
+            Scope::User(id) => scope::Kind::UserId(id.to_string()),
+        };
+        Self { kind: Some(kind) }
+    }
 }
 
 pub(super) fn mode(mode: Mode) -> v1::AssignmentMode {
@@ -130,7 +134,7 @@ pub(super) fn credential(info: &CredentialInfo, reveal: Reveal) -> v1::Credentia
         State::Deleted { since, .. } => (v1::CredentialState::Deleted, Some(since.into())),
     };
     v1::Credential {
-        r#ref: Some(credential_ref(&info.credential)),
+        r#ref: Some((&info.credential).into()),
         path: info.credential.to_string(),
         state: state.into(),
         version: info.header.version.0,
@@ -194,7 +198,7 @@ pub(super) fn gap(gap: &Gap) -> v1::CoverageGap {
     v1::CoverageGap {
         provider: gap.provider.to_string(),
         mode: mode(gap.mode).into(),
-        scope: Some(scope(&gap.scope)),
+        scope: Some((&gap.scope).into()),
         reason: refusal_reason(gap.refusal).into(),
     }
 }

@@ -2,8 +2,8 @@
 
 use clap::Args;
 use prost_types::Timestamp;
-use tresor::pb::v1::{self, scope::Kind};
-use tresor::vault::scope::{CredentialRef, Scope};
+use tresor::pb::v1;
+use tresor::vault::scope::CredentialRef;
 
 /// Parses a credential's path.
 pub(crate) fn path(text: &str) -> Result<CredentialRef, String> {
@@ -12,21 +12,6 @@ pub(crate) fn path(text: &str) -> Result<CredentialRef, String> {
          TENANT/PROVIDER/user/ID, such as demo/dat/office/leipzig; ids are made of A-Z a-z 0-9 . _ @ + -"
             .to_owned()
     })
-}
-
-/// The name as the wire has it.
-pub(crate) fn wire_ref(name: &CredentialRef) -> v1::CredentialRef {
-    let kind = match &name.scope {
-        Scope::General => Kind::General(()),
-        Scope::Office(id) => Kind::OfficeId(id.to_string()),
-        Scope::Appraiser(id) => Kind::AppraiserId(id.to_string()),
-        Scope::User(id) => Kind::UserId(id.to_string()),
-    };
-    v1::CredentialRef {
-        tenant: name.tenant.to_string(),
-        provider: name.provider.to_string(),
-        scope: Some(v1::Scope { kind: Some(kind) }),
-    }
 }
 
 /// The order that a credential is asked for.
@@ -98,9 +83,9 @@ mod tests {
 
     #[test]
     fn a_path_names_the_credential_on_the_wire() {
-        let wire = wire_ref(&path("demo/email/user/m.lang").unwrap());
+        let wire = v1::CredentialRef::from(&path("demo/email/user/m.lang").unwrap());
         assert_eq!((wire.tenant.as_str(), wire.provider.as_str()), ("demo", "email"));
-        assert_eq!(wire.scope.unwrap().kind, Some(Kind::UserId("m.lang".into())));
+        assert_eq!(wire.scope.unwrap().kind, Some(v1::scope::Kind::UserId("m.lang".into())));
     }
 
     #[test]

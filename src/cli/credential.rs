@@ -119,7 +119,7 @@ async fn get(named: Named, connection: &Connection, output: &mut Output) -> Resu
     }
 
     let request = GetCredentialRequest {
-        r#ref: Some(args::wire_ref(&named.path)),
+        r#ref: Some((&named.path).into()),
     };
     let answer = connection.admin().get_credential(request).await?.into_inner();
     let answer = Answer {
@@ -136,7 +136,7 @@ async fn versions(named: Named, connection: &Connection, output: &mut Output) ->
     }
 
     let request = ListCredentialVersionsRequest {
-        r#ref: Some(args::wire_ref(&named.path)),
+        r#ref: Some((&named.path).into()),
     };
     let answer = connection.admin().list_credential_versions(request).await?.into_inner();
     let answer = Answer {
@@ -164,7 +164,7 @@ async fn versions(named: Named, connection: &Connection, output: &mut Output) ->
 impl Rollback {
     async fn run(self, connection: &Connection, output: &mut Output) -> Result<Exit, Failure> {
         let request = RollbackCredentialRequest {
-            r#ref: Some(args::wire_ref(&self.credential.path)),
+            r#ref: Some((&self.credential.path).into()),
             to_version: self.to_version,
             expected_version: self.credential.expected_version,
         };
@@ -181,7 +181,7 @@ impl Rollback {
 impl Expected {
     async fn set(self, state: CredentialState, connection: &Connection, output: &mut Output) -> Result<Exit, Failure> {
         let request = SetCredentialStateRequest {
-            r#ref: Some(args::wire_ref(&self.path)),
+            r#ref: Some((&self.path).into()),
             state: state.into(),
             expected_version: self.expected_version,
         };
@@ -196,7 +196,7 @@ impl Expected {
 
     async fn delete(self, connection: &Connection, output: &mut Output) -> Result<Exit, Failure> {
         let request = DeleteCredentialRequest {
-            r#ref: Some(args::wire_ref(&self.path)),
+            r#ref: Some((&self.path).into()),
             expected_version: self.expected_version,
         };
         let answer = connection.admin().delete_credential(request).await?.into_inner();
@@ -205,7 +205,7 @@ impl Expected {
 
     async fn undelete(self, connection: &Connection, output: &mut Output) -> Result<Exit, Failure> {
         let request = UndeleteCredentialRequest {
-            r#ref: Some(args::wire_ref(&self.path)),
+            r#ref: Some((&self.path).into()),
             expected_version: self.expected_version,
         };
         let answer = connection.admin().undelete_credential(request).await?.into_inner();

@@ -11,7 +11,7 @@ use tresor::telemetry;
 
 use super::failure::{Exit, Failure};
 use super::output::Output;
-use super::serve::{on_server_runtime, until_told_to_stop};
+use super::serve::{StopSignals, on_server_runtime};
 
 /// Serve a vault on loopback, with certificates and made-up credentials to try it on.
 ///
@@ -34,12 +34,13 @@ impl Dev {
     pub(crate) fn run(&self, output: &mut Output) -> Result<Exit, Failure> {
         telemetry::init(LogFormat::Text, "info");
         on_server_runtime(async {
+            let signals = StopSignals::new()?;
             let started = dev::start(&self.data_dir, self.listen, self.health_listen).await;
             let running = started.map_err(|error| Failure::Start(error.to_string()))?;
             output.write(self.help(&running).as_bytes())?;
             running.serving.server.set_ready().await;
             output.write(b"ready\n")?;
-            until_told_to_stop(running.serving).await
+            signals.then_stop(running.serving).await
         })
     }
 

@@ -53,24 +53,21 @@ fn lacking(option: &str) -> String {
 
 /// The credential that the metadata is about; `PATH` if it does not tell.
 fn path(metadata: &HashMap<String, String>) -> String {
-    let part = |name: &str| metadata.get(name).map_or("", String::as_str);
-    let path = format!("{}/{}/{}", part("tenant"), part("provider"), part("subject"));
-    CredentialRef::from_path(&path).map_or_else(|| "PATH".to_owned(), |name| name.to_string())
+    let named = metadata.get("path").and_then(|path| CredentialRef::from_path(path));
+    named.map_or_else(|| "PATH".to_owned(), |name| name.to_string())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn metadata(subject: &str) -> HashMap<String, String> {
-        [("tenant", "demo"), ("provider", "dat"), ("subject", subject)]
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .into()
+    fn metadata(path: &str) -> HashMap<String, String> {
+        HashMap::from([("path".to_owned(), path.to_owned())])
     }
 
     #[test]
     fn a_hint_names_the_credential_that_is_missing() {
-        let hint = for_reason("CREDENTIAL_NOT_CONFIGURED", &metadata("office/leipzig")).unwrap();
+        let hint = for_reason("CREDENTIAL_NOT_CONFIGURED", &metadata("demo/dat/office/leipzig")).unwrap();
         assert!(hint.contains("tresor credential put demo/dat/office/leipzig"), "{hint}");
     }
 

@@ -52,7 +52,7 @@ impl Purge {
             )));
         }
         let request = PurgeCredentialRequest {
-            r#ref: Some(args::wire_ref(&self.path)),
+            r#ref: Some((&self.path).into()),
             confirm: path.clone(),
         };
         let revision = connection

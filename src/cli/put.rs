@@ -89,7 +89,7 @@ impl Put {
 
         // From here on, the secret is in the message's plain strings, which nobody wipes.
         let request = PutCredentialRequest {
-            r#ref: Some(args::wire_ref(&self.path)),
+            r#ref: Some((&self.path).into()),
             secret: Some(secret),
             valid_until: self.valid_until,
             note: self.note.unwrap_or_default(),

@@ -17,7 +17,7 @@ use super::view::{ErrorView, ResolutionView, or_empty};
 
 /// Get the credential of an order, as an order service would.
 ///
-/// This is recorded in the audit log, with your identity.
+/// The server's log says who asked for what, for which order.
 #[derive(Debug, Args)]
 #[command(after_help = "Secrets are masked, in JSON too, unless --show-secrets is given.\n\n\
     Example:\n  tresor resolve demo dat --order 2026-0815 --office leipzig\n  \

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use tresor::access::Policy;
 use tresor::config::Config;
@@ -28,6 +28,7 @@ impl Serve {
         let policy = Policy::load(&config.policy.file).map_err(start)?;
         telemetry::init(config.log.format, &config.log.level);
         on_server_runtime(async {
+            let signals = StopSignals::new()?;
             let listeners = Listeners::bind(config.server.listen, config.server.health_listen).map_err(start)?;
             let serving = serve::start(&config, policy, listeners).await.map_err(start)?;
             serving.server.set_ready().await;
@@ -37,7 +38,7 @@ impl Serve {
                 revision = serving.vault.revision().0,
                 "serving"
             );
-            until_told_to_stop(serving).await
+            signals.then_stop(serving).await
         })
     }
 }
@@ -55,18 +56,32 @@ pub(super) fn on_server_runtime(work: impl Future<Output = Result<Exit, Failure>
     done
 }
 
-/// Waits for SIGTERM or SIGINT, then lets open calls finish.
-pub(super) async fn until_told_to_stop(serving: Serving) -> Result<Exit, Failure> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(Failure::Runtime)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::Runtime)?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// SIGTERM and SIGINT. Made before anybody is told that the server is ready, so that none is missed.
+pub(super) struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    pub(super) fn new() -> Result<Self, Failure> {
+        let listen = |kind| signal(kind).map_err(Failure::Runtime);
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
     }
-    tracing::info!("stopping: open calls may finish");
-    serving.server.stop().await;
-    tracing::info!("stopped");
-    Ok(Exit::Done)
+
+    /// Waits for one, then lets open calls finish.
+    pub(super) async fn then_stop(mut self, serving: Serving) -> Result<Exit, Failure> {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+        tracing::info!("stopping: open calls may finish");
+        serving.server.stop().await;
+        tracing::info!("stopped");
+        Ok(Exit::Done)
+    }
 }
 
 pub(super) fn start(error: impl Into<StartError>) -> Failure {

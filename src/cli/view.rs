@@ -274,7 +274,7 @@ mod tests {
 
     #[test]
     fn a_ref_is_shown_as_its_path() {
-        let wire = super::super::args::wire_ref(&super::super::args::path("demo/dat/office/leipzig").unwrap());
+        let wire = v1::CredentialRef::from(&super::super::args::path("demo/dat/office/leipzig").unwrap());
         assert_eq!(ref_path(Some(&wire)), "demo/dat/office/leipzig");
     }
 }

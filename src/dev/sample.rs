@@ -9,7 +9,7 @@ use tonic_types::StatusExt as _;
 use super::Dev;
 use crate::pb::v1::credential_admin_client::CredentialAdminClient;
 use crate::pb::v1::{self, mail_account, put_credential_request};
-use crate::vault::scope::{CredentialRef, Scope};
+use crate::vault::scope::CredentialRef;
 
 const SAMPLE: &str = include_str!("../../deploy/dev/credentials.toml");
 
@@ -169,7 +169,7 @@ impl Credential {
             _ => return Err(malformed("needs either login or mail_account")),
         };
         Ok(v1::PutCredentialRequest {
-            r#ref: Some(wire_ref(&name)),
+            r#ref: Some((&name).into()),
             secret: Some(secret),
             valid_until: None,
             note: self.note.clone(),
@@ -191,19 +191,5 @@ impl Assignment {
             expected_revision: Some(0),
             signature_variant: v1::SignatureVariant::Unspecified.into(),
         })
-    }
-}
-
-fn wire_ref(name: &CredentialRef) -> v1::CredentialRef {
-    let kind = match &name.scope {
-        Scope::General => v1::scope::Kind::General(()),
-        Scope::Office(id) => v1::scope::Kind::OfficeId(id.to_string()),
-        Scope::Appraiser(id) => v1::scope::Kind::AppraiserId(id.to_string()),
-        Scope::User(id) => v1::scope::Kind::UserId(id.to_string()),
-    };
-    v1::CredentialRef {
-        tenant: name.tenant.to_string(),
-        provider: name.provider.to_string(),
-        scope: Some(v1::Scope { kind: Some(kind) }),
     }
 }

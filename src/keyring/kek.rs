@@ -47,7 +47,10 @@ pub trait KekSource: Send + Sync + 'static {
 #[derive(Debug, thiserror::Error)]
 pub enum KekError {
     /// The file cannot be read.
-    #[error("key file {}: {detail}; `tresor init` makes one", path.display())]
+    #[error(
+        "key file {}: {detail}; a store opens only with the key that it was made with; for a new one `tresor init` makes a key",
+        path.display()
+    )]
     Unreadable {
         /// The file.
         path: PathBuf,

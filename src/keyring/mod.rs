@@ -214,7 +214,7 @@ impl Keyring {
         let name = Key::new(&format!("{SIGNING_KEY_PREFIX}{}", key.kid()));
         let wrapped = self.wrap(&name, &seed, now, 0).await?;
         let transaction = Transaction::new()
-            .expect(name.clone(), Expectation::Absent)
+            .only_if(name.clone(), Expectation::Absent)
             .put(name, wrapped);
         match self.store.commit(transaction).await {
             Ok(_) | Err(CommitError::Conflict { .. }) => self.add_signing_key(key),
@@ -239,7 +239,7 @@ impl Keyring {
         let name = data_key_name(tenant, id);
         let wrapped = self.wrap(&name, &bytes, now, data_key::SEALS_AT_ONCE).await?;
         let transaction = Transaction::new()
-            .expect(name.clone(), Expectation::Absent)
+            .only_if(name.clone(), Expectation::Absent)
             .put(name.clone(), wrapped);
         match self.store.commit(transaction).await {
             Ok(_) => {
@@ -267,7 +267,7 @@ impl Keyring {
         }
         wrapped.seals_reserved += data_key::SEALS_AT_ONCE;
         let transaction = Transaction::new()
-            .expect(name.clone(), Expectation::WrittenAt(record.revision))
+            .only_if(name.clone(), Expectation::WrittenAt(record.revision))
             .put(name.clone(), wrapped.encode_to_vec());
         match self.store.commit(transaction).await {
             Ok(_) => key.add_seals(data_key::SEALS_AT_ONCE),

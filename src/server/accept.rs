@@ -8,6 +8,7 @@ use rustls::pki_types::CertificateDer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch as signal};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use super::Limits;
 use super::connection::Connection;
@@ -16,6 +17,9 @@ use crate::api::Peer;
 
 /// How long a client may take for the TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How many connections without an identity may be open at once. They are only there to be told why they may do nothing, and
+/// must not take the room of those who may.
+const STRANGERS: usize = 32;
 /// How long to wait when the system has no more sockets.
 const BREATHER: Duration = Duration::from_millis(50);
 
@@ -31,6 +35,7 @@ pub(super) struct Accepted {
 struct Welcome {
     tls: TlsAcceptor,
     policy: Policy,
+    strangers: Arc<Semaphore>,
 }
 
 pub(super) struct Acceptor {
@@ -48,10 +53,9 @@ impl Acceptor {
         limits: &Limits,
         inlets: Vec<mpsc::Sender<Accepted>>,
     ) -> Self {
-        let welcome = Arc::new(Welcome {
-            tls: TlsAcceptor::from(tls),
-            policy,
-        });
+        let strangers = Arc::new(Semaphore::new(STRANGERS));
+        let tls = TlsAcceptor::from(tls);
+        let welcome = Arc::new(Welcome { tls, policy, strangers });
         Self {
             listener,
             welcome,
@@ -102,7 +106,7 @@ impl Acceptor {
 
 impl Accepted {
     /// Does the TLS handshake and finds out who is there. None if the client fails it.
-    pub(super) async fn welcome(self) -> Option<Connection> {
+    pub(super) async fn welcome(self) -> Option<Connection<TlsStream<TcpStream>>> {
         let Self {
             socket,
             address,
@@ -123,7 +127,11 @@ impl Accepted {
         };
         let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
         let peer = Peer::new(address, welcome.identify(certificate));
-        Some(Connection::new(stream, peer, permit))
+        let stranger = match peer.identity() {
+            Ok(_) => None,
+            Err(_) => Some(Arc::clone(&welcome.strangers).try_acquire_owned().ok()?),
+        };
+        Some(Connection::new(stream, peer, permit, stranger))
     }
 }
 

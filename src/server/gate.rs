@@ -19,6 +19,9 @@ use super::health::Health;
 use crate::api::{ApiError, Fault, Peer, Services};
 use crate::pb;
 
+/// No call may hold what it needs for longer, whatever its client asks for.
+const LONGEST_DEADLINE: Duration = Duration::from_secs(30);
+
 /// Every service of the main listener.
 pub(super) fn routes(services: &Services, health: &Health) -> Routes {
     let reflection = || {
@@ -70,14 +73,16 @@ impl Service<Request<Body>> for Gate {
             return Box::pin(std::future::ready(Ok(status_of(&error).into_http())));
         }
         let peer = request.extensions().get::<Peer>().cloned();
-        let deadline = (!request.headers().contains_key("grpc-timeout")).then_some(self.default_deadline);
+        let deadline = asked_deadline(&request)
+            .unwrap_or(self.default_deadline)
+            .min(LONGEST_DEADLINE);
         let is_stream = path.starts_with("/grpc.") || path.ends_with("/WatchChanges");
         let ending = is_stream.then(|| WatchStream::new(self.is_ending.clone()));
         let answer = self.routes.call(request);
         Box::pin(async move {
-            let Ok(answer) = within(deadline, answer).await else {
+            let Ok(answer) = tokio::time::timeout(deadline, answer).await else {
                 // The dropped call has logged itself.
-                let message = "the call took longer than the server's default deadline";
+                let message = format!("the call took longer than its deadline of {deadline:?}");
                 return Ok(Status::from(Fault::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", message)).into_http());
             };
             let Ok(answer) = answer;
@@ -90,11 +95,22 @@ impl Service<Request<Body>> for Gate {
     }
 }
 
-async fn within<F: Future>(deadline: Option<Duration>, future: F) -> Result<F::Output, tokio::time::error::Elapsed> {
-    match deadline {
-        Some(deadline) => tokio::time::timeout(deadline, future).await,
-        None => Ok(future.await),
-    }
+/// The deadline that the caller has set: up to eight digits and a unit (gRPC over HTTP/2, `grpc-timeout`). tonic watches over it
+/// too, and would say less when it passes.
+fn asked_deadline(request: &Request<Body>) -> Option<Duration> {
+    let text = request.headers().get("grpc-timeout")?.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let amount = digits.parse::<u32>().ok().filter(|_| digits.len() <= 8)?;
+    let unit = match unit {
+        "H" => Duration::from_hours(1),
+        "M" => Duration::from_mins(1),
+        "S" => Duration::from_secs(1),
+        "m" => Duration::from_millis(1),
+        "u" => Duration::from_micros(1),
+        "n" => Duration::from_nanos(1),
+        _ => return None,
+    };
+    unit.checked_mul(amount)
 }
 
 fn identify(request: &Request<Body>) -> Result<(), ApiError> {
@@ -120,7 +136,9 @@ fn with_reason(answer: Response<Body>, path: &str, peer: Option<&Peer>) -> Respo
         return answer;
     };
     let (code, reason) = match status.code() {
-        Code::Unimplemented => (Code::Unimplemented, "UNKNOWN_METHOD"),
+        Code::Unimplemented if status.message().is_empty() => (Code::Unimplemented, "UNKNOWN_METHOD"),
+        // A compression that is not spoken here.
+        Code::Unimplemented => (Code::Unimplemented, "UNSUPPORTED_ENCODING"),
         // tonic's words for a message above the limit and for bytes that are no message.
         Code::OutOfRange => (Code::InvalidArgument, "REQUEST_TOO_LARGE"),
         Code::Internal => (Code::InvalidArgument, "MALFORMED_REQUEST"),
@@ -142,4 +160,28 @@ fn log(request: &Request<Body>, path: &str, code: Code) {
         .get::<Peer>()
         .map(|peer| tracing::field::display(peer.address()));
     tracing::info!(target: "tresor::call", path, peer, ?code, reason = "NO_IDENTITY", "call");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn deadline(header: &str) -> Option<Duration> {
+        asked_deadline(
+            &Request::builder()
+                .header("grpc-timeout", header)
+                .body(Body::empty())
+                .unwrap(),
+        )
+    }
+
+    #[test]
+    fn a_deadline_has_up_to_eight_digits_and_a_unit() {
+        assert_eq!(deadline("5S"), Some(Duration::from_secs(5)));
+        assert_eq!(deadline("250m"), Some(Duration::from_millis(250)));
+        assert_eq!(deadline("99999999H"), Some(Duration::from_hours(99_999_999)));
+        for malformed in ["", "5", "S", "5x", "-5S", "123456789S", "5 S", "ü"] {
+            assert_eq!(deadline(malformed), None, "{malformed}");
+        }
+    }
 }

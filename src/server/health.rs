@@ -1,15 +1,27 @@
 //! `grpc.health.v1`: one status per service, on both listeners.
 
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
 use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::server::NamedService;
-use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
-use crate::api::{BySize, Operator, Resolver};
+use super::connection::Connection;
+use crate::api::{BySize, Operator, Peer, Resolver};
 use crate::pb::v1::credential_resolver_server::CredentialResolverServer;
 use crate::pb::v1::vault_operator_server::VaultOperatorServer;
+
+/// How many plaintext connections may be open at once.
+const MOST_PROBES: usize = 64;
+/// How long to wait when the system has no more sockets.
+const BREATHER: Duration = Duration::from_millis(50);
 
 /// The statuses.
 #[derive(Clone)]
@@ -46,14 +58,40 @@ impl Health {
         HealthServer::new(HealthService::from_health_reporter(self.0.clone()))
     }
 
-    /// Serves health alone, in plaintext: the kubelet has no certificate.
+    /// Serves health alone, in plaintext: the kubelet has no certificate. Each connection lives for a few seconds, which is
+    /// enough for a probe, and there are few of them, so that nobody can use up the process's descriptors here.
     pub(super) async fn serve(self, listener: TcpListener) {
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let room = Arc::new(Semaphore::new(MOST_PROBES));
+        let (inlet, probes) = mpsc::channel(MOST_PROBES);
+        let accept = async {
+            loop {
+                match listener.accept().await {
+                    Ok((stream, address)) => {
+                        let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
+                            continue;
+                        };
+                        let peer = Peer::new(address, Err("health alone is served here".into()));
+                        // Small answers must not wait for the client's delayed acknowledgement.
+                        let _ = stream.set_nodelay(true);
+                        let _ = inlet.try_send(Connection::new(stream, peer, permit, None));
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "a health probe could not be accepted");
+                        tokio::time::sleep(BREATHER).await;
+                    }
+                }
+            }
+        };
         let server = tonic::transport::Server::builder()
             .max_concurrent_streams(16)
             .add_service(self.server());
-        if let Err(error) = server.serve_with_incoming(incoming).await {
-            tracing::error!(%error, "the health listener has ended");
+        tokio::select! {
+            () = accept => {}
+            ended = server.serve_with_incoming(ReceiverStream::new(probes).map(Ok::<_, Infallible>)) => {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "the health listener has ended");
+                }
+            }
         }
     }
 }

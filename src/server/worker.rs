@@ -5,9 +5,11 @@ use std::io;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use tokio::net::TcpStream;
 use tokio::runtime;
 use tokio::sync::{mpsc, oneshot, watch as signal};
 use tokio::time::Instant;
+use tokio_rustls::server::TlsStream;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::service::Routes;
@@ -85,7 +87,7 @@ async fn serve(
     max_streams: u32,
     mut is_ending: signal::Receiver<bool>,
 ) {
-    let (ready, connections) = mpsc::channel::<Connection>(WAITING);
+    let (ready, connections) = mpsc::channel::<Connection<TlsStream<TcpStream>>>(WAITING);
     // Handshakes go on beside each other: a slow client holds nobody up.
     tokio::spawn(async move {
         let mut accepted = ReceiverStream::new(accepted);

@@ -88,9 +88,9 @@ impl Transaction {
         Self::default()
     }
 
-    /// Only if the record looks like this.
+    /// Happens only if the record looks like this.
     #[must_use]
-    pub fn expect(mut self, key: Key, expectation: Expectation) -> Self {
+    pub fn only_if(mut self, key: Key, expectation: Expectation) -> Self {
         self.expectations.push((key, expectation));
         self
     }

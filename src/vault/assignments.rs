@@ -3,13 +3,12 @@
 use std::collections::BTreeSet;
 
 use super::assignment::{Assignment, Choice};
-use super::catalogue::Provider;
 use super::ids::{ProviderId, TenantId};
-use super::record::{assignment_key, seal_choice};
-use super::scope::{Scope, ScopeKind};
+use super::record::{HEAD_PREFIX, assignment_key, seal_choice};
+use super::scope::{CredentialRef, Scope, ScopeKind};
 use super::warning::Warning;
 use super::{Vault, VaultError};
-use crate::store::{CommitError, Expectation, Revision, Transaction};
+use crate::store::{CommitError, Expectation, Revision, Scan, Transaction};
 
 const TRIES: usize = 32;
 /// How many subjects a warning names one by one.
@@ -26,6 +25,8 @@ pub struct SetAssignment {
     pub assignment: Assignment,
     /// The revision of the choice that must be the current one; 0: nobody has chosen. None: no check.
     pub expected_revision: Option<Revision>,
+    /// The providers whose credentials the caller may read: warnings speak of nobody else's.
+    pub readable: Vec<ProviderId>,
     /// Who asks: the caller's identity.
     pub by: String,
 }
@@ -49,6 +50,7 @@ impl Vault {
             provider,
             assignment,
             expected_revision,
+            readable,
             by,
         } = set;
         let name = assignment_key(&tenant, &provider);
@@ -78,13 +80,13 @@ impl Vault {
             let key = self.keyring.sealing_key(&tenant).await?;
             let sealed = seal_choice(&name, &choice, &key)?;
             let transaction = Transaction::new()
-                .expect(name.clone(), expectation)
+                .only_if(name.clone(), expectation)
                 .put(name.clone(), sealed);
             match self.store.commit(transaction).await {
                 Ok(revision) => {
                     self.applied(revision).await?;
                     choice.revision = revision;
-                    let warnings = self.left_without(&tenant, &provider, assignment);
+                    let warnings = self.left_without(&tenant, &provider, assignment, &readable).await?;
                     return Ok((choice, warnings));
                 }
                 Err(CommitError::Conflict { seen, .. }) => self.applied(seen).await?,
@@ -94,17 +96,26 @@ impl Vault {
         Err(VaultError::Contended(name))
     }
 
-    /// Everybody who has a credential of the assignment's kind for any provider, and no usable one for this.
-    fn left_without(&self, tenant: &TenantId, provider: &ProviderId, assignment: Assignment) -> Vec<Warning> {
-        let Some(provider) = self.catalogue.get(provider.as_str()) else {
-            return Vec::new();
+    /// Everybody who has a credential of the assignment's kind for any of the readable providers, and no usable one for this.
+    async fn left_without(
+        &self,
+        tenant: &TenantId,
+        provider: &ProviderId,
+        assignment: Assignment,
+        readable: &[ProviderId],
+    ) -> Result<Vec<Warning>, VaultError> {
+        let catalogued = self
+            .catalogue
+            .get(provider.as_str())
+            .filter(|_| readable.contains(provider));
+        let Some(provider) = catalogued else {
+            return Ok(Vec::new());
         };
-        let kind = assignment.mode.scope_kind();
-        let lacking: Vec<Scope> = self
-            .known_subjects(tenant, kind)
-            .into_iter()
-            .filter(|scope| self.is_without(tenant, provider, assignment, scope))
-            .collect();
+        let known = self
+            .known_subjects(tenant, assignment.mode.scope_kind(), readable)
+            .await?;
+        let is_without = |scope: &Scope| self.coverage_of(tenant, provider, assignment, scope).is_some();
+        let lacking: Vec<Scope> = known.into_iter().filter(is_without).collect();
         let more = lacking.len().saturating_sub(NAMED);
         let mut warnings: Vec<_> = lacking
             .into_iter()
@@ -114,21 +125,34 @@ impl Vault {
         if more > 0 {
             warnings.push(Warning::MoreWithoutCredential { count: more });
         }
-        warnings
+        Ok(warnings)
     }
 
-    fn is_without(&self, tenant: &TenantId, provider: &Provider, assignment: Assignment, scope: &Scope) -> bool {
-        self.coverage_of(tenant, provider, assignment, scope).is_some()
-    }
-
-    fn known_subjects(&self, tenant: &TenantId, kind: ScopeKind) -> BTreeSet<Scope> {
+    async fn known_subjects(
+        &self,
+        tenant: &TenantId,
+        kind: ScopeKind,
+        providers: &[ProviderId],
+    ) -> Result<BTreeSet<Scope>, VaultError> {
         if kind == ScopeKind::General {
-            return BTreeSet::from([Scope::General]);
+            return Ok(BTreeSet::from([Scope::General]));
         }
-        let of_tenant = self
-            .replica
-            .names()
-            .filter(|name| name.tenant == *tenant && name.scope.kind() == kind);
-        of_tenant.map(|name| name.scope).collect()
+        let mut subjects = BTreeSet::new();
+        for provider in providers {
+            let prefix = format!("{HEAD_PREFIX}{tenant}/{provider}/{kind}/");
+            for record in self
+                .store
+                .scan(Scan {
+                    prefix,
+                    after: None,
+                    limit: usize::MAX,
+                })
+                .await?
+            {
+                let path = record.key.as_str().strip_prefix(HEAD_PREFIX);
+                subjects.extend(path.and_then(CredentialRef::from_path).map(|name| name.scope));
+            }
+        }
+        Ok(subjects)
     }
 }

@@ -114,8 +114,8 @@ fn check_printable(text: &str) -> Result<(), InvalidId> {
     }
 }
 
-/// Whether a character shows itself. The invisible format characters (Unicode's Cf) that reorder or hide text count as
-/// unprintable: in a log they make one text look like another.
+/// Whether a character shows itself. The invisible characters that reorder or hide text count as unprintable: in a
+/// log they make one text look like another.
 pub(crate) fn is_printable(character: char) -> bool {
     !character.is_control()
         && !matches!(character,

@@ -88,7 +88,7 @@ impl Vault {
         let versions = self.store.scan(all).await?;
         // A version that is saved meanwhile changes the head, so none can stay behind.
         let transaction = Transaction::new()
-            .expect(name.clone(), Expectation::WrittenAt(head.revision))
+            .only_if(name.clone(), Expectation::WrittenAt(head.revision))
             .remove(name);
         let transaction = versions
             .into_iter()

@@ -62,14 +62,14 @@ pub enum OpenError {
     /// The store is in trouble.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Providers are missing from the catalogue that credentials are there for.
+    /// The catalogue lacks what is in use.
     #[error(
-        "the catalogue lacks providers that credentials are kept for: {}; put the providers back, or purge the credentials first",
-        in_the_way.join(", ")
+        "the configuration lacks what credentials are kept for: {}; put it back, or purge the credentials first",
+        lacking.join("; ")
     )]
-    ProvidersInUse {
-        /// `provider (how many: the first few paths)`.
-        in_the_way: Vec<String>,
+    InUse {
+        /// `what (how many: the first few)`.
+        lacking: Vec<String>,
     },
 }
 
@@ -130,28 +130,52 @@ impl Vault {
             clock,
             settings,
         };
-        vault.check_providers()?;
+        vault.check_catalogue()?;
         Ok(Arc::new(vault))
     }
 
-    fn check_providers(&self) -> Result<(), OpenError> {
-        let mut missing = BTreeMap::<_, Vec<_>>::new();
+    /// Refuses a catalogue that lacks a provider, a scope or a mode that is in use: what cannot be named any more could neither
+    /// be looked at nor revoked.
+    fn check_catalogue(&self) -> Result<(), OpenError> {
+        let mut lacking = BTreeMap::<String, Vec<String>>::new();
         for name in self.replica.names() {
-            if self.catalogue.get(name.provider.as_str()).is_none() {
-                missing.entry(name.provider.clone()).or_default().push(name.to_string());
+            let (provider, kind) = (&name.provider, name.scope.kind());
+            match self.catalogue.get(provider.as_str()) {
+                None => lacking.entry(provider.to_string()).or_default().push(name.to_string()),
+                Some(known) if !known.allows(kind) => {
+                    lacking
+                        .entry(format!("{provider} per {kind}"))
+                        .or_default()
+                        .push(name.to_string());
+                }
+                Some(_) => {}
             }
         }
-        if missing.is_empty() {
+        for (tenant, provider, mode) in self.replica.modes() {
+            let kind = mode.scope_kind();
+            if self
+                .catalogue
+                .get(provider.as_str())
+                .is_some_and(|known| !known.allows(kind))
+            {
+                let assignment = format!("the assignment {tenant}/{provider}");
+                lacking
+                    .entry(format!("{provider} per {kind}"))
+                    .or_default()
+                    .push(assignment);
+            }
+        }
+        if lacking.is_empty() {
             return Ok(());
         }
-        let describe = |(provider, mut paths): (ids::ProviderId, Vec<String>)| {
-            paths.sort_unstable();
-            let first = paths.iter().take(3).cloned().collect::<Vec<_>>().join(" ");
-            let more = if paths.len() > 3 { " …" } else { "" };
-            format!("{provider} ({}: {first}{more})", paths.len())
+        let describe = |(what, mut uses): (String, Vec<String>)| {
+            uses.sort_unstable();
+            let first = uses.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
+            let more = if uses.len() > 3 { ", …" } else { "" };
+            format!("{what} ({}: {first}{more})", uses.len())
         };
-        Err(OpenError::ProvidersInUse {
-            in_the_way: missing.into_iter().map(describe).collect(),
+        Err(OpenError::InUse {
+            lacking: lacking.into_iter().map(describe).collect(),
         })
     }
 

@@ -25,7 +25,9 @@ pub(super) const ASSIGNMENT_PREFIX: &str = "assignment/";
 
 /// A record's bytes are not what this program wrote there.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the record {0} is damaged; nothing of it is handed out; restore it from a backup or save it again")]
+#[error(
+    "the record {0} is damaged; nothing of it is handed out; restore it from a backup, or purge it and save it again"
+)]
 pub struct Corrupt(pub Key);
 
 pub(super) fn head_key(credential: &CredentialRef) -> Key {

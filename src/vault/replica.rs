@@ -2,13 +2,13 @@
 //! a resolve never waits for a disk or a network.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use dashmap::DashMap;
 use tokio::sync::{broadcast, watch};
 
-use super::assignment::Choice;
+use super::assignment::{Choice, Mode};
 use super::credential::State;
 use super::ids::{ProviderId, TenantId};
 use super::record::{ASSIGNMENT_PREFIX, Corrupt, HEAD_PREFIX, SealedHead, assignment_key, head_key, open_choice};
@@ -118,7 +118,7 @@ impl Replica {
             replica.load(store, prefix).await?;
         }
         replica.applied.send_replace(revision);
-        tokio::spawn(follow(Arc::clone(&replica), changes));
+        tokio::spawn(follow(Arc::downgrade(&replica), changes));
         Ok(replica)
     }
 
@@ -230,6 +230,15 @@ impl Replica {
         })
     }
 
+    /// Every assignment that somebody has chosen and that can be read.
+    pub(super) fn modes(&self) -> impl Iterator<Item = (TenantId, ProviderId, Mode)> {
+        self.choices.iter().filter_map(|entry| {
+            let (tenant, provider) = entry.key().as_str().strip_prefix(ASSIGNMENT_PREFIX)?.split_once('/')?;
+            let mode = entry.value().as_ref().ok()?.assignment.mode;
+            Some((TenantId::parse(tenant).ok()?, ProviderId::parse(provider).ok()?, mode))
+        })
+    }
+
     fn apply(&self, change: &Change) {
         let mut events = Vec::new();
         for (key, value) in &change.writes {
@@ -287,9 +296,14 @@ impl Replica {
     }
 }
 
-async fn follow(replica: Arc<Replica>, mut changes: Changes) {
+/// Ends with the store, or with the vault that it serves.
+async fn follow(replica: Weak<Replica>, mut changes: Changes) {
     while let Some(change) = changes.recv().await {
+        let Some(replica) = replica.upgrade() else { return };
         replica.apply(&change);
+    }
+    if replica.strong_count() > 0 {
+        tracing::error!("the store has closed: what is in memory is served and stays as it is");
     }
 }
 

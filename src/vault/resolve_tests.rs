@@ -1,4 +1,8 @@
-#![expect(clippy::unnecessary_wraps, reason = "the tests speak of credentials that may be missing")]
+#![expect(
+    clippy::unnecessary_wraps,
+    clippy::needless_pass_by_value,
+    reason = "the tests speak of credentials that may be missing"
+)]
 
 use proptest::prelude::*;
 

@@ -1,6 +1,7 @@
 //! Saving versions: put and rollback. A save seals, signs and commits; if somebody else was faster, it starts over.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::credential::{CustomerSignature, Draft, Secret, State, Version};
 use super::read::CredentialInfo;
@@ -14,6 +15,8 @@ use crate::time::Timestamp;
 
 /// How often a save starts over because somebody else was faster.
 const TRIES: usize = 32;
+/// How long a write that is durable may take to reach memory: no time at all, unless the process is ending.
+const APPLY: Duration = Duration::from_secs(30);
 
 /// Asks to save a version.
 #[derive(Debug)]
@@ -91,7 +94,7 @@ impl Vault {
             let current = self.current(&credential)?;
             check_version(&credential, current.as_ref(), expected_version)?;
             let next = next(current.as_ref())?;
-            warnings.extend(save_warnings(&next, current.as_ref()));
+            warnings.extend(save_warnings(current.as_ref()));
             return Ok(Saved {
                 credential: CredentialInfo::new(credential, &next.header, &next.content),
                 warnings,
@@ -99,7 +102,7 @@ impl Vault {
             });
         }
         let (current, next, revision) = self.change(&credential, expected_version, next).await?;
-        warnings.extend(save_warnings(&next, current.as_ref()));
+        warnings.extend(save_warnings(current.as_ref()));
         Ok(Saved {
             credential: CredentialInfo::new(credential, &next.header, &next.content),
             warnings,
@@ -141,10 +144,7 @@ impl Vault {
             Some(_) => Ok(self.next_version(&credential, current, &draft, &by)),
         };
         let (current, next, revision) = self.change(&credential, expected_version, next).await?;
-        let warnings = warnings
-            .into_iter()
-            .chain(save_warnings(&next, current.as_ref()))
-            .collect();
+        let warnings = warnings.into_iter().chain(save_warnings(current.as_ref())).collect();
         Ok(Saved {
             credential: CredentialInfo::new(credential, &next.header, &next.content),
             warnings,
@@ -169,7 +169,7 @@ impl Vault {
                 Some(current) => Expectation::WrittenAt(current.revision),
                 None => Expectation::Absent,
             };
-            let transaction = Transaction::new().expect(name.clone(), expectation);
+            let transaction = Transaction::new().only_if(name.clone(), expectation);
             let transaction = self.write(transaction, credential, current.as_ref(), &next).await?;
             match self.store.commit(transaction).await {
                 Ok(revision) => {
@@ -210,7 +210,13 @@ impl Vault {
 
     /// Waits until this process has applied its own write, so that whoever wrote can read it here.
     pub(super) async fn applied(&self, revision: Revision) -> Result<(), VaultError> {
-        self.at_least(revision).await
+        if self.replica.wait(revision, APPLY).await {
+            return Ok(());
+        }
+        Err(VaultError::Stale {
+            seen: self.replica.revision(),
+            wanted: revision,
+        })
     }
 
     pub(super) fn current(&self, credential: &CredentialRef) -> Result<Option<Current>, VaultError> {
@@ -323,11 +329,10 @@ fn with_signature(secret: Secret, computed: Option<secrecy::SecretString>) -> Se
     Secret::Login(login)
 }
 
-fn save_warnings(next: &Next, current: Option<&Current>) -> Vec<Warning> {
-    warning::of_save(
-        &next.content.changed_fields,
-        current.map(|current| current.header.state),
-    )
+/// Nothing here may depend on what the stored secret is: a caller who only checks could guess it.
+fn save_warnings(current: Option<&Current>) -> Option<Warning> {
+    let is_disabled = current.is_some_and(|current| current.header.state == State::Disabled);
+    is_disabled.then_some(Warning::StaysDisabled)
 }
 
 fn changed_fields(draft: &Draft, current: Option<&Current>) -> Vec<String> {
@@ -337,5 +342,9 @@ fn changed_fields(draft: &Draft, current: Option<&Current>) -> Vec<String> {
     if draft.valid_until != valid_until {
         names.push("valid_until");
     }
+    if draft.note != current.map_or("", |current| &current.content.note) {
+        names.push("note");
+    }
+    names.sort_unstable();
     names.into_iter().map(str::to_owned).collect()
 }

@@ -82,8 +82,8 @@ pub fn payload(
         valid_until: valid_until.map(|end| end.to_string()),
         secret,
     };
-    // Room for the longest credential whose text needs no escaping, so that the buffer rarely moves.
-    let mut json = Zeroizing::new(Vec::with_capacity(2048));
+    // Room for every field with each of its bytes escaped, so that the buffer never moves and leaves no copy behind.
+    let mut json = Zeroizing::new(Vec::with_capacity(1024 + 6 * (issuer.len() + secret.text_length())));
     serde_json::to_writer(&mut *json, &claims).expect("writing to memory cannot fail, and all keys are strings");
     json
 }

@@ -2,7 +2,7 @@
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::credential::{CustomerSignature, Draft, Secret, State};
+use super::credential::{CustomerSignature, Draft, Secret};
 use super::scope::Scope;
 use crate::time::Timestamp;
 
@@ -20,8 +20,6 @@ pub enum Warning {
     },
     /// Someone switched this credential off, and it stays so.
     StaysDisabled,
-    /// Nothing is different from the version before.
-    Unchanged,
     /// Someone has no usable credential.
     WithoutCredential {
         /// Who.
@@ -43,7 +41,6 @@ impl Warning {
             Self::CustomerSignatureDiffers => "CUSTOMER_SIGNATURE_DIFFERS",
             Self::AlreadyExpired { .. } => "ALREADY_EXPIRED",
             Self::StaysDisabled => "STAYS_DISABLED",
-            Self::Unchanged => "UNCHANGED",
             Self::WithoutCredential { .. } | Self::MoreWithoutCredential { .. } => "WITHOUT_CREDENTIAL",
         }
     }
@@ -75,7 +72,6 @@ impl Warning {
                 .into(),
             Self::AlreadyExpired { valid_until } => format!("it expired at {valid_until}, so no order gets it"),
             Self::StaysDisabled => "the credential is disabled and stays so; enable it to hand it out".into(),
-            Self::Unchanged => "nothing differs from the version before".into(),
             Self::WithoutCredential { scope } => format!("{scope} has no usable credential"),
             Self::MoreWithoutCredential { count } => format!("{count} more have no usable credential"),
         }
@@ -97,18 +93,6 @@ pub(super) fn of_draft(draft: &Draft, now: Timestamp, computed_signature: Option
     }
     if let Some(valid_until) = draft.valid_until.filter(|end| *end <= now) {
         warnings.push(Warning::AlreadyExpired { valid_until });
-    }
-    warnings
-}
-
-/// What is remarkable about saving over what is stored.
-pub(super) fn of_save(changed_fields: &[String], state: Option<State>) -> Vec<Warning> {
-    let mut warnings = Vec::new();
-    if state == Some(State::Disabled) {
-        warnings.push(Warning::StaysDisabled);
-    }
-    if state.is_some() && changed_fields.is_empty() {
-        warnings.push(Warning::Unchanged);
     }
     warnings
 }

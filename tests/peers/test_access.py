@@ -95,3 +95,10 @@ def test_a_denial_does_not_tell_what_exists(order_service: Client) -> None:
     absent = refused(order_service.GetCredential, ref=ref("demo", "dat", office("nowhere")))
     assert there.message.replace("leipzig", "nowhere") == absent.message
     assert there.metadata.keys() == absent.metadata.keys()
+
+
+def test_only_those_who_may_read_something_send_long_lists(order_service: Client, operator: Client) -> None:
+    offices = [f"office-{number:06}" for number in range(9_000)]
+    assert operator.CheckCoverage(tenant="demo", office_ids=offices, providers=["wom"]).gaps == []
+    refusal = refused(order_service.CheckCoverage, tenant="demo", office_ids=offices)
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "REQUEST_TOO_LARGE")

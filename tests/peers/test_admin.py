@@ -170,6 +170,22 @@ def test_a_first_save_can_insist_on_being_the_first(operator: Client, tenant: st
     operator.PutCredential(ref=ref(tenant), login=login(), expected_version=0)
 
 
+def test_a_check_does_not_tell_whether_a_password_was_guessed(operator: Client, tenant: str) -> None:
+    operator.save(tenant, password="s3cret")
+    answers = [
+        operator.PutCredential(ref=ref(tenant), login=login(password=guess), validate_only=True)
+        for guess in ["wrong", "s3cret"]
+    ]
+    assert answers[0].warnings == answers[1].warnings == []
+
+
+def test_a_new_note_is_a_change(operator: Client, tenant: str) -> None:
+    for note in ["first", "second"]:
+        operator.PutCredential(ref=ref(tenant), login=login(), note=note)
+    newest, _ = operator.ListCredentialVersions(ref=ref(tenant)).versions
+    assert list(newest.changed_fields) == ["note"]
+
+
 def test_validate_only_checks_everything_and_changes_nothing(operator: Client, tenant: str) -> None:
     before = operator.revision()
     answer = operator.PutCredential(ref=ref(tenant), login=login(password=" x "), note="maybe", validate_only=True)

@@ -341,6 +341,15 @@ def test_an_unknown_provider_is_named_beside_all_else_that_is_wrong(operator: Cl
     assert set(refusal.fields) == {"tenant", "provider", "order.order_id"}
 
 
+def test_of_very_many_mistakes_the_first_are_named_and_the_others_counted(operator: Client) -> None:
+    """All of them would not fit into the header that clients read them from."""
+    bad = [f"a/{number}" for number in range(1000)]
+    refusal = refused(operator.CheckCoverage, tenant="demo", office_ids=bad)
+    assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert len(refusal.fields) == 32
+    assert refusal.message.endswith("and 992 more")
+
+
 def test_a_request_of_more_than_64_kib_is_refused(operator: Client) -> None:
     before = operator.revision()
     refusal = refused(operator.PutCredential, ref=REF, login=login(password="p" * 70_000))

@@ -3,6 +3,7 @@
 import socket
 import ssl
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import grpc
 import pytest
@@ -109,3 +110,47 @@ def until_the_end(stream: Iterator) -> Iterator:
         yield from stream
     except grpc.RpcError:
         return
+
+
+def tls_socket(tresor: Tresor, name: str | None) -> ssl.SSLSocket:
+    """A connection that has done its handshake and says nothing."""
+    context = ssl.create_default_context(cafile=tresor.pki / "ca.pem")
+    context.set_alpn_protocols(["h2"])
+    if name:
+        context.load_cert_chain(tresor.pki / f"{name}.pem", tresor.pki / f"{name}.key")
+    raw = socket.create_connection(("127.0.0.1", tresor.port), TIMEOUT)
+    return context.wrap_socket(raw, server_hostname="localhost")
+
+
+def is_closed(connection: ssl.SSLSocket, seconds: float) -> bool:
+    """Whether the other end closes it within that time."""
+    connection.settimeout(seconds)
+    try:
+        while connection.recv(4096):
+            pass
+    except TimeoutError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+def test_silent_strangers_do_not_take_the_room_of_others(own: Tresor) -> None:
+    own.start()
+    with ExitStack() as open_ones:
+        strangers = [open_ones.enter_context(tls_socket(own, None)) for _ in range(40)]
+        # Those above 32 are closed at once.
+        assert sum(is_closed(connection, 0.2) for connection in strangers) >= 8
+        assert own.operator.GetStatus().revision > 0
+        # The others, and whoever has an identity and says nothing, are closed after 10 s.
+        silent = open_ones.enter_context(tls_socket(own, "operator"))
+        assert all(is_closed(connection, 20) for connection in [*strangers, silent])
+        assert own.operator.GetStatus().revision > 0
+
+
+def test_health_probes_cannot_use_up_the_process(own: Tresor) -> None:
+    own.start()
+    with ExitStack() as probes:
+        for _ in range(100):
+            probes.enter_context(socket.create_connection(("127.0.0.1", own.health_port), TIMEOUT))
+        assert own.operator.GetStatus().revision > 0

@@ -30,19 +30,19 @@ impl Admin {
         if named.is_empty() {
             call.authorize_tenant(Action::CredentialsRead, tenant)?;
         }
-        let permissions = call.permissions()?.clone();
-        let (tenant, ids) = (
-            tenant.to_owned(),
-            self.vault.catalogue().ids().cloned().collect::<Vec<_>>(),
-        );
-        Ok(move || {
-            let may = |id: &ProviderId| {
-                permissions
-                    .allows(Action::CredentialsRead, &tenant, id.as_str())
-                    .is_some()
-            };
-            ids.into_iter().filter(may).collect()
-        })
+        let readable = self.readable_ids(call, tenant)?;
+        Ok(move || readable)
+    }
+
+    /// The providers whose credentials of a tenant the caller may read.
+    pub(super) fn readable_ids(&self, call: &Call, tenant: &str) -> Result<Vec<ProviderId>, ApiError> {
+        let permissions = call.permissions()?;
+        let may = |id: &&ProviderId| {
+            permissions
+                .allows(Action::CredentialsRead, tenant, id.as_str())
+                .is_some()
+        };
+        Ok(self.vault.catalogue().ids().filter(may).cloned().collect())
     }
 
     pub(super) fn providers(&self, call: &Call) -> Result<v1::ListProvidersResponse, ApiError> {

@@ -46,6 +46,7 @@ fn assert_told<T>(answer: &Result<Response<T>, Status>, others: &[Code]) {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "a closure is written where it is passed")]
 fn with_api<S: Strategy>(strategy: &S, property: impl AsyncFn(&Api, S::Value)) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -120,7 +120,13 @@ fn a_decision_that_gives_none_is_told_as_its_table_says() {
         ),
     ] {
         assert_eq!(told(refused(refusal, rule, leipzig())), (code, reason.into(), false));
-        let expected = format!("mode=PER_OFFICE provider=dat rule={rule}{more} tenant=demo");
+        // What is about one credential names it as commands do.
+        let path = if more.is_empty() {
+            ""
+        } else {
+            " path=demo/dat/office/leipzig"
+        };
+        let expected = format!("mode=PER_OFFICE{path} provider=dat rule={rule}{more} tenant=demo");
         assert_eq!(metadata(refused(refusal, rule, leipzig())), expected);
     }
     let unknown = status(refused(Refusal::UnknownProvider, 1, leipzig()));

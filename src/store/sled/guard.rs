@@ -51,6 +51,8 @@ pub(super) struct Mark {
     length: u64,
 }
 
+/// Where a copy is checked: in the store's own folder, which is the one place that is surely writable and large enough.
+const CHECK: &str = "check";
 /// Digits of a `u64`.
 const WIDTH: usize = 20;
 
@@ -97,7 +99,8 @@ impl Mark {
         if length >= self.length {
             return Ok(());
         }
-        let copy = path.with_extension(format!("check-{}", std::process::id()));
+        let copy = path.join(CHECK);
+        remove_if_there(&copy).map_err(io_error(path))?;
         let found = copy_store(path, &copy)
             .map_err(io_error(path))
             .and_then(|()| revision_of(path, &copy));
@@ -126,12 +129,26 @@ fn revision_of(path: &Path, copy: &Path) -> Result<Revision, StoreError> {
     revision
 }
 
+/// What a check that was cut off may have left behind.
+fn remove_if_there(copy: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(copy) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 fn copy_store(path: &Path, copy: &Path) -> io::Result<()> {
     fs::create_dir(copy)?;
     for entry in fs::read_dir(path)? {
         let entry = entry?;
-        if entry.file_type()?.is_file() {
-            fs::copy(entry.path(), copy.join(entry.file_name()))?;
+        if entry.file_name() == CHECK {
+            continue;
+        }
+        let to = copy.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_store(&entry.path(), &to)?;
+        } else {
+            fs::copy(entry.path(), to)?;
         }
     }
     Ok(())

@@ -32,7 +32,10 @@ pub(super) struct Writer {
     /// The newest revision applied, durable or not.
     revision: Revision,
     durable: Arc<AtomicU64>,
-    /// Applied and not yet durable. They stay here if the disk fails, and are published when it works again.
+    /// Why nothing is written any more. After a failed sync the system may have dropped what was to be written, so a later one
+    /// that succeeds proves nothing: only a restart reads what is really there.
+    failed: Option<StoreError>,
+    /// Applied and not yet durable.
     unpublished: Vec<Arc<Change>>,
     watchers: Vec<mpsc::UnboundedSender<Arc<Change>>>,
 }
@@ -56,6 +59,7 @@ impl Writer {
             mark,
             revision,
             durable,
+            failed: None,
             unpublished,
             watchers,
         }
@@ -92,6 +96,9 @@ impl Writer {
     }
 
     fn apply(&mut self, transaction: Transaction) -> Result<Revision, CommitError> {
+        if let Some(failed) = &self.failed {
+            return Err(failed.clone().into());
+        }
         for (key, expectation) in &transaction.expectations {
             let stored = self
                 .tree
@@ -134,19 +141,29 @@ impl Writer {
 
     /// Makes everything applied durable, then tells the watchers.
     fn sync(&mut self) -> Result<(), StoreError> {
-        if self.unpublished.is_empty() {
+        if self.unpublished.is_empty() || self.failed.is_some() {
             return Ok(());
         }
-        self.database.flush().map_err(|error| sled_error(&self.path, &error))?;
-        let io = io_error(&self.path);
-        self.file.sync_data().map_err(&io)?;
-        let length = self.file.metadata().map_err(&io)?.len();
-        self.mark.write(self.revision, length).map_err(&io)?;
+        let synced = self.write_out();
+        if let Err(error) = &synced {
+            tracing::error!(%error, "the store takes no more writes until the process is started again");
+            self.failed = Some(error.clone());
+            return synced;
+        }
         self.durable.store(self.revision.0, Ordering::Release);
         for change in self.unpublished.drain(..) {
             self.watchers
                 .retain(|watcher| watcher.send(Arc::clone(&change)).is_ok());
         }
+        Ok(())
+    }
+
+    fn write_out(&self) -> Result<(), StoreError> {
+        self.database.flush().map_err(|error| sled_error(&self.path, &error))?;
+        let io = io_error(&self.path);
+        self.file.sync_data().map_err(&io)?;
+        let length = self.file.metadata().map_err(&io)?.len();
+        self.mark.write(self.revision, length).map_err(&io)?;
         Ok(())
     }
 }

@@ -88,3 +88,22 @@ async fn of_many_who_have_seen_the_same_choice_one_may_choose() {
     }
     assert_eq!(done, 1);
 }
+
+#[tokio::test]
+async fn warnings_speak_only_of_credentials_that_the_caller_may_read() {
+    let vault = TestVault::new().await;
+    vault.save(wom().office("leipzig")).await;
+    let warned_of = async |readable: &[&str]| {
+        let readable = readable.iter().copied().map(provider).collect();
+        let set = SetAssignment {
+            readable,
+            ..set("cartv", assigned(Mode::PerOffice))
+        };
+        vault.set_assignment(set).await.unwrap().1.len()
+    };
+    assert_eq!(warned_of(&["cartv", "wom"]).await, 1);
+    // Leipzig is known from a credential for `wom` alone.
+    assert_eq!(warned_of(&["cartv"]).await, 0);
+    // Whether it has one for `cartv` is not the caller's to know.
+    assert_eq!(warned_of(&["wom"]).await, 0);
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::builders::{dat, mail, order, wom};
-use super::support::{TestVault, assigned, password, settings, with_fallback};
+use super::support::{TestVault, assigned, password, set, settings, with_fallback};
 use crate::store::SledStore;
 use crate::vault::OpenError;
 use crate::vault::assignment::Mode;
@@ -19,7 +19,9 @@ fn in_one_life<T>(dir: &Path, story: impl AsyncFnOnce(&TestVault) -> T) -> T {
         .unwrap();
     runtime.block_on(async {
         let opened = Arc::new(SledStore::open(dir).unwrap());
-        let vault = TestVault::over(opened, Catalogue::built_in(), settings()).await.unwrap();
+        let vault = TestVault::over(opened, Catalogue::built_in(), settings())
+            .await
+            .unwrap();
         story(&vault).await
     })
 }
@@ -109,20 +111,19 @@ async fn a_catalogue_that_lacks_a_provider_in_use_does_not_open_the_vault() {
     let open = async |catalogue| TestVault::over(Arc::clone(&vault.store), catalogue, settings()).await;
 
     let refused = open(without(&["wom", "email", "cartv"])).await.err().unwrap();
-    let OpenError::ProvidersInUse { in_the_way } = &refused else {
+    let OpenError::InUse { lacking } = &refused else {
         panic!("{refused}")
     };
     let expected = [
         "email (1: other/email/general)",
-        "wom (5: demo/wom/office/a demo/wom/office/b demo/wom/office/c …)",
+        "wom (5: demo/wom/office/a, demo/wom/office/b, demo/wom/office/c, …)",
     ];
-    assert_eq!(*in_the_way, expected);
+    assert_eq!(*lacking, expected);
     assert_eq!(
         refused.to_string(),
         format!(
-            "the catalogue lacks providers that credentials are kept for: {}; put the providers back, or purge the \
-             credentials first",
-            expected.join(", ")
+            "the configuration lacks what credentials are kept for: {}; put it back, or purge the credentials first",
+            expected.join("; ")
         )
     );
     assert_eq!(vault.keys().await, before);
@@ -139,4 +140,31 @@ async fn a_provider_without_credentials_may_go_also_if_it_was_once_chosen() {
         .await
         .unwrap();
     assert_eq!(opened.refusal("wom", order()).rule, 1);
+}
+
+#[tokio::test]
+async fn a_catalogue_that_lacks_a_scope_or_a_mode_in_use_does_not_open_the_vault() {
+    let vault = TestVault::new().await;
+    vault.save(wom().office("leipzig")).await;
+    vault
+        .set_assignment(set("cartv", assigned(Mode::PerAppraiser)))
+        .await
+        .unwrap();
+    let narrow =
+        "[[provider]]\nid = \"wom\"\nscopes = [\"general\"]\n[[provider]]\nid = \"cartv\"\nscopes = [\"general\"]\n";
+    let catalogue = Catalogue::built_in().with_changes(narrow, "test").unwrap();
+    let refused = TestVault::over(Arc::clone(&vault.store), catalogue, settings())
+        .await
+        .err()
+        .unwrap();
+    let OpenError::InUse { lacking } = refused else {
+        panic!("{refused}")
+    };
+    assert_eq!(
+        lacking,
+        [
+            "cartv per appraiser (1: the assignment demo/cartv)",
+            "wom per office (1: demo/wom/office/leipzig)",
+        ]
+    );
 }

@@ -226,6 +226,7 @@ pub(crate) fn set(provider: &str, assignment: Assignment) -> SetAssignment {
         provider: ProviderId::parse(provider).unwrap(),
         assignment,
         expected_revision: None,
+        readable: Catalogue::built_in().ids().cloned().collect(),
         by: ADMIN.into(),
     }
 }
