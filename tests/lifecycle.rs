@@ -54,7 +54,7 @@ async fn every_acknowledged_write_survives_a_kill() {
     /// How many writes each life acknowledges at least before it ends.
     const ENOUGH: usize = 60;
     let directory = tempfile::tempdir().unwrap();
-    let mut acknowledged = vec![0; WRITERS];
+    let mut acknowledged = [0; WRITERS];
     for _ in 0..LIVES {
         let server = Server::dev(directory.path());
         let operator = server.operator();

@@ -208,7 +208,7 @@ async fn make_every_mistake(server: &Server, planted: &mut Planted) -> Vec<Statu
             token_url: format!("http://{}", planted.marker("a bad URL")),
             ..client
         })),
-        password => Some(password),
+        Auth::Password(_) => unreachable!("it is OAuth 2.0"),
     };
     let good = planted.login("nothing wrong");
     let mut mismatch = put_login(dat(), good.clone());
