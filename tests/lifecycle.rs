@@ -4,15 +4,15 @@
 mod support;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
+use tokio::sync::Semaphore;
 use tonic::Code;
 use tresor::pb::v1;
 
 use support::callers::password;
 use support::process::Server;
 use support::requests::{general, login, name, office, put_login};
-use support::told;
+use support::{PATIENCE, told};
 
 #[tokio::test]
 async fn a_restart_keeps_everything_and_loads_the_sample_once() {
@@ -52,13 +52,13 @@ async fn every_acknowledged_write_survives_a_kill() {
     const LIVES: usize = 3;
     const WRITERS: usize = 8;
     /// How many writes each life acknowledges at least before it ends.
-    const ENOUGH: usize = 60;
+    const ENOUGH: u32 = 60;
     let directory = tempfile::tempdir().unwrap();
     let mut acknowledged = [0; WRITERS];
     for _ in 0..LIVES {
         let server = Server::dev(directory.path());
         let operator = server.operator();
-        let done = Arc::new(AtomicUsize::new(0));
+        let done = Arc::new(Semaphore::new(0));
         let writers: Vec<_> = (0..WRITERS)
             .map(|writer| {
                 let (operator, done, mut last) = (operator.clone(), Arc::clone(&done), acknowledged[writer]);
@@ -73,14 +73,13 @@ async fn every_acknowledged_write_survives_a_kill() {
                             Ok(_) => last += 1,
                             Err(_) => return last,
                         }
-                        done.fetch_add(1, Ordering::Relaxed);
+                        done.add_permits(1);
                     }
                 })
             })
             .collect();
-        while done.load(Ordering::Relaxed) < ENOUGH {
-            tokio::task::yield_now().await;
-        }
+        let enough = tokio::time::timeout(PATIENCE, done.acquire_many(ENOUGH)).await;
+        enough.expect("writes are acknowledged").unwrap().forget();
         server.kill();
         for (writer, last) in writers.into_iter().enumerate() {
             acknowledged[writer] = last.await.unwrap();

@@ -75,9 +75,9 @@ async fn a_request_may_have_64_kib_and_a_coverage_check_4_mib() {
 #[tokio::test]
 async fn a_call_without_a_deadline_gets_the_default_one_and_a_watch_goes_on() {
     let directory = tempfile::tempdir().unwrap();
-    let deadline = Duration::from_millis(500);
+    let deadline = Duration::from_secs(2);
     let settings = [
-        ("TRESOR_SERVER_DEFAULT_DEADLINE", "500ms"),
+        ("TRESOR_SERVER_DEFAULT_DEADLINE", "2s"),
         ("TRESOR_RESOLVER_STALE_WAIT", "30s"),
     ];
     let server = serve(directory.path(), &settings);

@@ -81,6 +81,17 @@ fn a_restart_keeps_everything() {
 }
 
 #[tokio::test]
+async fn a_vault_that_is_dropped_lets_go_of_its_store() {
+    let dir = tempfile::tempdir().unwrap();
+    for version in 1..=2 {
+        let store = Arc::new(SledStore::open(dir.path()).unwrap());
+        let vault = TestVault::over(store, Catalogue::built_in(), settings()).await;
+        let saved = vault.unwrap().save(wom()).await;
+        assert_eq!(saved.credential.header.version.0, version);
+    }
+}
+
+#[tokio::test]
 async fn two_vaults_over_one_store_see_each_others_changes() {
     let first = TestVault::new().await;
     first.save(wom().password("first")).await;
