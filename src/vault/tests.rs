@@ -11,6 +11,7 @@ mod headers;
 mod jws;
 mod life;
 mod listing;
+mod mending;
 mod records;
 mod resolving;
 mod restarts;

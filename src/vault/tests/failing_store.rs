@@ -192,3 +192,15 @@ async fn a_vault_does_not_open_over_a_store_that_cannot_be_read_or_take_its_firs
     store.refuse(false, false);
     assert!(over(&store).await.is_ok());
 }
+
+#[tokio::test]
+async fn a_choice_that_is_kept_is_not_said_to_have_failed() {
+    let store = FailingStore::new();
+    let vault = over(&store).await.unwrap();
+    vault.save(wom().office("leipzig")).await;
+    let before = vault.revision();
+    store.refuse(false, true);
+    let answer = vault.set_assignment(set("wom", assigned(Mode::PerOffice))).await;
+    let is_kept = vault.revision() > before;
+    assert_eq!(answer.is_ok(), is_kept, "{:?}", answer.err());
+}
