@@ -30,11 +30,12 @@ impl Serve {
         on_server_runtime(async {
             let signals = StopSignals::new()?;
             let listeners = Listeners::bind(config.server.listen, config.server.health_listen).map_err(start)?;
+            let (listen, health_listen) = listeners.addresses().map_err(start)?;
             let serving = serve::start(&config, policy, listeners).await.map_err(start)?;
             serving.server.set_ready().await;
             tracing::info!(
-                listen = %config.server.listen,
-                health_listen = %config.server.health_listen,
+                %listen,
+                %health_listen,
                 revision = serving.vault.revision().0,
                 "serving"
             );

@@ -54,11 +54,10 @@ impl Vault {
             by,
         } = set;
         let name = assignment_key(&tenant, &provider);
+        // Before anything is changed: a choice that is kept must not be said to have failed.
+        let warnings = self.left_without(&tenant, &provider, assignment, &readable).await?;
         for _ in 0..TRIES {
-            let current = self
-                .replica
-                .choice(&tenant, &provider)?
-                .map_or(Revision(0), |choice| choice.revision);
+            let current = self.chosen_at(&tenant, &provider, expected_revision.is_some()).await?;
             if let Some(expected) = expected_revision.filter(|expected| *expected != current) {
                 return Err(VaultError::RevisionMismatch {
                     tenant,
@@ -86,7 +85,6 @@ impl Vault {
                 Ok(revision) => {
                     self.applied(revision).await?;
                     choice.revision = revision;
-                    let warnings = self.left_without(&tenant, &provider, assignment, &readable).await?;
                     return Ok((choice, warnings));
                 }
                 Err(CommitError::Conflict { seen, .. }) => self.applied(seen).await?,
@@ -94,6 +92,24 @@ impl Vault {
             }
         }
         Err(VaultError::Contended(name))
+    }
+
+    /// The revision of the current choice; 0 if nobody has chosen. A damaged one can be chosen anew, unless the caller expects
+    /// a certain one.
+    async fn chosen_at(
+        &self,
+        tenant: &TenantId,
+        provider: &ProviderId,
+        must_be_sound: bool,
+    ) -> Result<Revision, VaultError> {
+        match self.replica.choice(tenant, provider) {
+            Ok(choice) => Ok(choice.map_or(Revision(0), |choice| choice.revision)),
+            Err(corrupt) if must_be_sound => Err(corrupt.into()),
+            Err(_) => {
+                let record = self.store.get(&assignment_key(tenant, provider)).await?;
+                Ok(record.map_or(Revision(0), |record| record.revision))
+            }
+        }
     }
 
     /// Everybody who has a credential of the assignment's kind for any of the readable providers, and no usable one for this.

@@ -77,8 +77,9 @@ impl Vault {
                 provider: provider.id.clone(),
                 scope: scope.clone(),
             };
-            // A damaged record is no usable credential.
-            self.replica.head(&credential).ok().flatten()
+            // A damaged record is no usable credential, and opening shows whether it is one.
+            let head = self.replica.head(&credential).ok().flatten()?;
+            self.open_head(&credential, &head).ok().map(|_| head)
         });
         decision.outcome.err()
     }

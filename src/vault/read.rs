@@ -212,12 +212,11 @@ impl Vault {
             .and_then(CredentialRef::from_path)
             .ok_or_else(|| Corrupt(record.key.clone()))?;
         let head = SealedHead::decode(record)?;
-        if !query.asks_for(&credential, &head.header) {
-            return Ok((credential, None));
-        }
+        // Opening proves the header that the filters look at.
         let content = self.open_head(&credential, &head)?;
-        let info = CredentialInfo::new(credential.clone(), &head.header, &content);
-        Ok((credential, Some(info)))
+        let is_asked_for = query.asks_for(&credential, &head.header);
+        let info = is_asked_for.then(|| CredentialInfo::new(credential.clone(), &head.header, &content));
+        Ok((credential, info))
     }
 
     /// A credential's versions, the newest first.

@@ -139,22 +139,20 @@ impl SealedHead {
 impl HeadHeader {
     /// The bytes of a head with this header.
     pub(super) fn seal(&self, name: &Key, content: &[u8], key: &DataKey) -> Result<Vec<u8>, SealError> {
-        let (state, deleted_at_ms) = match self.state {
-            State::Enabled => (storage::State::Enabled, 0),
-            State::Disabled => (storage::State::Disabled, 0),
-            State::Deleted {
-                since,
-                was_enabled: true,
-            } => (storage::State::Enabled, since.unix_ms()),
-            State::Deleted {
-                since,
-                was_enabled: false,
-            } => (storage::State::Disabled, since.unix_ms()),
+        let (is_enabled, deleted_at) = match self.state {
+            State::Enabled => (true, None),
+            State::Disabled => (false, None),
+            State::Deleted { since, was_enabled } => (was_enabled, Some(since)),
+        };
+        let state = if is_enabled {
+            storage::State::Enabled
+        } else {
+            storage::State::Disabled
         };
         let header = storage::HeadHeader {
             version: self.version.0,
             state: state.into(),
-            deleted_at_ms,
+            deleted_at_ms: deleted_at.map(Timestamp::unix_ms),
             saved_at_ms: self.saved_at.unix_ms(),
             valid_until_ms: self.valid_until.map(Timestamp::unix_ms),
         };
@@ -167,13 +165,10 @@ impl HeadHeader {
             storage::State::Disabled => false,
             storage::State::Unspecified => return None,
         };
-        let state = match (header.deleted_at_ms, is_enabled) {
-            (0, true) => State::Enabled,
-            (0, false) => State::Disabled,
-            (since, was_enabled) => State::Deleted {
-                since: Timestamp::from_unix_ms(since),
-                was_enabled,
-            },
+        let state = match (header.deleted_at_ms.map(Timestamp::from_unix_ms), is_enabled) {
+            (None, true) => State::Enabled,
+            (None, false) => State::Disabled,
+            (Some(since), was_enabled) => State::Deleted { since, was_enabled },
         };
         Some(Self {
             version: Version(header.version),

@@ -64,7 +64,7 @@ async fn an_enabled_credential_cannot_be_disabled_on_the_disk() {
 #[tokio::test]
 async fn a_credential_cannot_be_deleted_on_the_disk_so_that_the_general_one_takes_its_place() {
     let vault = vault().await;
-    forge(&vault, |header| header.deleted_at_ms = 1).await;
+    forge(&vault, |header| header.deleted_at_ms = Some(1)).await;
     assert_noticed(&vault);
 }
 
@@ -72,7 +72,7 @@ async fn a_credential_cannot_be_deleted_on_the_disk_so_that_the_general_one_take
 async fn a_deleted_credential_cannot_be_brought_back_on_the_disk() {
     let vault = vault().await;
     vault.delete(leipzig().name(), None).await.unwrap();
-    forge(&vault, |header| header.deleted_at_ms = 0).await;
+    forge(&vault, |header| header.deleted_at_ms = Some(0)).await;
     assert_noticed(&vault);
 }
 

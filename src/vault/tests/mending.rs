@@ -49,7 +49,7 @@ async fn a_damaged_assignment_can_be_chosen_anew() {
 async fn a_credential_cannot_be_hidden_from_a_list_on_the_disk() {
     let vault = TestVault::new().await;
     vault.save(wom().office("leipzig")).await;
-    forge(&vault, |header| header.deleted_at_ms = 1).await;
+    forge(&vault, |header| header.deleted_at_ms = Some(1)).await;
     let listed = vault.list(&everything()).await;
     assert!(matches!(listed, Err(VaultError::Corrupt(_))), "{listed:?}");
 }
