@@ -69,6 +69,7 @@ pub async fn start(config: &Config, policy: Policy, listeners: Listeners) -> Res
         cache_for: config.resolver.cache_for,
         receipt_lifetime: config.resolver.receipt_lifetime,
         stale_wait: config.resolver.stale_wait,
+        allows_plaintext_mail: config.mail.allow_plaintext,
     };
     let opened = Vault::open(
         Arc::new(store),
@@ -89,6 +90,6 @@ pub async fn start(config: &Config, policy: Policy, listeners: Listeners) -> Res
         default_deadline: server.default_deadline,
         drain_timeout: server.drain_timeout,
     };
-    let server = Server::start(listeners, tls, policy, &vault, config.mail.allow_plaintext, limits).await?;
+    let server = Server::start(listeners, tls, policy, &vault, limits).await?;
     Ok(Serving { server, vault })
 }

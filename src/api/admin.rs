@@ -24,7 +24,6 @@ mod service;
 /// The service.
 pub struct Admin {
     vault: Arc<Vault>,
-    allows_plaintext_mail: bool,
 }
 
 /// A credential's name as it came; its parts are looked at for the caller's rights before anything else.
@@ -33,11 +32,8 @@ fn raw(wire: Option<&v1::CredentialRef>) -> (&str, &str) {
 }
 
 impl Admin {
-    pub(super) fn new(vault: Arc<Vault>, allows_plaintext_mail: bool) -> Self {
-        Self {
-            vault,
-            allows_plaintext_mail,
-        }
+    pub(super) fn new(vault: Arc<Vault>) -> Self {
+        Self { vault }
     }
 
     /// Checks the caller's rights to a credential, then its name.
@@ -66,7 +62,12 @@ impl Admin {
         let mut violations = Violations::default();
         let named = parse::credential_ref(&mut violations, self.vault.catalogue(), request.r#ref.as_ref());
         let provider = self.vault.catalogue().get(provider);
-        let secret = parse_secret::secret(&mut violations, provider, self.allows_plaintext_mail, request.secret);
+        let secret = parse_secret::secret(
+            &mut violations,
+            provider,
+            self.vault.allows_plaintext_mail(),
+            request.secret,
+        );
         let valid_until = parse::timestamp(&mut violations, "valid_until", request.valid_until.as_ref());
         let note = parse_secret::note(&mut violations, &request.note);
         let draft = secret

@@ -162,6 +162,7 @@ fn of_vault(error: &VaultError, message: String) -> Fault {
             .with("current_revision", &current),
         VaultError::Deleted(name) => fault(Code::FailedPrecondition, "CREDENTIAL_DELETED").with("path", name),
         VaultError::NotDeleted(name) => fault(Code::FailedPrecondition, "CREDENTIAL_NOT_DELETED").with("path", name),
+        VaultError::PlaintextMail(name) => fault(Code::FailedPrecondition, "PLAINTEXT_NOT_ALLOWED").with("path", name),
         VaultError::Contended(_) => fault(Code::Aborted, "CONTENDED").retry(),
         VaultError::Corrupt(corrupt) => fault(Code::DataLoss, "CORRUPT_RECORD").with("record", &corrupt.0),
         VaultError::Stale { seen, wanted } => fault(Code::Unavailable, "STALE")

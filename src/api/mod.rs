@@ -48,9 +48,9 @@ pub struct Services {
 impl Services {
     /// The services.
     #[must_use]
-    pub fn new(vault: &Arc<Vault>, allows_plaintext_mail: bool) -> Self {
+    pub fn new(vault: &Arc<Vault>) -> Self {
         let resolver = Resolver::new(Arc::clone(vault));
-        let admin = Arc::new(Admin::new(Arc::clone(vault), allows_plaintext_mail));
+        let admin = Arc::new(Admin::new(Arc::clone(vault)));
         let operator = Operator::new(Arc::clone(vault));
         let admin = |limit| CredentialAdminServer::from_arc(Arc::clone(&admin)).max_decoding_message_size(limit);
         Self {

@@ -125,11 +125,10 @@ impl Server {
         tls: Arc<rustls::ServerConfig>,
         policy: Policy,
         vault: &Arc<Vault>,
-        allows_plaintext_mail: bool,
         limits: Limits,
     ) -> Result<Self, ServerError> {
         let (is_ending, ending) = signal::channel(false);
-        let services = Services::new(vault, allows_plaintext_mail);
+        let services = Services::new(vault);
         let health = Health::new().await;
         let workers = (0..limits.workers.get())
             .map(|number| Worker::start(number, gate::routes(&services, &health), &limits, ending.clone()))

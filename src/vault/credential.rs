@@ -165,6 +165,12 @@ impl Secret {
         }
     }
 
+    /// Whether it is a mail account that is used without TLS.
+    #[must_use]
+    pub fn is_plaintext_mail(&self) -> bool {
+        matches!(self, Self::MailAccount(account) if account.security == MailSecurity::Plaintext)
+    }
+
     /// The user name.
     #[must_use]
     pub fn username(&self) -> &str {

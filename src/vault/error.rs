@@ -60,6 +60,11 @@ pub enum VaultError {
     /// It is not deleted, so it cannot come back.
     #[error("credential {0} is not deleted")]
     NotDeleted(CredentialRef),
+    /// An old version is what the deployment does not allow any more.
+    #[error(
+        "that version of {0} uses mail without TLS, which is not allowed here; the setting mail.allow_plaintext would"
+    )]
+    PlaintextMail(CredentialRef),
     /// Others kept changing it.
     #[error("{0} was changed by others again and again meanwhile; try again")]
     Contended(Key),

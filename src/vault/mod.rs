@@ -51,6 +51,8 @@ pub struct Settings {
     pub receipt_lifetime: Duration,
     /// How long a resolve waits for a revision that this process has not seen yet.
     pub stale_wait: Duration,
+    /// Whether mail accounts may be used without TLS.
+    pub allows_plaintext_mail: bool,
 }
 
 /// Why the vault does not open. Nothing has changed then.
@@ -183,6 +185,12 @@ impl Vault {
     #[must_use]
     pub fn catalogue(&self) -> &Catalogue {
         &self.catalogue
+    }
+
+    /// Whether mail accounts may be used without TLS.
+    #[must_use]
+    pub fn allows_plaintext_mail(&self) -> bool {
+        self.settings.allows_plaintext_mail
     }
 
     /// The time now.

@@ -132,6 +132,9 @@ impl Vault {
             .await?
             .ok_or_else(no_such)?;
         let (header, old) = open_version(&record, |id| self.keyring.data_key(&credential.tenant, id))?;
+        if !self.settings.allows_plaintext_mail && old.secret.is_plaintext_mail() {
+            return Err(VaultError::PlaintextMail(credential));
+        }
         let draft = Draft {
             secret: old.secret,
             valid_until: header.valid_until,

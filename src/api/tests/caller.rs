@@ -37,7 +37,7 @@ impl Api {
         let policy = Policy::parse(POLICY, "test").unwrap();
         let permissions = policy.permissions(&Caller::parse("tests.example").unwrap());
         Self {
-            admin: Admin::new(vault.vault.clone(), false),
+            admin: Admin::new(vault.vault.clone()),
             resolver: Resolver::new(vault.vault.clone()),
             vault,
             peer: Peer::new(SocketAddr::from(([127, 0, 0, 1], 1)), Ok(permissions)),

@@ -157,6 +157,14 @@ impl Credential {
     }
 
     /// With OAuth 2.0 instead of a password.
+    /// A mail account without TLS.
+    pub(crate) fn plaintext(mut self) -> Self {
+        if let Secret::MailAccount(account) = &mut self.secret {
+            account.security = MailSecurity::Plaintext;
+        }
+        self
+    }
+
     pub(crate) fn oauth2(mut self) -> Self {
         let Secret::MailAccount(account) = &mut self.secret else {
             panic!("a login has no OAuth 2.0")

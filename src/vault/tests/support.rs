@@ -59,6 +59,7 @@ pub(crate) fn settings() -> Settings {
         cache_for: CACHE_FOR,
         receipt_lifetime: RECEIPT_LIFETIME,
         stale_wait: Duration::from_secs(30),
+        allows_plaintext_mail: false,
     }
 }
 

@@ -184,3 +184,13 @@ async fn a_rollback_warns_of_what_a_save_would() {
     let expired = Warning::AlreadyExpired { valid_until: end };
     assert_eq!(back.warnings, [Warning::PasswordSurroundedByWhiteSpace, expired]);
 }
+
+#[tokio::test]
+async fn no_way_back_leads_to_what_is_not_allowed_any_more() {
+    // It was allowed when it was saved.
+    let vault = TestVault::new().await;
+    vault.save(mail().plaintext()).await;
+    vault.save(mail()).await;
+    let refused = vault.rollback(mail().rollback(1)).await.unwrap_err();
+    assert!(matches!(refused, VaultError::PlaintextMail(_)), "{refused}");
+}
