@@ -223,7 +223,8 @@ fn parse_page_token(
         .and_then(|token| String::from_utf8(token).ok());
     let place = decoded
         .as_deref()
-        .and_then(|token| CredentialRef::from_path(token.strip_prefix(&list_id(request))?));
+        .and_then(|token| CredentialRef::from_path(token.strip_prefix(&list_id(request))?))
+        .filter(|place| place.tenant.as_str() == request.tenant);
     if place.is_none() {
         violations.add(
             "page_token",

@@ -188,3 +188,31 @@ async fn whoever_watches_too_slowly_is_told_to_start_over() {
     };
     assert_eq!((event.kind(), event.revision), (Kind::Saved, saved.revision));
 }
+
+#[tokio::test]
+async fn a_page_token_that_was_made_up_leads_to_no_other_tenant() {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+    let api = Api::new().await;
+    for provider in ["dat", "wom"] {
+        let mut request = check_login(provider, login());
+        request.validate_only = false;
+        api.admin.put_credential(api.request(request)).await.unwrap();
+    }
+    let first = v1::ListCredentialsRequest { page_size: 1, ..list() };
+    let page = api
+        .admin
+        .list_credentials(api.request(first))
+        .await
+        .unwrap()
+        .into_inner();
+    let token = String::from_utf8(URL_SAFE_NO_PAD.decode(page.next_page_token).unwrap()).unwrap();
+    let forged = token.replace("demo/dat/general", "aaa/dat/general");
+    assert_ne!(forged, token);
+    let request = v1::ListCredentialsRequest {
+        page_token: URL_SAFE_NO_PAD.encode(forged),
+        ..list()
+    };
+    assert_eq!(refused(&api, request).await, ["page_token"]);
+}
