@@ -38,7 +38,7 @@ impl Peer {
     ///
     /// # Errors
     /// Why it has no identity.
-    pub fn identity(&self) -> Result<&Permissions, &str> {
+    pub fn permissions(&self) -> Result<&Permissions, &str> {
         self.0.identity.as_ref().map_err(String::as_str)
     }
 }
@@ -79,7 +79,7 @@ impl Call {
 
     /// The caller's permissions.
     pub(super) fn permissions(&self) -> Result<&Permissions, ApiError> {
-        match self.peer.as_ref().map(Peer::identity) {
+        match self.peer.as_ref().map(Peer::permissions) {
             Some(Ok(permissions)) => Ok(permissions),
             Some(Err(why)) => Err(ApiError::NoIdentity(why.to_owned())),
             None => Err(ApiError::NoIdentity("the connection has no client certificate".into())),

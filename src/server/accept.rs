@@ -127,7 +127,7 @@ impl Accepted {
         };
         let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
         let peer = Peer::new(address, welcome.identify(certificate));
-        let stranger = match peer.identity() {
+        let stranger = match peer.permissions() {
             Ok(_) => None,
             Err(_) => Some(Arc::clone(&welcome.strangers).try_acquire_owned().ok()?),
         };
