@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use crate::access::Policy;
+use crate::access::{LivePolicy, Policy};
+use crate::api::{Calls, Services};
 use crate::config::{Config, ConfigErrors};
 use crate::keyring::{KekError, KeyFile};
 use crate::server::{Limits, Listeners, Server, ServerError, TlsError, TlsFiles};
 use crate::store::{SledStore, StoreError};
 use crate::time::SystemClock;
-use crate::vault::{OpenError, Settings, Vault};
+use crate::vault::{Door, OpenError, Settings, Vault};
 
 /// What a vault does not start without. Nothing has been written then.
 #[derive(Debug, thiserror::Error)]
@@ -90,6 +91,8 @@ pub async fn start(config: &Config, policy: Policy, listeners: Listeners) -> Res
         default_deadline: server.default_deadline,
         drain_timeout: server.drain_timeout,
     };
-    let server = Server::start(listeners, tls, policy, &vault, limits).await?;
+    let door = Door::open_to(Arc::clone(&vault));
+    let services = Services::new(&door, &Calls::default());
+    let server = Server::start(listeners, tls, LivePolicy::new(policy), &services, limits).await?;
     Ok(Serving { server, vault })
 }

@@ -1,17 +1,19 @@
 //! Who may do what.
 //!
 //! In comes a client's verified certificate, out comes what its holder may do: [`Caller::from_certificate`] reads the
-//! identity, [`Policy::permissions`] gathers the grants for it, once a connection, and [`Permissions`] answers for each
-//! call. What no grant allows is denied. Nothing here looks at what the vault holds.
+//! identity, [`Policy::permissions`] gathers the grants for it, once a connection and again when the policy was replaced
+//! ([`LivePolicy`]), and [`Permissions`] answers for each call. What no grant allows is denied. Nothing here looks at what the vault holds.
 
 mod action;
 mod identity;
+mod live;
 mod names;
 mod permissions;
 mod policy;
 
 pub use action::{Action, Reveal};
 pub use identity::{Caller, IdentityError};
+pub use live::{LivePermissions, LivePolicy};
 pub use permissions::Permissions;
 pub use policy::Policy;
 #[cfg(test)]

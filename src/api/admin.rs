@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
-use super::call::Call;
+use super::call::{Call, Calls};
 use super::fault::{ApiError, Fault};
 use super::violations::Violations;
 use super::{parse, parse_secret, wire};
@@ -16,14 +16,15 @@ use crate::vault::assignment::Assignment;
 use crate::vault::credential::{Draft, Version};
 use crate::vault::ids::ProviderId;
 use crate::vault::scope::CredentialRef;
-use crate::vault::{Ask, CoverageQuery, CredentialInfo, Put, Rollback, SetAssignment, Vault};
+use crate::vault::{Ask, CoverageQuery, CredentialInfo, Door, Put, Rollback, Sealed, SetAssignment, Vault};
 
 mod lists;
 mod service;
 
 /// The service.
 pub struct Admin {
-    vault: Arc<Vault>,
+    door: Arc<Door>,
+    calls: Calls,
 }
 
 /// A credential's name as it came; its parts are looked at for the caller's rights before anything else.
@@ -32,8 +33,13 @@ fn raw(wire: Option<&v1::CredentialRef>) -> (&str, &str) {
 }
 
 impl Admin {
-    pub(super) fn new(vault: Arc<Vault>) -> Self {
-        Self { vault }
+    pub(super) fn new(door: Arc<Door>, calls: Calls) -> Self {
+        Self { door, calls }
+    }
+
+    /// The vault. Asked for after the caller's rights were looked at, so that only who may know learns that it is sealed.
+    fn vault(&self) -> Result<&Arc<Vault>, Sealed> {
+        self.door.vault()
     }
 
     /// Checks the caller's rights to a credential, then its name.
@@ -46,7 +52,7 @@ impl Admin {
         let (tenant, provider) = raw(wire);
         let reveal = call.authorize(action, tenant, provider)?;
         let mut violations = Violations::default();
-        let parsed = parse::credential_ref(&mut violations, self.vault.catalogue(), wire);
+        let parsed = parse::credential_ref(&mut violations, self.vault()?.catalogue(), wire);
         let credential = violations.finish(parsed.map(|(credential, _)| credential))?;
         call.about_credential(&credential, None);
         Ok((credential, reveal))
@@ -60,12 +66,12 @@ impl Admin {
         let (tenant, provider) = raw(request.r#ref.as_ref());
         let reveal = call.authorize(Action::CredentialsWrite, tenant, provider)?;
         let mut violations = Violations::default();
-        let named = parse::credential_ref(&mut violations, self.vault.catalogue(), request.r#ref.as_ref());
-        let provider = self.vault.catalogue().get(provider);
+        let named = parse::credential_ref(&mut violations, self.vault()?.catalogue(), request.r#ref.as_ref());
+        let provider = self.vault()?.catalogue().get(provider);
         let secret = parse_secret::secret(
             &mut violations,
             provider,
-            self.vault.allows_plaintext_mail(),
+            self.vault()?.allows_plaintext_mail(),
             request.secret,
         );
         let valid_until = parse::timestamp(&mut violations, "valid_until", request.valid_until.as_ref());
@@ -81,7 +87,7 @@ impl Admin {
         let ((credential, provider), draft) = violations.finish(named.zip(draft))?;
         call.about_credential(&credential, None);
         let saved = self
-            .vault
+            .vault()?
             .put(Put {
                 credential,
                 draft,
@@ -100,7 +106,7 @@ impl Admin {
 
     fn get(&self, call: &mut Call, request: &v1::GetCredentialRequest) -> Result<v1::GetCredentialResponse, ApiError> {
         let (credential, reveal) = self.credential(call, Action::CredentialsRead, request.r#ref.as_ref())?;
-        let info = self.vault.get(&credential)?;
+        let info = self.vault()?.get(&credential)?;
         Ok(v1::GetCredentialResponse {
             credential: Some(wire::credential(&info, reveal)),
         })
@@ -114,7 +120,7 @@ impl Admin {
         let (tenant, provider) = raw(request.r#ref.as_ref());
         let reveal = call.authorize(Action::CredentialsWrite, tenant, provider)?;
         let mut violations = Violations::default();
-        let named = parse::credential_ref(&mut violations, self.vault.catalogue(), request.r#ref.as_ref());
+        let named = parse::credential_ref(&mut violations, self.vault()?.catalogue(), request.r#ref.as_ref());
         let enabled = match request.state() {
             v1::CredentialState::Enabled => Some(true),
             v1::CredentialState::Disabled => Some(false),
@@ -126,7 +132,7 @@ impl Admin {
         let ((credential, _), enabled) = violations.finish(named.zip(enabled))?;
         call.about_credential(&credential, None);
         let (info, revision) = self
-            .vault
+            .vault()?
             .set_enabled(credential, enabled, request.expected_version)
             .await?;
         Ok((info, reveal, revision))
@@ -146,7 +152,7 @@ impl Admin {
             );
             violations.finish(None::<()>)?;
         }
-        let revision = self.vault.purge(&credential).await?.0;
+        let revision = self.vault()?.purge(&credential).await?.0;
         Ok(v1::PurgeCredentialResponse { revision })
     }
 
@@ -158,14 +164,14 @@ impl Admin {
         let (tenant, provider) = raw(request.r#ref.as_ref());
         let reveal = call.authorize(Action::CredentialsWrite, tenant, provider)?;
         let mut violations = Violations::default();
-        let named = parse::credential_ref(&mut violations, self.vault.catalogue(), request.r#ref.as_ref());
+        let named = parse::credential_ref(&mut violations, self.vault()?.catalogue(), request.r#ref.as_ref());
         if request.to_version == 0 {
             violations.add("to_version", "is required; the first version is 1");
         }
         let (credential, provider) = violations.finish(named)?;
         call.about_credential(&credential, None);
         let saved = self
-            .vault
+            .vault()?
             .rollback(Rollback {
                 credential,
                 to_version: Version(request.to_version),
@@ -189,7 +195,12 @@ impl Admin {
         call.authorize(Action::AssignmentsWrite, &request.tenant, &request.provider)?;
         let mut violations = Violations::default();
         let tenant = parse::tenant(&mut violations, "tenant", &request.tenant);
-        let provider = parse::provider(&mut violations, self.vault.catalogue(), "provider", &request.provider);
+        let provider = parse::provider(
+            &mut violations,
+            self.vault()?.catalogue(),
+            "provider",
+            &request.provider,
+        );
         let mode = parse::mode(&mut violations, provider, request.mode);
         let variant = parse::signature_variant(&mut violations, provider, request.signature_variant);
         let assignment = mode.zip(variant).map(|(mode, signature_variant)| Assignment {
@@ -207,7 +218,7 @@ impl Admin {
             readable: self.readable_ids(call, &request.tenant)?,
             by: call.caller(),
         };
-        let (choice, warnings) = self.vault.set_assignment(set).await?;
+        let (choice, warnings) = self.vault()?.set_assignment(set).await?;
         Ok(v1::SetAssignmentResponse {
             assignment: Some(wire::assignment(&tenant, &provider.id, Some(&choice))),
             warnings: wire::warnings(&warnings, provider.kind),
@@ -223,9 +234,14 @@ impl Admin {
         call.authorize(Action::CredentialsRead, &request.tenant, &request.provider)?;
         let mut violations = Violations::default();
         let tenant = parse::tenant(&mut violations, "tenant", &request.tenant);
-        let provider = parse::provider(&mut violations, self.vault.catalogue(), "provider", &request.provider);
+        let provider = parse::provider(
+            &mut violations,
+            self.vault()?.catalogue(),
+            "provider",
+            &request.provider,
+        );
         let (tenant, provider) = violations.finish(tenant.zip(provider))?;
-        let choice = self.vault.choice(&tenant, &provider.id)?;
+        let choice = self.vault()?.choice(&tenant, &provider.id)?;
         Ok(v1::GetAssignmentResponse {
             assignment: Some(wire::assignment(&tenant, &provider.id, choice.as_ref())),
         })
@@ -243,7 +259,7 @@ impl Admin {
         let order = parse::order(&mut violations, request.order.as_ref());
         let ((tenant, provider), order) = violations.finish(tenant.zip(provider).zip(order))?;
         call.about_order(&order.id);
-        let explanation = self.vault.explain(&Ask {
+        let explanation = self.vault()?.explain(&Ask {
             tenant: &tenant,
             provider: &provider,
             order: &order,

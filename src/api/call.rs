@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tonic::{Code, Request, Response, Status};
 
 use super::fault::{ApiError, Fault};
-use crate::access::{Action, Permissions, Reveal};
+use crate::access::{Action, LivePermissions, Permissions, Reveal};
 use crate::vault::ids::{OrderId, ProviderId, TenantId};
 use crate::vault::scope::{CredentialRef, Scope};
 use crate::vault::{HandOut, VaultError};
@@ -18,13 +18,13 @@ pub struct Peer(Arc<PeerInfo>);
 
 struct PeerInfo {
     address: SocketAddr,
-    identity: Result<Permissions, String>,
+    identity: Result<LivePermissions, String>,
 }
 
 impl Peer {
     /// The peer at `address`: its permissions, or why it has no identity.
     #[must_use]
-    pub fn new(address: SocketAddr, identity: Result<Permissions, String>) -> Self {
+    pub fn new(address: SocketAddr, identity: Result<LivePermissions, String>) -> Self {
         Self(Arc::new(PeerInfo { address, identity }))
     }
 
@@ -34,12 +34,37 @@ impl Peer {
         self.0.address
     }
 
-    /// Its permissions.
+    /// Who it is, and what it may do.
     ///
     /// # Errors
     /// Why it has no identity.
-    pub fn permissions(&self) -> Result<&Permissions, &str> {
+    pub fn identity(&self) -> Result<&LivePermissions, &str> {
         self.0.identity.as_ref().map_err(String::as_str)
+    }
+}
+
+/// What every call passes on its way in and out.
+#[derive(Clone, Default)]
+pub struct Calls {}
+
+impl Calls {
+    /// Takes a request apart.
+    pub(super) fn begin<T>(&self, method: &'static str, request: Request<T>) -> (Call, T) {
+        let peer = request.extensions().get::<Peer>().cloned();
+        let permissions = match peer.as_ref().map(Peer::identity) {
+            Some(Ok(identity)) => Ok(identity.now()),
+            Some(Err(why)) => Err(why.to_owned()),
+            None => Err("the connection has no client certificate".to_owned()),
+        };
+        let call = Call {
+            method,
+            peer,
+            permissions,
+            started: Instant::now(),
+            about: About::default(),
+            is_over: false,
+        };
+        (call, request.into_inner())
     }
 }
 
@@ -48,6 +73,7 @@ impl Peer {
 pub(super) struct Call {
     method: &'static str,
     peer: Option<Peer>,
+    permissions: Result<Permissions, String>,
     started: Instant,
     about: About,
     is_over: bool,
@@ -64,26 +90,11 @@ struct About {
 }
 
 impl Call {
-    /// Takes a request apart.
-    pub(super) fn begin<T>(method: &'static str, request: Request<T>) -> (Self, T) {
-        let peer = request.extensions().get::<Peer>().cloned();
-        let call = Self {
-            method,
-            peer,
-            started: Instant::now(),
-            about: About::default(),
-            is_over: false,
-        };
-        (call, request.into_inner())
-    }
-
-    /// The caller's permissions.
+    /// The caller's permissions, as they were when the call began.
     pub(super) fn permissions(&self) -> Result<&Permissions, ApiError> {
-        match self.peer.as_ref().map(Peer::permissions) {
-            Some(Ok(permissions)) => Ok(permissions),
-            Some(Err(why)) => Err(ApiError::NoIdentity(why.to_owned())),
-            None => Err(ApiError::NoIdentity("the connection has no client certificate".into())),
-        }
+        self.permissions
+            .as_ref()
+            .map_err(|why| ApiError::NoIdentity(why.clone()))
     }
 
     /// The caller's identity; empty if it has none.
@@ -164,6 +175,7 @@ impl Call {
         Self {
             method: self.method,
             peer: self.peer.clone(),
+            permissions: self.permissions.clone(),
             started: Instant::now(),
             about,
             is_over: false,
@@ -171,21 +183,22 @@ impl Call {
     }
 
     /// Ends a part of a call that hands a credential out: logs it and translates the outcome.
-    pub(super) fn end_part(mut self, outcome: Result<HandOut, ApiError>) -> Result<HandOut, Box<Fault>> {
+    pub(super) async fn end_part(mut self, outcome: Result<HandOut, ApiError>) -> Result<HandOut, Box<Fault>> {
         if let Ok(hand_out) = &outcome {
             self.about_credential(&hand_out.credential, Some(hand_out.version.0));
         }
-        self.finish(outcome)
+        self.finish(outcome).await
     }
 
     /// Ends the call: logs it and translates the outcome.
-    pub(super) fn end<T>(mut self, outcome: Result<T, ApiError>) -> Result<Response<T>, Status> {
+    pub(super) async fn end<T>(mut self, outcome: Result<T, ApiError>) -> Result<Response<T>, Status> {
         self.finish(outcome)
+            .await
             .map(Response::new)
             .map_err(|fault| Status::from(*fault))
     }
 
-    fn finish<T>(&mut self, outcome: Result<T, ApiError>) -> Result<T, Box<Fault>> {
+    async fn finish<T>(&mut self, outcome: Result<T, ApiError>) -> Result<T, Box<Fault>> {
         self.is_over = true;
         match outcome {
             Ok(answer) => {

@@ -12,7 +12,7 @@ use crate::keyring::KeyringError;
 use crate::pb::v1;
 use crate::vault::resolve::Refusal;
 use crate::vault::scope::ScopeKind;
-use crate::vault::{Refused, VaultError};
+use crate::vault::{Refused, Sealed, VaultError};
 
 /// The `domain` of every `google.rpc.ErrorInfo`.
 const DOMAIN: &str = "credentials.dynarex";
@@ -39,6 +39,9 @@ pub(crate) enum ApiError {
     /// The vault did not do it.
     #[error(transparent)]
     Vault(#[from] VaultError),
+    /// The vault is sealed.
+    #[error(transparent)]
+    Sealed(#[from] Sealed),
     /// Not built yet.
     #[error("{0} is not built yet")]
     NotBuilt(&'static str),
@@ -128,6 +131,7 @@ impl From<&ApiError> for Fault {
                 }
             }
             ApiError::Vault(error) => of_vault(error, message),
+            ApiError::Sealed(Sealed) => Self::new(Code::Unavailable, "SEALED", message).retry(),
             ApiError::NotBuilt(_) => Self::new(Code::Unimplemented, "NOT_BUILT", message),
             ApiError::ShuttingDown => Self::new(Code::Unavailable, "SHUTTING_DOWN", message).retry(),
         }

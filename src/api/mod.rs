@@ -19,7 +19,7 @@ mod wire;
 use std::sync::Arc;
 
 pub use self::admin::Admin;
-pub use self::call::Peer;
+pub use self::call::{Calls, Peer};
 pub(crate) use self::fault::{ApiError, Fault};
 pub use self::operator::Operator;
 pub use self::resolver::Resolver;
@@ -27,14 +27,14 @@ pub use self::size::BySize;
 use crate::pb::v1::credential_admin_server::CredentialAdminServer;
 use crate::pb::v1::credential_resolver_server::CredentialResolverServer;
 use crate::pb::v1::vault_operator_server::VaultOperatorServer;
-use crate::vault::Vault;
+use crate::vault::Door;
 
 /// The largest request, in bytes.
 const MAX_REQUEST: usize = 64 * 1024;
 /// The largest request that holds many ids, in bytes.
 const MAX_COVERAGE_REQUEST: usize = 4 * 1024 * 1024;
 
-/// The services over one vault.
+/// The services over one vault, which may still be sealed.
 #[derive(Clone)]
 pub struct Services {
     /// For order services.
@@ -48,10 +48,10 @@ pub struct Services {
 impl Services {
     /// The services.
     #[must_use]
-    pub fn new(vault: &Arc<Vault>) -> Self {
-        let resolver = Resolver::new(Arc::clone(vault));
-        let admin = Arc::new(Admin::new(Arc::clone(vault)));
-        let operator = Operator::new(Arc::clone(vault));
+    pub fn new(door: &Arc<Door>, calls: &Calls) -> Self {
+        let resolver = Resolver::new(Arc::clone(door), calls.clone());
+        let admin = Arc::new(Admin::new(Arc::clone(door), calls.clone()));
+        let operator = Operator::new(Arc::clone(door), calls.clone());
         let admin = |limit| CredentialAdminServer::from_arc(Arc::clone(&admin)).max_decoding_message_size(limit);
         Self {
             resolver: CredentialResolverServer::new(resolver).max_decoding_message_size(MAX_REQUEST),

@@ -4,28 +4,34 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
-use super::call::Call;
+use super::call::{Call, Calls};
 use super::fault::ApiError;
 use super::wire;
 use crate::access::Action;
 use crate::pb::v1;
 use crate::pb::v1::vault_operator_server::VaultOperator;
 use crate::store::{FORMAT, StoreError};
-use crate::vault::{Vault, VaultError};
+use crate::vault::{Door, Sealed, Vault, VaultError};
 
 /// The service.
 pub struct Operator {
-    vault: Arc<Vault>,
+    door: Arc<Door>,
+    calls: Calls,
 }
 
 impl Operator {
-    pub(super) fn new(vault: Arc<Vault>) -> Self {
-        Self { vault }
+    pub(super) fn new(door: Arc<Door>, calls: Calls) -> Self {
+        Self { door, calls }
+    }
+
+    /// The vault. Asked for after the caller's rights were looked at, so that only who may know learns that it is sealed.
+    fn vault(&self) -> Result<&Arc<Vault>, Sealed> {
+        self.door.vault()
     }
 
     async fn status(&self, call: &Call) -> Result<v1::GetStatusResponse, ApiError> {
         call.authorize_operation(Action::Operate)?;
-        let vault = Arc::clone(&self.vault);
+        let vault = Arc::clone(self.vault()?);
         // It counts everything, which must not hold up the calls on this thread.
         let status = tokio::task::spawn_blocking(move || vault.status())
             .await
@@ -62,8 +68,8 @@ impl VaultOperator for Operator {
         &self,
         request: Request<v1::GetStatusRequest>,
     ) -> Result<Response<v1::GetStatusResponse>, Status> {
-        let (call, _) = Call::begin("GetStatus", request);
+        let (call, _) = self.calls.begin("GetStatus", request);
         let answer = self.status(&call).await;
-        call.end(answer)
+        call.end(answer).await
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
-use super::call::Call;
+use super::call::{Call, Calls};
 use super::fault::ApiError;
 use super::violations::Violations;
 use super::watch::ChangeStream;
@@ -15,19 +15,25 @@ use crate::pb::v1::credential_resolver_server::CredentialResolver;
 use crate::store::Revision;
 use crate::vault::ids::{ProviderId, TenantId};
 use crate::vault::resolve::Order;
-use crate::vault::{Ask, Vault};
+use crate::vault::{Ask, Door, Sealed, Vault};
 
 /// The most providers of one request.
 const MAX_PROVIDERS: usize = 32;
 
 /// The service.
 pub struct Resolver {
-    vault: Arc<Vault>,
+    door: Arc<Door>,
+    calls: Calls,
 }
 
 impl Resolver {
-    pub(super) fn new(vault: Arc<Vault>) -> Self {
-        Self { vault }
+    pub(super) fn new(door: Arc<Door>, calls: Calls) -> Self {
+        Self { door, calls }
+    }
+
+    /// The vault. Asked for after the caller's rights were looked at, so that only who may know learns that it is sealed.
+    fn vault(&self) -> Result<&Arc<Vault>, Sealed> {
+        self.door.vault()
     }
 
     async fn resolve(
@@ -36,6 +42,7 @@ impl Resolver {
         request: v1::ResolveForOrderRequest,
     ) -> Result<v1::ResolveForOrderResponse, ApiError> {
         let reveal = call.authorize(Action::Resolve, &request.tenant, &request.provider)?;
+        let vault = self.vault()?;
         let mut violations = Violations::default();
         let tenant = parse::tenant(&mut violations, "tenant", &request.tenant);
         let provider = parse::provider_id(&mut violations, "provider", &request.provider);
@@ -44,14 +51,14 @@ impl Resolver {
         if violations.is_any()
             && provider
                 .as_ref()
-                .is_some_and(|id| self.vault.catalogue().get(id.as_str()).is_none())
+                .is_some_and(|id| vault.catalogue().get(id.as_str()).is_none())
         {
             violations.add_unknown_provider("provider");
         }
         let parsed = tenant.zip(provider).zip(order);
         let ((tenant, provider), order) = violations.finish(parsed)?;
         call.about_order(&order.id);
-        self.vault.at_least(Revision(request.min_revision)).await?;
+        vault.at_least(Revision(request.min_revision)).await?;
 
         let ask = Ask {
             tenant: &tenant,
@@ -59,7 +66,7 @@ impl Resolver {
             order: &order,
         };
         let caller = request.with_receipt.then(|| call.caller());
-        let hand_out = self.vault.resolve(&ask, reveal, caller.as_deref())?;
+        let hand_out = vault.resolve(&ask, reveal, caller.as_deref())?;
         call.about_credential(&hand_out.credential, Some(hand_out.version.0));
         let revision = hand_out.revision.0;
         let (credential, resolution, receipt) = wire::resolved(hand_out);
@@ -79,9 +86,10 @@ impl Resolver {
         call.authorize_tenant(Action::Resolve, &request.tenant)?;
         let (tenant, providers, order) = parse_many(&request)?;
         call.about_order(&order.id);
-        self.vault.at_least(Revision(request.min_revision)).await?;
+        self.vault()?.at_least(Revision(request.min_revision)).await?;
 
-        let revision = self.vault.revision().0;
+        let vault = self.vault()?;
+        let revision = vault.revision().0;
         let caller = request.with_receipt.then(|| call.caller());
         let mut results = Vec::with_capacity(providers.len());
         for provider in &providers {
@@ -93,14 +101,14 @@ impl Resolver {
             let reveal = call
                 .permissions()?
                 .allows(Action::Resolve, tenant.as_str(), provider.as_str());
-            results.push(self.resolve_one(call, &ask, reveal, caller.as_deref()));
+            results.push(Self::resolve_one(vault, call, &ask, reveal, caller.as_deref()).await);
         }
         Ok(v1::ResolveManyForOrderResponse { results, revision })
     }
 
     /// One of several. Each gets a line of its own in the log, so that it can be told who got what.
-    fn resolve_one(
-        &self,
+    async fn resolve_one(
+        vault: &Vault,
         call: &Call,
         ask: &Ask<'_>,
         reveal: Option<Reveal>,
@@ -108,11 +116,11 @@ impl Resolver {
     ) -> v1::ResolveResult {
         let part = call.part(ask.provider);
         let handed_out = match reveal {
-            Some(reveal) => self.vault.resolve(ask, reveal, receipt_for).map_err(ApiError::from),
+            Some(reveal) => vault.resolve(ask, reveal, receipt_for).map_err(ApiError::from),
             None => Err(part.not_granted(Action::Resolve)),
         };
         let provider = ask.provider.to_string();
-        match part.end_part(handed_out) {
+        match part.end_part(handed_out).await {
             Ok(hand_out) => {
                 let (credential, resolution, receipt) = wire::resolved(hand_out);
                 let (credential, resolution) = (Some(credential), Some(resolution));
@@ -132,6 +140,12 @@ impl Resolver {
         }
     }
 
+    fn signing_keys(&self, call: &Call) -> Result<v1::GetSigningKeysResponse, ApiError> {
+        call.authorize_known(Action::Resolve)?;
+        let jwks = self.vault()?.jwks();
+        Ok(v1::GetSigningKeysResponse { jwks })
+    }
+
     fn watch(&self, call: &mut Call, request: &v1::WatchChangesRequest) -> Result<ChangeStream, ApiError> {
         match request.providers.first() {
             // Asked for by name: each must be granted.
@@ -142,11 +156,12 @@ impl Resolver {
             }
             None => call.authorize_tenant(Action::Watch, &request.tenant)?,
         }
+        let vault = self.vault()?;
         let permissions = call.permissions()?.clone();
         let mut violations = Violations::default();
         let tenant = parse::tenant(&mut violations, "tenant", &request.tenant);
         let all = || {
-            let ids = self.vault.catalogue().ids();
+            let ids = vault.catalogue().ids();
             let may = |id: &&ProviderId| {
                 permissions
                     .allows(Action::Watch, &request.tenant, id.as_str())
@@ -154,10 +169,10 @@ impl Resolver {
             };
             ids.filter(may).cloned().collect()
         };
-        let providers = parse::providers(&mut violations, self.vault.catalogue(), &request.providers, all);
+        let providers = parse::providers(&mut violations, vault.catalogue(), &request.providers, all);
         let (tenant, providers) = violations.finish(tenant.zip(providers))?;
         let from = (request.from_revision > 0).then_some(Revision(request.from_revision));
-        Ok(ChangeStream::new(&self.vault, tenant, providers, from))
+        Ok(ChangeStream::new(vault, tenant, providers, from))
     }
 }
 
@@ -188,38 +203,34 @@ impl CredentialResolver for Resolver {
         &self,
         request: Request<v1::ResolveForOrderRequest>,
     ) -> Result<Response<v1::ResolveForOrderResponse>, Status> {
-        let (mut call, request) = Call::begin("ResolveForOrder", request);
+        let (mut call, request) = self.calls.begin("ResolveForOrder", request);
         let answer = self.resolve(&mut call, request).await;
-        call.end(answer)
+        call.end(answer).await
     }
 
     async fn resolve_many_for_order(
         &self,
         request: Request<v1::ResolveManyForOrderRequest>,
     ) -> Result<Response<v1::ResolveManyForOrderResponse>, Status> {
-        let (mut call, request) = Call::begin("ResolveManyForOrder", request);
+        let (mut call, request) = self.calls.begin("ResolveManyForOrder", request);
         let answer = self.resolve_many(&mut call, request).await;
-        call.end(answer)
+        call.end(answer).await
     }
 
     type WatchChangesStream = ChangeStream;
 
     async fn watch_changes(&self, request: Request<v1::WatchChangesRequest>) -> Result<Response<ChangeStream>, Status> {
-        let (mut call, request) = Call::begin("WatchChanges", request);
+        let (mut call, request) = self.calls.begin("WatchChanges", request);
         let answer = self.watch(&mut call, &request);
-        call.end(answer)
+        call.end(answer).await
     }
 
     async fn get_signing_keys(
         &self,
         request: Request<v1::GetSigningKeysRequest>,
     ) -> Result<Response<v1::GetSigningKeysResponse>, Status> {
-        let (call, _) = Call::begin("GetSigningKeys", request);
-        let answer = call
-            .authorize_known(Action::Resolve)
-            .map(|()| v1::GetSigningKeysResponse {
-                jwks: self.vault.jwks(),
-            });
-        call.end(answer)
+        let (call, _) = self.calls.begin("GetSigningKeys", request);
+        let answer = self.signing_keys(&call);
+        call.end(answer).await
     }
 }

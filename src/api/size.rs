@@ -65,8 +65,8 @@ impl Service<http::Request<Body>> for BySize {
 
 fn is_large(request: &http::Request<Body>) -> bool {
     let may_read = |peer: &Peer| {
-        peer.permissions()
-            .is_ok_and(|caller| caller.allows_somewhere(Action::CredentialsRead))
+        peer.identity()
+            .is_ok_and(|caller| caller.now().allows_somewhere(Action::CredentialsRead))
     };
     request.uri().path().ends_with("/CheckCoverage") && request.extensions().get::<Peer>().is_some_and(may_read)
 }

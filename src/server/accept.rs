@@ -12,7 +12,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::Limits;
 use super::connection::Connection;
-use crate::access::{Caller, Policy};
+use crate::access::{Caller, LivePermissions, LivePolicy};
 use crate::api::Peer;
 
 /// How long a client may take for the TLS handshake.
@@ -34,7 +34,7 @@ pub(super) struct Accepted {
 /// What every connection is met with.
 struct Welcome {
     tls: TlsAcceptor,
-    policy: Policy,
+    policy: Arc<LivePolicy>,
     strangers: Arc<Semaphore>,
 }
 
@@ -49,7 +49,7 @@ impl Acceptor {
     pub(super) fn new(
         listener: TcpListener,
         tls: Arc<rustls::ServerConfig>,
-        policy: Policy,
+        policy: Arc<LivePolicy>,
         limits: &Limits,
         inlets: Vec<mpsc::Sender<Accepted>>,
     ) -> Self {
@@ -127,7 +127,7 @@ impl Accepted {
         };
         let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
         let peer = Peer::new(address, welcome.identify(certificate));
-        let stranger = match peer.permissions() {
+        let stranger = match peer.identity() {
             Ok(_) => None,
             Err(_) => Some(Arc::clone(&welcome.strangers).try_acquire_owned().ok()?),
         };
@@ -136,11 +136,11 @@ impl Accepted {
 }
 
 impl Welcome {
-    fn identify(&self, certificate: Option<&CertificateDer<'_>>) -> Result<crate::access::Permissions, String> {
+    fn identify(&self, certificate: Option<&CertificateDer<'_>>) -> Result<LivePermissions, String> {
         let certificate = certificate.ok_or(
             "the connection has no client certificate; give the client one that the vault's client authority has issued",
         )?;
         let caller = Caller::from_certificate(certificate).map_err(|error| error.to_string())?;
-        Ok(self.policy.permissions(&caller))
+        Ok(LivePermissions::new(caller, Arc::clone(&self.policy)))
     }
 }

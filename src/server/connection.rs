@@ -73,7 +73,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
     ) -> Poll<io::Result<()>> {
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
         if read.is_ready() {
-            if self.peer.permissions().is_ok() {
+            if self.peer.identity().is_ok() {
                 self.patience = None;
             }
             return read;

@@ -114,7 +114,7 @@ fn asked_deadline(request: &Request<Body>) -> Option<Duration> {
 }
 
 fn identify(request: &Request<Body>) -> Result<(), ApiError> {
-    match request.extensions().get::<Peer>().map(Peer::permissions) {
+    match request.extensions().get::<Peer>().map(Peer::identity) {
         Some(Ok(_)) => Ok(()),
         Some(Err(why)) => Err(ApiError::NoIdentity(why.to_owned())),
         None => Err(ApiError::NoIdentity("the connection is not known".into())),

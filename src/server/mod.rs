@@ -24,9 +24,8 @@ use self::accept::Acceptor;
 use self::health::Health;
 pub use self::tls::{TlsError, TlsFiles};
 use self::worker::Worker;
-use crate::access::Policy;
+use crate::access::LivePolicy;
 use crate::api::Services;
-use crate::vault::Vault;
 
 /// The two sockets. Bound before anything else is done, so that a port in use costs nothing.
 pub struct Listeners {
@@ -116,22 +115,21 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves `vault` to those whom `policy` knows.
+    /// Serves `services` to those whom `policy` knows.
     ///
     /// # Errors
     /// [`ServerError::Io`] if the system gives no threads or sockets.
     pub async fn start(
         listeners: Listeners,
         tls: Arc<rustls::ServerConfig>,
-        policy: Policy,
-        vault: &Arc<Vault>,
+        policy: Arc<LivePolicy>,
+        services: &Services,
         limits: Limits,
     ) -> Result<Self, ServerError> {
         let (is_ending, ending) = signal::channel(false);
-        let services = Services::new(vault);
         let health = Health::new().await;
         let workers = (0..limits.workers.get())
-            .map(|number| Worker::start(number, gate::routes(&services, &health), &limits, ending.clone()))
+            .map(|number| Worker::start(number, gate::routes(services, &health), &limits, ending.clone()))
             .collect::<Result<Vec<_>, _>>()?;
         let main = tokio::net::TcpListener::from_std(listeners.main)?;
         let acceptor = Acceptor::new(main, tls, policy, &limits, workers.iter().map(Worker::inlet).collect());

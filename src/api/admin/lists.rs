@@ -42,13 +42,13 @@ impl Admin {
                 .allows(Action::CredentialsRead, tenant, id.as_str())
                 .is_some()
         };
-        Ok(self.vault.catalogue().ids().filter(may).cloned().collect())
+        Ok(self.vault()?.catalogue().ids().filter(may).cloned().collect())
     }
 
     pub(super) fn providers(&self, call: &Call) -> Result<v1::ListProvidersResponse, ApiError> {
         call.authorize_known(Action::CredentialsRead)?;
         Ok(v1::ListProvidersResponse {
-            providers: self.vault.catalogue().iter().map(wire::provider).collect(),
+            providers: self.vault()?.catalogue().iter().map(wire::provider).collect(),
         })
     }
 
@@ -59,7 +59,7 @@ impl Admin {
     ) -> Result<v1::ListCredentialsResponse, ApiError> {
         let all = self.readable(call, &request.tenant, &request.providers)?;
         let query = self.parse_list(&request, all)?;
-        let page = self.vault.list(&query).await?;
+        let page = self.vault()?.list(&query).await?;
         let permissions = call.permissions()?;
         let show = |info: &crate::vault::CredentialInfo| {
             let CredentialRef { tenant, provider, .. } = &info.credential;
@@ -79,7 +79,7 @@ impl Admin {
     ) -> Result<ListQuery, ApiError> {
         let mut violations = Violations::default();
         let tenant = parse::tenant(&mut violations, "tenant", &request.tenant);
-        let providers = parse::providers(&mut violations, self.vault.catalogue(), &request.providers, all);
+        let providers = parse::providers(&mut violations, self.vault()?.catalogue(), &request.providers, all);
         let scope_kinds: Vec<_> = (0..)
             .zip(&request.scope_kinds)
             .map(|(index, kind): (usize, _)| {
@@ -120,7 +120,7 @@ impl Admin {
         request: &v1::ListCredentialVersionsRequest,
     ) -> Result<v1::ListCredentialVersionsResponse, ApiError> {
         let (credential, _) = self.credential(call, Action::CredentialsRead, request.r#ref.as_ref())?;
-        let versions = self.vault.versions(&credential).await?;
+        let versions = self.vault()?.versions(&credential).await?;
         Ok(v1::ListCredentialVersionsResponse {
             versions: versions.into_iter().map(wire::version).collect(),
         })
@@ -135,8 +135,9 @@ impl Admin {
         let mut violations = Violations::default();
         let tenant = parse::tenant(&mut violations, "tenant", &request.tenant);
         let tenant = violations.finish(tenant)?;
+        let vault = self.vault()?;
         let assignment = |id: ProviderId| {
-            let choice = self.vault.choice(&tenant, &id)?;
+            let choice = vault.choice(&tenant, &id)?;
             Ok(wire::assignment(&tenant, &id, choice.as_ref()))
         };
         let assignments: Result<_, VaultError> = all().into_iter().map(assignment).collect();
@@ -153,7 +154,7 @@ impl Admin {
         let all = self.readable(call, &request.tenant, &request.providers)?;
         let mut violations = Violations::default();
         let tenant = parse::tenant(&mut violations, "tenant", &request.tenant);
-        let providers = parse::providers(&mut violations, self.vault.catalogue(), &request.providers, all);
+        let providers = parse::providers(&mut violations, self.vault()?.catalogue(), &request.providers, all);
         let lists = [
             ("office_ids", &request.office_ids),
             ("appraiser_ids", &request.appraiser_ids),
@@ -182,7 +183,7 @@ impl Admin {
             })
         })();
         let query = violations.finish(query)?;
-        let vault = std::sync::Arc::clone(&self.vault);
+        let vault = std::sync::Arc::clone(self.vault()?);
         // Up to 110,000 decisions, which must not hold up the calls on this thread.
         let gaps = tokio::task::spawn_blocking(move || vault.coverage(&query))
             .await

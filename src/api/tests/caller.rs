@@ -7,11 +7,12 @@ use prost::Message;
 use tonic::{Code, Request, Response, Status};
 use tonic_types::StatusExt as _;
 
-use crate::access::{Caller, Policy};
+use crate::access::{Caller, LivePermissions, LivePolicy, Policy};
 use crate::api::admin::Admin;
 use crate::api::resolver::Resolver;
-use crate::api::{MAX_REQUEST, Peer};
+use crate::api::{Calls, MAX_REQUEST, Peer};
 use crate::pb::v1::{self, scope};
+use crate::vault::Door;
 use crate::vault::tests::support::TestVault;
 
 const POLICY: &str = r#"
@@ -35,10 +36,11 @@ impl Api {
     pub(super) async fn new() -> Self {
         let vault = TestVault::new().await;
         let policy = Policy::parse(POLICY, "test").unwrap();
-        let permissions = policy.permissions(&Caller::parse("tests.example").unwrap());
+        let permissions = LivePermissions::new(Caller::parse("tests.example").unwrap(), LivePolicy::new(policy));
+        let door = Door::open_to(vault.vault.clone());
         Self {
-            admin: Admin::new(vault.vault.clone()),
-            resolver: Resolver::new(vault.vault.clone()),
+            admin: Admin::new(door.clone(), Calls::default()),
+            resolver: Resolver::new(door, Calls::default()),
             vault,
             peer: Peer::new(SocketAddr::from(([127, 0, 0, 1], 1)), Ok(permissions)),
         }

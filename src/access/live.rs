@@ -1,0 +1,115 @@
+//! The policy that holds now. It can be replaced while calls go on.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+
+use super::identity::Caller;
+use super::permissions::Permissions;
+use super::policy::Policy;
+
+/// The policy that holds now, shared by all connections. Replacing it takes effect with the next call of every one of them.
+#[derive(Debug)]
+pub struct LivePolicy {
+    policy: ArcSwap<Policy>,
+    /// Counts the replacements, so that a connection notices that what it has is outdated.
+    generation: AtomicU64,
+}
+
+impl LivePolicy {
+    /// Begins with `policy`.
+    #[must_use]
+    pub fn new(policy: Policy) -> Arc<Self> {
+        Arc::new(Self {
+            policy: ArcSwap::from_pointee(policy),
+            generation: AtomicU64::new(0),
+        })
+    }
+
+    /// From now on `policy` holds.
+    pub fn replace(&self, policy: Policy) {
+        self.policy.store(Arc::new(policy));
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+}
+
+/// A caller on a connection: its permissions are worked out when it comes, and anew when the policy has changed.
+#[derive(Debug)]
+pub struct LivePermissions {
+    caller: Caller,
+    policy: Arc<LivePolicy>,
+    current: ArcSwap<Snapshot>,
+}
+
+#[derive(Debug)]
+struct Snapshot {
+    generation: u64,
+    permissions: Permissions,
+}
+
+impl LivePermissions {
+    /// What `caller` may do under `policy`, whatever that will be.
+    #[must_use]
+    pub fn new(caller: Caller, policy: Arc<LivePolicy>) -> Self {
+        let current = ArcSwap::from_pointee(Snapshot::take(&caller, &policy));
+        Self {
+            caller,
+            policy,
+            current,
+        }
+    }
+
+    /// What the caller may do now.
+    #[must_use]
+    pub fn now(&self) -> Permissions {
+        let current = self.current.load();
+        if current.generation == self.policy.generation.load(Ordering::Acquire) {
+            return current.permissions.clone();
+        }
+        let renewed = Snapshot::take(&self.caller, &self.policy);
+        let permissions = renewed.permissions.clone();
+        self.current.store(Arc::new(renewed));
+        permissions
+    }
+
+    /// Who it is.
+    #[must_use]
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+}
+
+impl Snapshot {
+    fn take(caller: &Caller, policy: &LivePolicy) -> Self {
+        // The generation first: if the policy is replaced in between, the next look takes it again.
+        let generation = policy.generation.load(Ordering::Acquire);
+        Self {
+            generation,
+            permissions: policy.policy.load().permissions(caller),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::Action;
+
+    fn policy(may: &str) -> Policy {
+        let text = format!(
+            "[[grant]]\nwho = \"a.example\"\nmay = [\"{may}\"]\ntenants = [\"*\"]\nproviders = [\"*\"]\nreveal = \"none\"\n"
+        );
+        Policy::parse(&text, "test").unwrap()
+    }
+
+    #[test]
+    fn a_replaced_policy_holds_for_connections_that_are_open() {
+        let live = LivePolicy::new(policy("resolve"));
+        let open = LivePermissions::new(Caller::parse("a.example").unwrap(), Arc::clone(&live));
+        assert!(open.now().allows(Action::Resolve, "demo", "dat").is_some());
+        live.replace(policy("watch"));
+        assert!(open.now().allows(Action::Resolve, "demo", "dat").is_none());
+        assert!(open.now().allows(Action::Watch, "demo", "dat").is_some());
+    }
+}

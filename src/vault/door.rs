@@ -1,0 +1,37 @@
+//! The way to the vault, which is closed for as long as its keys are not at hand.
+
+use std::sync::{Arc, OnceLock};
+
+use super::Vault;
+
+/// The vault is sealed: its keys are not at hand yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the vault is sealed: its keys are not at hand; it goes on trying to get them")]
+pub struct Sealed;
+
+/// The way to the vault. Once open it stays open: keys that were unwrapped stay in memory.
+#[derive(Default)]
+pub struct Door(OnceLock<Arc<Vault>>);
+
+impl Door {
+    /// A door that is open already.
+    #[must_use]
+    pub fn open_to(vault: Arc<Vault>) -> Arc<Self> {
+        let door = Self::default();
+        door.open(vault);
+        Arc::new(door)
+    }
+
+    /// Opens it. Only the first vault counts.
+    pub fn open(&self, vault: Arc<Vault>) {
+        let _ = self.0.set(vault);
+    }
+
+    /// The vault.
+    ///
+    /// # Errors
+    /// [`Sealed`] while it is not open.
+    pub fn vault(&self) -> Result<&Arc<Vault>, Sealed> {
+        self.0.get().ok_or(Sealed)
+    }
+}
