@@ -12,6 +12,7 @@ mod jws;
 mod life;
 mod listing;
 mod mending;
+mod peer_flaws;
 mod records;
 mod resolving;
 mod restarts;

@@ -50,10 +50,12 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-def run(*command: str | Path, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+def run(
+    *command: str | Path, stdin: str | None = None, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Runs a command to its end, whatever that is."""
     return subprocess.run(
-        command, input=stdin, capture_output=True, text=True, timeout=TIMEOUT, cwd=ROOT, env=ENVIRONMENT
+        command, input=stdin, capture_output=True, text=True, timeout=TIMEOUT, cwd=ROOT, env=ENVIRONMENT | (env or {})
     )
 
 

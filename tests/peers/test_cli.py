@@ -144,6 +144,52 @@ def test_exit_codes_tell_what_went_wrong(cli: Cli, tresor: Tresor, tenant: str) 
     assert "nothing listens there" in cli.fails(UNAVAILABLE, "status")
 
 
+def test_cve_2026_55102_no_failure_of_the_command_line_shows_a_secret(
+    cli: Cli, tresor: Tresor, operator: Client, tenant: str
+) -> None:
+    """A JavaScript client of another vault threw errors that held the request, its token and its secrets."""
+    path, secret = f"{tenant}/dat/general", "Zq-never-shown-Kw"
+    put = ["credential", "put", path, "--customer-number", "1234567", "--username", "myuser", "--password-stdin"]
+    # Everything that a program can be asked to tell about itself.
+    talkative = {"RUST_LOG": "trace", "RUST_BACKTRACE": "full"}
+    mistakes = [
+        [*put, "--expected-version", "7"],
+        [*put, "--note", "n" * 300],
+        ["credential", "put", f"{tenant}/nobody/general", *put[3:]],
+        [*put, "--timeout", "1ms"],
+        [*put, "--ca", tresor.pki / "operator.key"],
+        [*put, "--server", f"https://localhost:{free_port()}"],
+        [*put, "--server", f"https://127.0.0.1:{tresor.health_port}"],
+    ]
+    for arguments in mistakes:
+        identity = [] if "--ca" in arguments else cli.identity
+        server = [] if "--server" in arguments else ["--server", cli.server]
+        done = run(TRESOR, *arguments, *server, *identity, stdin=f"{secret}\n", env=talkative)
+        assert done.returncode != DONE
+        shown = done.stdout + done.stderr
+        assert shown and secret not in shown, shown
+
+    operator.save(tenant, password=secret, customer_signature=f"{secret}-signature")
+    order_service = Cli(tresor, "order-service")
+    for form in ["table", "json"]:
+        shown = order_service.run("resolve", tenant, "dat", "--order", "1", "--output", form)
+        assert shown.returncode == DONE
+        assert secret not in shown.stdout + shown.stderr
+    asked_for = order_service.does("resolve", tenant, "dat", "--order", "1", "--show-secrets")
+    assert secret in asked_for
+
+
+def test_cve_2026_77285_a_resolve_that_fails_in_part_shows_no_secret_of_the_rest(
+    tresor: Tresor, operator: Client, tenant: str
+) -> None:
+    """The agent of another vault wrote what it had fetched to its standard output when it could not go on."""
+    secret = "Zq-fetched-already-Kw"
+    operator.save(tenant, password=secret)
+    failed = Cli(tresor, "order-service").run("resolve", tenant, "dat", "wom", "--order", "1")
+    assert failed.returncode == NOT_FOUND
+    assert secret not in failed.stdout + failed.stderr
+
+
 def test_help_completions_and_version_need_no_server() -> None:
     for arguments in [["--help"], ["--version"], ["completions", "bash"], ["credential", "put", "--help"]]:
         done = run(TRESOR, *arguments)
