@@ -26,7 +26,9 @@ async fn cve_2026_115362_expiry_is_looked_at_when_a_credential_is_used() {
 #[tokio::test]
 async fn cve_2026_115362_what_a_caller_keeps_does_not_outlive_the_credential() {
     let vault = TestVault::new().await;
-    vault.save(dat().valid_until(start().after(Duration::from_secs(10)))).await;
+    vault
+        .save(dat().valid_until(start().after(Duration::from_secs(10))))
+        .await;
     vault.clock.advance(Duration::from_secs(7));
     let hand_out = vault.resolve("dat", order()).unwrap();
     assert_eq!(hand_out.cache_for, Duration::from_secs(3));
