@@ -8,6 +8,7 @@ pub mod access;
 pub mod api;
 pub mod config;
 pub mod dev;
+pub mod hardening;
 pub mod init;
 pub mod keyring;
 pub mod pb;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::access::{LivePolicy, Policy};
 use crate::api::{Calls, Services};
 use crate::config::{Config, ConfigErrors};
+use crate::hardening::{HardeningError, Reach};
 use crate::keyring::{KekError, KeyFile};
 use crate::server::{Limits, Listeners, Server, ServerError, TlsError, TlsFiles};
 use crate::store::{SledStore, StoreError};
@@ -17,6 +18,9 @@ pub enum StartError {
     /// The configuration or the policy.
     #[error(transparent)]
     Config(#[from] ConfigErrors),
+    /// What the process must give up.
+    #[error(transparent)]
+    Hardening(#[from] HardeningError),
     /// The listeners.
     #[error(transparent)]
     Server(#[from] ServerError),
@@ -47,19 +51,61 @@ pub struct Serving {
     pub vault: Arc<Vault>,
 }
 
-/// Opens the vault that `config` describes and serves it on `listeners`.
+/// What is loaded before anything is written.
+pub struct Prepared {
+    policy: Policy,
+    listeners: Listeners,
+    tls: Arc<rustls::ServerConfig>,
+    kek: Arc<KeyFile>,
+}
+
+/// Loads what can be checked without the store.
 ///
 /// # Errors
-/// [`StartError`]; what can be checked without the store is checked before it is opened.
-pub async fn start(config: &Config, policy: Policy, listeners: Listeners) -> Result<Serving, StartError> {
+/// [`StartError`].
+pub fn prepare(config: &Config, policy: Policy, listeners: Listeners) -> Result<Prepared, StartError> {
     let server = &config.server;
     let tls = TlsFiles {
         certificate: server.certificate.clone(),
         private_key: server.private_key.clone(),
         client_ca: server.client_ca.clone(),
     };
-    let tls = tls.load()?;
-    let kek = Arc::new(KeyFile::read(&config.keys.kek_file)?);
+    Ok(Prepared {
+        policy,
+        listeners,
+        tls: tls.load()?,
+        kek: Arc::new(KeyFile::read(&config.keys.kek_file)?),
+    })
+}
+
+/// The files that a vault needs while it runs.
+#[must_use]
+pub fn reach(config: &Config) -> Reach {
+    let server = &config.server;
+    let reads = [
+        &server.certificate,
+        &server.private_key,
+        &server.client_ca,
+        &config.keys.kek_file,
+        &config.policy.file,
+    ];
+    Reach {
+        reads: reads.into_iter().cloned().collect(),
+        writes: vec![config.store.path.clone()],
+    }
+}
+
+/// Opens the vault that `config` describes and serves it.
+///
+/// # Errors
+/// [`StartError`].
+pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, StartError> {
+    let Prepared {
+        policy,
+        listeners,
+        tls,
+        kek,
+    } = prepared;
     let path = config.store.path.clone();
     // Opening may read a lot, and this thread has other things to do.
     let store = tokio::task::spawn_blocking(move || SledStore::open(&path))
@@ -84,6 +130,7 @@ pub async fn start(config: &Config, policy: Policy, listeners: Listeners) -> Res
         path: config.store.path.display().to_string(),
         error,
     })?;
+    let server = &config.server;
     let limits = Limits {
         workers: server.workers,
         max_connections: server.max_connections,

@@ -28,7 +28,7 @@ impl Policy {
     /// Everything that is wrong with it.
     pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
         let name = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|error| ConfigErrors::unreadable(&name, &error))?;
+        let text = reader::read_file(path)?;
         Self::parse(&text, &name)
     }
 

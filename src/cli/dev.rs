@@ -7,11 +7,12 @@ use clap::Args;
 
 use tresor::config::LogFormat;
 use tresor::dev::{self, Dev as Running};
+use tresor::hardening::{Debugging, Hardening};
 use tresor::telemetry;
 
 use super::failure::{Exit, Failure};
 use super::output::Output;
-use super::serve::{StopSignals, on_server_runtime};
+use super::serve::{StopSignals, on_server_runtime, start};
 
 /// Serve a vault on loopback, with certificates and made-up credentials to try it on.
 ///
@@ -32,6 +33,8 @@ pub(crate) struct Dev {
 
 impl Dev {
     pub(crate) fn run(&self, output: &mut Output) -> Result<Exit, Failure> {
+        // Its credentials are made up, and whoever tries things out may want to look inside.
+        Hardening::begin(Debugging::Allowed).map_err(start)?;
         telemetry::init(LogFormat::Text, "info");
         on_server_runtime(async {
             let signals = StopSignals::new()?;

@@ -7,6 +7,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use tresor::access::Policy;
 use tresor::config::Config;
+use tresor::hardening::{Debugging, Hardening};
 use tresor::serve::{self, Serving, StartError};
 use tresor::server::Listeners;
 use tresor::telemetry;
@@ -24,15 +25,23 @@ pub(crate) struct Serve {
 
 impl Serve {
     pub(crate) fn run(&self) -> Result<Exit, Failure> {
+        let mut hardening = Hardening::begin(Debugging::Refused).map_err(start)?;
         let config = Config::load(&self.config).map_err(start)?;
         let policy = Policy::load(&config.policy.file).map_err(start)?;
         telemetry::init(config.log.format, &config.log.level);
+        hardening.lock_memory(config.hardening.lock_memory).map_err(start)?;
+        let listeners = Listeners::bind(config.server.listen, config.server.health_listen).map_err(start)?;
+        let (listen, health_listen) = listeners.addresses().map_err(start)?;
+        let prepared = serve::prepare(&config, policy, listeners).map_err(start)?;
+        // Still the only thread: those of the runtime and of the workers are bound by what binds this one.
+        let hardened = hardening
+            .confine(config.hardening.sandbox, &serve::reach(&config))
+            .map_err(start)?;
         on_server_runtime(async {
             let signals = StopSignals::new()?;
-            let listeners = Listeners::bind(config.server.listen, config.server.health_listen).map_err(start)?;
-            let (listen, health_listen) = listeners.addresses().map_err(start)?;
-            let serving = serve::start(&config, policy, listeners).await.map_err(start)?;
+            let serving = serve::start(&config, prepared).await.map_err(start)?;
             serving.server.set_ready().await;
+            hardened.log(config.server.max_connections.get());
             tracing::info!(
                 %listen,
                 %health_listen,

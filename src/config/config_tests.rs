@@ -42,6 +42,8 @@ fn what_is_not_given_has_its_default() {
     assert_eq!(config.resolver.receipt_lifetime, Duration::from_hours(3650 * 24));
     assert_eq!(config.resolver.stale_wait, Duration::from_secs(2));
     assert!(!config.mail.allow_plaintext);
+    assert_eq!(config.hardening.lock_memory, Demand::Auto);
+    assert_eq!(config.hardening.sandbox, Demand::Auto);
     assert_eq!(config.log.format, LogFormat::Auto);
     assert_eq!(config.log.level, "info");
     assert_eq!(config.catalogue, Catalogue::built_in());

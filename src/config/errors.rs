@@ -42,12 +42,12 @@ impl ConfigErrors {
         }
     }
 
-    /// The file can't be read at all.
-    pub(crate) fn unreadable(file: &str, error: &std::io::Error) -> Self {
+    /// The file as a whole can't be used.
+    pub(super) fn of_file(file: &str, message: String) -> Self {
         let problem = Problem {
             place: Place::File,
             key: String::new(),
-            message: format!("cannot be read: {error}"),
+            message,
         };
         Self::new(file, vec![problem])
     }

@@ -15,6 +15,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::hardening::Demand;
 use crate::vault::catalogue::Catalogue;
 
 pub use errors::ConfigErrors;
@@ -40,6 +41,8 @@ pub struct Config {
     pub resolver: ResolverConfig,
     /// What mail accounts may be.
     pub mail: MailConfig,
+    /// What the process gives up.
+    pub hardening: HardeningConfig,
     /// The log.
     pub log: LogConfig,
     /// The providers: those that every deployment knows, with the file's changes.
@@ -117,6 +120,15 @@ pub struct MailConfig {
     pub allow_plaintext: bool,
 }
 
+/// `[hardening]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct HardeningConfig {
+    /// Whether memory is kept out of swap.
+    pub lock_memory: Demand,
+    /// Whether files and system calls that the vault does not need are put out of reach.
+    pub sandbox: Demand,
+}
+
 /// `[log]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct LogConfig {
@@ -144,7 +156,7 @@ impl Config {
     /// Everything that is wrong with them.
     pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
         let name = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|error| ConfigErrors::unreadable(&name, &error))?;
+        let text = reader::read_file(path)?;
         let folder = path.parent().unwrap_or(Path::new(""));
         reader::read(&text, &name, &Environment::of_this_process(), |root| {
             read_config(root, folder)
@@ -174,6 +186,7 @@ fn read_config(root: &mut Table<'_>, folder: &Path) -> Result<Config, Reported> 
     let signing = root.section("signing", sections::signing);
     let resolver = root.section("resolver", sections::resolver);
     let mail = root.section("mail", sections::mail);
+    let hardening = root.section("hardening", sections::hardening);
     let log = root.section("log", sections::log);
     let catalogue = Catalogue::built_in().read_changes(root);
     Ok(Config {
@@ -184,6 +197,7 @@ fn read_config(root: &mut Table<'_>, folder: &Path) -> Result<Config, Reported> 
         signing: signing?,
         resolver: resolver?,
         mail: mail?,
+        hardening: hardening?,
         log: log?,
         catalogue: catalogue?,
     })

@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use toml::de::DeTable;
 
@@ -13,6 +14,7 @@ use super::environment::Environment;
 use super::errors::{ConfigErrors, Place, Problem};
 use super::table::Table;
 use super::value::did_you_mean;
+use crate::hardening::modes::{Forbidden, exposure};
 
 /// Proof that a problem was noted.
 #[derive(Debug)]
@@ -27,6 +29,16 @@ pub(super) struct File<'a> {
     pub(super) keys: RefCell<BTreeSet<String>>,
     /// The variables that could have overridden them.
     pub(super) variables: RefCell<BTreeSet<String>>,
+}
+
+/// The content of a file that decides: others must not have written it.
+pub(crate) fn read_file(path: &Path) -> Result<String, ConfigErrors> {
+    let about = |message: String| ConfigErrors::of_file(&path.display().to_string(), message);
+    let unreadable = |error: std::io::Error| about(format!("cannot be read: {error}"));
+    if let Some(open) = exposure(path, Forbidden::Writing).map_err(unreadable)? {
+        return Err(about(open.to_string()));
+    }
+    std::fs::read_to_string(path).map_err(unreadable)
 }
 
 /// Reads `text`, the content of the file `name`, with `build`.

@@ -13,9 +13,10 @@ use super::reader::Reported;
 use super::table::Table;
 use super::value::Value;
 use super::{
-    KeysConfig, LogConfig, LogFormat, MailConfig, PolicyConfig, ResolverConfig, ServerConfig, SigningConfig,
-    StoreConfig,
+    HardeningConfig, KeysConfig, LogConfig, LogFormat, MailConfig, PolicyConfig, ResolverConfig, ServerConfig,
+    SigningConfig, StoreConfig,
 };
+use crate::hardening::Demand;
 
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8443);
 const HEALTH_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8086);
@@ -105,6 +106,20 @@ pub(super) fn resolver(table: &mut Table<'_>) -> Result<ResolverConfig, Reported
 pub(super) fn mail(table: &mut Table<'_>) -> Result<MailConfig, Reported> {
     let allow_plaintext = table.or("allow_plaintext", false, Value::boolean)?;
     Ok(MailConfig { allow_plaintext })
+}
+
+pub(super) fn hardening(table: &mut Table<'_>) -> Result<HardeningConfig, Reported> {
+    let demands = [
+        ("auto", Demand::Auto),
+        ("required", Demand::Required),
+        ("off", Demand::Off),
+    ];
+    let lock_memory = table.or("lock_memory", Demand::Auto, |value| value.one_of(&demands));
+    let sandbox = table.or("sandbox", Demand::Auto, |value| value.one_of(&demands));
+    Ok(HardeningConfig {
+        lock_memory: lock_memory?,
+        sandbox: sandbox?,
+    })
 }
 
 pub(super) fn log(table: &mut Table<'_>) -> Result<LogConfig, Reported> {

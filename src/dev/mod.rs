@@ -81,7 +81,8 @@ pub async fn start(dir: &Path, listen: SocketAddr, health_listen: SocketAddr) ->
     }
     let config = config(dir, &pki, &kek_file, listen, health_listen).map_err(StartError::from)?;
     let policy = Policy::parse(POLICY, "deploy/dev/policy.toml").map_err(StartError::from)?;
-    let serving = serve::start(&config, policy, listeners).await?;
+    let prepared = serve::prepare(&config, policy, listeners)?;
+    let serving = serve::start(&config, prepared).await?;
     let dev = Dev {
         serving,
         pki,

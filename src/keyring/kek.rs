@@ -65,6 +65,19 @@ pub enum KekError {
         /// Its permission bits.
         mode: u32,
     },
+    /// Somebody else could change the file.
+    #[error(
+        "key file {path}: belongs to user {owner}, who could put another key in its place; run: chown {user} {path}",
+        path = path.display()
+    )]
+    ForeignOwner {
+        /// The file.
+        path: PathBuf,
+        /// The user that it belongs to.
+        owner: u32,
+        /// The user of this process.
+        user: u32,
+    },
     /// The file holds something else.
     #[error("key file {}: holds no key; it must be 32 bytes, raw or in base64", .0.display())]
     NotAKey(PathBuf),
@@ -89,7 +102,8 @@ impl KeyFile {
     /// Reads the file.
     ///
     /// # Errors
-    /// [`KekError`] if it is missing, not a regular file, open to others or holds no key.
+    /// [`KekError`] if it is missing, not a regular file, open to others, of a user who is neither root nor that of this process,
+    /// or holds no key.
     pub fn read(path: &Path) -> Result<Self, KekError> {
         let unreadable = |error: std::io::Error| KekError::Unreadable {
             path: path.into(),
@@ -104,6 +118,14 @@ impl KeyFile {
             return Err(KekError::TooOpen {
                 path: path.into(),
                 mode,
+            });
+        }
+        let (owner, user) = (metadata.uid(), rustix::process::geteuid().as_raw());
+        if !is_trusted(owner, user) {
+            return Err(KekError::ForeignOwner {
+                path: path.into(),
+                owner,
+                user,
             });
         }
         // Longer than any key: not worth reading.
@@ -124,6 +146,11 @@ impl KeyFile {
             cipher: Aes256Gcm::new(key.into()),
         }
     }
+}
+
+/// Root owns what an operator or Kubernetes hands to a process of another user.
+fn is_trusted(owner: u32, user: u32) -> bool {
+    owner == user || owner == 0
 }
 
 fn parse_key(content: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
@@ -199,6 +226,12 @@ pub(crate) mod tests {
             error.contains("mode is 640") && error.contains(&format!("chmod 600 {}", path.display())),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_file_of_another_user_is_refused_unless_that_is_root() {
+        assert!(is_trusted(1000, 1000) && is_trusted(0, 1000) && is_trusted(0, 0));
+        assert!(!is_trusted(1001, 1000) && !is_trusted(1000, 0));
     }
 
     #[test]

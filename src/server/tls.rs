@@ -9,6 +9,10 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 
+use crate::hardening::modes::{Forbidden, exposure};
+
+const PRIVATE_KEY: &str = "private key";
+
 /// Where the certificates are.
 #[derive(Clone, Debug)]
 pub struct TlsFiles {
@@ -68,8 +72,7 @@ impl TlsFiles {
             .build()
             .map_err(|error| self.authorities(&error))?;
         let chain = certificates("certificate", &self.certificate)?;
-        let key = PrivateKeyDer::from_pem_file(&self.private_key)
-            .map_err(|error| file_error("private key", &self.private_key, &error))?;
+        let key = private_key(&self.private_key)?;
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .and_then(|builder| builder.with_client_cert_verifier(verifier).with_single_cert(chain, key))
@@ -103,6 +106,19 @@ fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'s
         Ok(found) => Ok(found),
         Err(error) => Err(file_error(what, path, &error)),
     }
+}
+
+/// The key, unless others may read it.
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    // A file that is not there is told by reading it.
+    if let Ok(Some(open)) = exposure(path, Forbidden::Everything) {
+        return Err(TlsError::File {
+            what: PRIVATE_KEY,
+            path: path.into(),
+            detail: open.to_string(),
+        });
+    }
+    PrivateKeyDer::from_pem_file(path).map_err(|error| file_error(PRIVATE_KEY, path, &error))
 }
 
 fn file_error(what: &'static str, path: &Path, error: &rustls::pki_types::pem::Error) -> TlsError {

@@ -65,14 +65,19 @@ impl Server {
 
     /// `tresor serve` with the configuration in a directory that [`prepare`] has made.
     pub(crate) fn serve(directory: &Path, environment: &[(&str, &str)]) -> Self {
-        let (listen, health_listen) = (free_address(), free_address());
         let mut command = serve_command(directory);
+        command.envs(environment.iter().copied());
+        Self::serve_by(&mut command, directory)
+    }
+
+    /// The same by a command of one's own, which is or becomes `tresor serve`.
+    pub(crate) fn serve_by(command: &mut Command, directory: &Path) -> Self {
+        let (listen, health_listen) = (free_address(), free_address());
         command
             .env("TRESOR_SERVER_LISTEN", listen.to_string())
-            .env("TRESOR_SERVER_HEALTH_LISTEN", health_listen.to_string())
-            .envs(environment.iter().copied());
+            .env("TRESOR_SERVER_HEALTH_LISTEN", health_listen.to_string());
         let mut server = Self {
-            child: spawn(&mut command, directory),
+            child: spawn(command, directory),
             listen,
             health_listen,
             pki: certificates(&directory.join("tls")),
@@ -82,6 +87,11 @@ impl Server {
             server.lines("stderr").iter().any(|line| line.contains("\"serving\""))
         });
         server
+    }
+
+    /// A file of `/proc` about the process.
+    pub(crate) fn proc(&self, name: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}", self.child.id())).join(name)
     }
 
     pub(crate) fn operator(&self) -> Callers {

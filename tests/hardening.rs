@@ -1,0 +1,293 @@
+//! What `tresor serve` gives up before it serves, seen from outside the process.
+#![allow(missing_docs, clippy::unwrap_used)]
+#![cfg(target_os = "linux")]
+
+mod support;
+
+use std::fs::{self, File};
+use std::os::unix::fs::{MetadataExt as _, chown};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use support::callers::password;
+use support::process::{Server, prepare, refusal, serve_command};
+use support::requests::{general, login, name, put_login};
+use support::wait_for;
+
+/// Nobody in particular: who tests as root looks at a server of this user, because root may do everything anyway.
+const NOBODY: u32 = 65534;
+
+/// A deployment that belongs to whom its server will run as.
+struct Deployment {
+    directory: tempfile::TempDir,
+    user: Option<u32>,
+}
+
+impl Deployment {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        prepare(directory.path());
+        let is_root = directory.path().metadata().unwrap().uid() == 0;
+        let user = is_root.then_some(NOBODY);
+        let made = Self { directory, user };
+        // The folder of the build need not be open to everybody.
+        fs::copy(env!("CARGO_BIN_EXE_tresor"), made.path("tresor")).unwrap();
+        made.hand_over(made.directory.path());
+        made
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn hand_over(&self, path: &Path) {
+        if path.is_dir() {
+            for entry in fs::read_dir(path).unwrap() {
+                self.hand_over(&entry.unwrap().path());
+            }
+        }
+        if let Some(user) = self.user {
+            chown(path, Some(user), Some(user)).unwrap();
+        }
+    }
+
+    /// A program, as the user of the server and without any privilege.
+    fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command.env_clear().stdin(Stdio::null());
+        if let Some(user) = self.user {
+            command.uid(user).gid(user);
+        }
+        command
+    }
+
+    /// `tresor serve` under limits that a shell sets.
+    fn serve_command(&self, limits: &str) -> Command {
+        let mut command = self.command("/bin/sh");
+        command
+            .args(["-c", &format!("{limits} exec \"$0\" serve --config \"$1\"")])
+            .args([self.path("tresor"), self.path("tresor.toml")]);
+        command
+    }
+
+    fn serve(&self, limits: &str, environment: &[(&str, &str)]) -> Server {
+        let mut command = self.serve_command(limits);
+        Server::serve_by(command.envs(environment.iter().copied()), self.directory.path())
+    }
+
+    /// Whether another process of the server's user may read a file.
+    fn may_read(&self, path: &Path) -> bool {
+        let mut command = self.command("/bin/dd");
+        command
+            .arg(format!("if={}", path.display()))
+            .args(["of=/dev/null", "count=0"]);
+        command.stderr(Stdio::null()).status().unwrap().success()
+    }
+}
+
+/// A line of the log with this message.
+fn logged(server: &Server, message: &str) -> Option<serde_json::Value> {
+    let lines = server.lines("stderr").into_iter();
+    let mut lines = lines.map(|line| serde_json::from_str::<serde_json::Value>(&line).unwrap());
+    lines.find(|line| line["message"].as_str().unwrap().starts_with(message))
+}
+
+/// A value of `/proc/PID/status`.
+fn status(path: &Path, key: &str) -> String {
+    let text = fs::read_to_string(path).unwrap();
+    let mut lines = text.lines().filter_map(|line| line.split_once(':'));
+    let (_, value) = lines.find(|(name, _)| *name == key).unwrap();
+    value.trim().to_owned()
+}
+
+/// Soft and hard, of `/proc/PID/limits`.
+fn limits(server: &Server, name: &str) -> (String, String) {
+    let text = fs::read_to_string(server.proc("limits")).unwrap();
+    let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+    let mut values = line[name.len()..].split_whitespace().map(str::to_owned);
+    (values.next().unwrap(), values.next().unwrap())
+}
+
+#[tokio::test]
+async fn nobody_but_root_sees_into_a_serving_process() {
+    let deployment = Deployment::new();
+    let server = deployment.serve("", &[]);
+    assert_eq!(limits(&server, "Max core file size"), ("0".into(), "0".into()));
+    assert_eq!(server.proc("mem").metadata().unwrap().uid(), 0);
+    for secret in ["mem", "maps", "environ", "auxv"] {
+        assert!(!deployment.may_read(&server.proc(secret)), "{secret}");
+    }
+    // Another process of the same user is not as reserved.
+    let mut open = deployment.command("/bin/sleep").arg("60").spawn().unwrap();
+    let seen = PathBuf::from(format!("/proc/{}/mem", open.id()));
+    wait_for("a process that can be looked into", || {
+        deployment.may_read(&seen).then_some(())
+    });
+    open.kill().unwrap();
+    open.wait().unwrap();
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn every_thread_is_without_new_privileges_and_its_system_calls_are_filtered() {
+    let deployment = Deployment::new();
+    let server = deployment.serve("", &[]);
+    let threads: Vec<_> = fs::read_dir(server.proc("task")).unwrap().collect();
+    assert!(threads.len() > 3, "accepting, workers and the store have threads");
+    let line = logged(&server, "hardened").unwrap();
+    let filter = line["system_call_filter"].as_str().unwrap();
+    for thread in threads {
+        let thread = thread.unwrap().path().join("status");
+        assert_eq!(status(&thread, "NoNewPrivs"), "1");
+        // 2 is a filter. Where the system has none, the log must have said so.
+        let expected = if filter == "on" { "2" } else { "0" };
+        assert_eq!(status(&thread, "Seccomp"), expected);
+    }
+    assert_eq!(
+        filter == "on",
+        logged(&server, "system calls are not filtered").is_none()
+    );
+    assert_eq!(status(&server.proc("status"), "Umask"), "0077");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_confined_vault_serves_and_keeps_what_it_is_given() {
+    let deployment = Deployment::new();
+    let server = deployment.serve("", &[]);
+    let put = put_login(name("firm", "dat", general()), login("kept"));
+    server.operator().save(put).await;
+    server.stop().await;
+    let server = deployment.serve("", &[]);
+    let resolved = server.order_service().resolve("firm", "dat", "").await.unwrap();
+    assert_eq!(password(&resolved), "kept");
+    let sandbox = logged(&server, "hardened").unwrap()["file_sandbox"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let is_told = logged(&server, "files outside of the vault's folders are in its reach").is_some();
+    assert_eq!(sandbox == "not available", is_told, "{sandbox}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_switched_off_is_off_and_the_log_says_so() {
+    let deployment = Deployment::new();
+    let off = [
+        ("TRESOR_HARDENING_SANDBOX", "off"),
+        ("TRESOR_HARDENING_LOCK_MEMORY", "off"),
+    ];
+    let server = deployment.serve("", &off);
+    let line = logged(&server, "hardened").unwrap();
+    for measure in ["file_sandbox", "system_call_filter", "memory_lock"] {
+        assert_eq!(line[measure], "off", "{line}");
+    }
+    assert_eq!(line["core_dumps"], "off", "it has no switch: {line}");
+    assert_eq!(status(&server.proc("status"), "Seccomp"), "0");
+    assert_eq!(status(&server.proc("status"), "NoNewPrivs"), "1");
+    assert_eq!(status(&server.proc("status"), "VmLck"), "0 kB");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn memory_is_locked_where_nothing_can_stand_in_the_way() {
+    let directory = tempfile::tempdir().unwrap();
+    prepare(directory.path());
+    let server = Server::serve(directory.path(), &[]);
+    let locked = status(&server.proc("status"), "VmLck") != "0 kB";
+    let warning = logged(&server, "memory is not locked");
+    if limits(&server, "Max locked memory").1 == "unlimited" {
+        assert!(locked, "{warning:?}");
+    }
+    assert_eq!(logged(&server, "hardened").unwrap()["memory_lock"] == "on", locked);
+    assert_eq!(warning.is_none(), locked);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn memory_stays_unlocked_under_a_limit_and_the_log_says_how_to_mend_it() {
+    let deployment = Deployment::new();
+    let server = deployment.serve("ulimit -l 64;", &[]);
+    assert_eq!(status(&server.proc("status"), "VmLck"), "0 kB");
+    assert_eq!(logged(&server, "hardened").unwrap()["memory_lock"], "not available");
+    let warning = logged(&server, "memory is not locked").unwrap();
+    assert!(warning["reason"].as_str().unwrap().contains("64 KiB"), "{warning}");
+    assert!(
+        warning["remedy"].as_str().unwrap().contains("LimitMEMLOCK"),
+        "{warning}"
+    );
+    server.stop().await;
+    let mut required = deployment.serve_command("ulimit -l 64;");
+    let told = refusal(required.env("TRESOR_HARDENING_LOCK_MEMORY", "required")).join("\n");
+    assert!(told.contains("\"required\"") && told.contains("LimitMEMLOCK"), "{told}");
+}
+
+#[tokio::test]
+async fn the_limit_of_open_files_is_raised_and_compared_with_the_connections() {
+    let deployment = Deployment::new();
+    let server = deployment.serve("ulimit -Sn 256; ulimit -Hn 1500;", &[]);
+    assert_eq!(limits(&server, "Max open files"), ("1500".into(), "1500".into()));
+    let warning = logged(&server, "the limit of open files is too low").unwrap();
+    assert_eq!(warning["limit"], 1500);
+    assert!(
+        warning["remedy"].as_str().unwrap().contains("server.max_connections"),
+        "{warning}"
+    );
+    server.stop().await;
+    let few = [("TRESOR_SERVER_MAX_CONNECTIONS", "900")];
+    let server = deployment.serve("ulimit -Sn 256; ulimit -Hn 1500;", &few);
+    assert!(logged(&server, "the limit of open files is too low").is_none());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_key_file_of_another_user_is_refused_unless_that_is_root() {
+    let deployment = Deployment::new();
+    // Its own key.
+    deployment.serve("", &[]).stop().await;
+    // Only root can give a file away.
+    if deployment.user.is_some() {
+        let told = refusal(&mut serve_command(deployment.directory.path())).join("\n");
+        assert!(
+            told.contains("belongs to user 65534") && told.contains("chown 0"),
+            "{told}"
+        );
+        chown(deployment.path("kek.key"), Some(0), Some(0)).unwrap();
+        let told = refusal(&mut deployment.serve_command("")).join("\n");
+        assert!(
+            told.contains("Permission denied") && !told.contains("belongs to"),
+            "{told}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn files_that_the_vault_makes_are_its_owners_alone() {
+    let deployment = Deployment::new();
+    let server = deployment.serve("umask 000;", &[]);
+    server
+        .operator()
+        .save(put_login(name("firm", "dat", general()), login("kept")))
+        .await;
+    let mut folders = vec![deployment.path("data")];
+    while let Some(folder) = folders.pop() {
+        assert_eq!(folder.metadata().unwrap().mode() & 0o077, 0, "{}", folder.display());
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            assert_eq!(path.metadata().unwrap().mode() & 0o077, 0, "{}", path.display());
+            folders.extend(path.is_dir().then_some(path));
+        }
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_vault_for_development_can_be_looked_into() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::dev(directory.path());
+    assert_eq!(status(&server.proc("status"), "NoNewPrivs"), "1");
+    assert_eq!(status(&server.proc("status"), "Umask"), "0077");
+    File::open(server.proc("mem")).unwrap();
+    server.stop().await;
+}
