@@ -57,6 +57,14 @@ impl Permissions {
         self.grants.iter().any(|grant| is_for_everything(&grant))
     }
 
+    /// Whether the caller may do this where it is about one tenant as a whole. Only a grant for all providers of the tenant
+    /// allows it.
+    #[must_use]
+    pub fn allows_tenant_operation(&self, action: Action, tenant: &str) -> bool {
+        self.for_tenant(action, tenant)
+            .any(|grant| grant.providers == Names::All)
+    }
+
     /// Whether the caller may do this with anything at all.
     #[must_use]
     pub fn allows_somewhere(&self, action: Action) -> bool {

@@ -99,6 +99,27 @@ fn what_is_about_the_whole_vault_needs_a_grant_for_the_whole_vault() {
 }
 
 #[test]
+fn what_is_about_a_whole_tenant_needs_a_grant_for_all_of_its_providers() {
+    for (tenants, providers, allowed) in [
+        ("'*'", "'*'", true),
+        ("'demo'", "'*'", true),
+        ("'other'", "'*'", false),
+        ("'demo'", "'dat'", false),
+    ] {
+        let operator = permissions(&grant(ORDERS, "'operate'", tenants, providers, "none"), ORDERS);
+        assert_eq!(
+            operator.allows_tenant_operation(Action::Operate, "demo"),
+            allowed,
+            "{tenants} {providers}"
+        );
+        assert!(!operator.allows_tenant_operation(Action::AuditRead, "demo"));
+    }
+    let halves =
+        grant(ORDERS, "'operate'", "'demo'", "'dat'", "none") + &grant(ORDERS, "'audit.read'", "'demo'", "'*'", "none");
+    assert!(!permissions(&halves, ORDERS).allows_tenant_operation(Action::Operate, "demo"));
+}
+
+#[test]
 fn a_grant_that_resolves_says_how_much_it_shows() {
     let text = "[[grant]]\nwho = 'orders.local'\nmay = ['resolve']\ntenants = ['*']\nproviders = ['*']";
     assert!(errors(text).starts_with("policy.toml:1: grant[1].reveal: is missing"));
@@ -240,6 +261,8 @@ proptest! {
             let everywhere = |grant: &&Plain| grant.may.contains(&action) && grant.tenants == ["*"] && grant.providers == ["*"];
             prop_assert_eq!(permissions.allows_operation(action), mine.iter().copied().any(|g| everywhere(&g)));
             for tenant in NAMES {
+                let whole = |grant: &&Plain| grant.covers(action, tenant) && grant.providers == ["*"];
+                prop_assert_eq!(permissions.allows_tenant_operation(action, tenant), mine.iter().copied().any(|g| whole(&g)));
                 let some = mine.iter().any(|grant| grant.covers(action, tenant));
                 prop_assert_eq!(permissions.allows_some_provider(action, tenant), some);
                 for provider in NAMES {
