@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
+use tokio::sync::watch;
 
 use super::identity::Caller;
 use super::permissions::Permissions;
@@ -15,6 +16,8 @@ pub struct LivePolicy {
     policy: ArcSwap<Policy>,
     /// Counts the replacements, so that a connection notices that what it has is outdated.
     generation: AtomicU64,
+    /// Wakes what goes on for longer than a call.
+    replaced: watch::Sender<()>,
 }
 
 impl LivePolicy {
@@ -24,6 +27,7 @@ impl LivePolicy {
         Arc::new(Self {
             policy: ArcSwap::from_pointee(policy),
             generation: AtomicU64::new(0),
+            replaced: watch::Sender::default(),
         })
     }
 
@@ -31,6 +35,7 @@ impl LivePolicy {
     pub fn replace(&self, policy: Policy) {
         self.policy.store(Arc::new(policy));
         self.generation.fetch_add(1, Ordering::Release);
+        self.replaced.send_replace(());
     }
 }
 
@@ -73,6 +78,12 @@ impl LivePermissions {
         permissions
     }
 
+    /// Tells whenever the policy was replaced.
+    #[must_use]
+    pub fn replacements(&self) -> watch::Receiver<()> {
+        self.policy.replaced.subscribe()
+    }
+
     /// Who it is.
     #[must_use]
     pub fn caller(&self) -> &Caller {
@@ -107,9 +118,9 @@ mod tests {
     fn a_replaced_policy_holds_for_connections_that_are_open() {
         let live = LivePolicy::new(policy("resolve"));
         let open = LivePermissions::new(Caller::parse("a.example").unwrap(), Arc::clone(&live));
-        assert!(open.now().allows(Action::Resolve, "demo", "dat").is_some());
+        assert!(open.now().allows_some_scope(Action::Resolve, "demo", "dat"));
         live.replace(policy("watch"));
-        assert!(open.now().allows(Action::Resolve, "demo", "dat").is_none());
-        assert!(open.now().allows(Action::Watch, "demo", "dat").is_some());
+        assert!(!open.now().allows_some_scope(Action::Resolve, "demo", "dat"));
+        assert!(open.now().allows_some_scope(Action::Watch, "demo", "dat"));
     }
 }

@@ -10,11 +10,13 @@ mod live;
 mod names;
 mod permissions;
 mod policy;
+mod scopes;
 
 pub use action::{Action, Reveal};
 pub use identity::{Caller, IdentityError};
 pub use live::{LivePermissions, LivePolicy};
-pub use permissions::Permissions;
+pub use permissions::{Permissions, Reach};
 pub use policy::Policy;
 #[cfg(test)]
 pub(crate) use policy::read_policy;
+pub use scopes::NamedScope;

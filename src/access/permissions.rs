@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use super::action::{Action, Reveal};
 use super::identity::Caller;
+use super::scopes::{NamedScope, Scopes};
+use crate::vault::ids::{ProviderId, TenantId};
+use crate::vault::scope::{CredentialRef, Scope};
 
 /// What one caller may do. Cheap to clone; nothing it answers allocates.
 ///
-/// Tenants and providers are compared byte for byte with what the caller sent, before anything else looks at that.
+/// Tenants, providers and scopes are compared byte for byte with what the caller sent, before anything else looks at that.
 #[derive(Clone, Debug)]
 pub struct Permissions {
     caller: Caller,
@@ -31,14 +34,28 @@ impl Permissions {
         !self.grants.is_empty()
     }
 
-    /// Whether the caller may do this with this provider of this tenant, and how much it then sees: the most that one of the
-    /// grants for it shows.
+    /// Whether the caller may do this with this credential, and how much of it it then sees: the most that one of the grants
+    /// for it shows.
     #[must_use]
-    pub fn allows(&self, action: Action, tenant: &str, provider: &str) -> Option<Reveal> {
-        self.for_tenant(action, tenant)
-            .filter(|grant| grant.providers.contain(provider))
+    pub fn allows(&self, action: Action, tenant: &str, provider: &str, scope: NamedScope<'_>) -> Option<Reveal> {
+        self.for_provider(action, tenant, provider)
+            .filter(|grant| grant.scopes.contain(scope))
             .map(|grant| grant.reveal)
             .max()
+    }
+
+    /// Whether the caller may do this with some credential of this provider of this tenant.
+    #[must_use]
+    pub fn allows_some_scope(&self, action: Action, tenant: &str, provider: &str) -> bool {
+        self.for_provider(action, tenant, provider).next().is_some()
+    }
+
+    /// Whether the caller may do this where it is about this provider of this tenant as a whole. Only a grant for all scopes
+    /// allows it.
+    #[must_use]
+    pub fn allows_provider_operation(&self, action: Action, tenant: &str, provider: &str) -> bool {
+        self.for_provider(action, tenant, provider)
+            .any(|grant| grant.scopes == Scopes::All)
     }
 
     /// Whether the caller may do this with any provider of this tenant at all.
@@ -47,20 +64,41 @@ impl Permissions {
         self.for_tenant(action, tenant).next().is_some()
     }
 
-    /// Whether the caller may do this where it is about the whole vault. Only a grant for all tenants and all providers
-    /// allows it.
+    /// Whether the caller may do this where it is about the whole vault. Only a grant for all tenants, providers and
+    /// scopes allows it.
     #[must_use]
     pub fn allows_operation(&self, action: Action) -> bool {
-        let is_for_everything = |grant: &&Arc<Grant>| {
-            grant.tenants == Names::All && grant.providers == Names::All && grant.actions.contain(action)
-        };
-        self.grants.iter().any(|grant| is_for_everything(&grant))
+        self.grants
+            .iter()
+            .any(|grant| grant.actions.contain(action) && grant.tenants == Names::All && grant.is_for_whole_tenants())
+    }
+
+    /// Whether the caller may do this where it is about one tenant as a whole. Only a grant for all of its providers and
+    /// scopes allows it.
+    #[must_use]
+    pub fn allows_tenant_operation(&self, action: Action, tenant: &str) -> bool {
+        self.for_tenant(action, tenant)
+            .any(|grant| grant.is_for_whole_tenants())
     }
 
     /// Whether the caller may do this with anything at all.
     #[must_use]
     pub fn allows_somewhere(&self, action: Action) -> bool {
         self.grants.iter().any(|grant| grant.actions.contain(action))
+    }
+
+    /// What the caller may do this with.
+    #[must_use]
+    pub fn reach(&self, action: Action) -> Reach {
+        Reach {
+            permissions: self.clone(),
+            action,
+        }
+    }
+
+    fn for_provider(&self, action: Action, tenant: &str, provider: &str) -> impl Iterator<Item = &Arc<Grant>> {
+        self.for_tenant(action, tenant)
+            .filter(move |grant| grant.providers.contain(provider))
     }
 
     fn for_tenant(&self, action: Action, tenant: &str) -> impl Iterator<Item = &Arc<Grant>> {
@@ -70,13 +108,51 @@ impl Permissions {
     }
 }
 
+/// Everything that a caller may do one thing with. A list is filtered by it, so that it never tells more than single reads
+/// would.
+#[derive(Clone, Debug)]
+pub struct Reach {
+    permissions: Permissions,
+    action: Action,
+}
+
+impl Reach {
+    /// How much of this credential the caller sees; none if it is out of reach.
+    #[must_use]
+    pub fn reveals(&self, tenant: &TenantId, provider: &ProviderId, scope: &Scope) -> Option<Reveal> {
+        self.permissions
+            .allows(self.action, tenant.as_str(), provider.as_str(), scope.named())
+    }
+
+    /// Whether this credential is in reach.
+    #[must_use]
+    pub fn includes(&self, credential: &CredentialRef) -> bool {
+        self.reveals(&credential.tenant, &credential.provider, &credential.scope)
+            .is_some()
+    }
+
+    /// Whether some credential of this provider of this tenant is in reach.
+    #[must_use]
+    pub fn includes_some(&self, tenant: &TenantId, provider: &ProviderId) -> bool {
+        self.permissions
+            .allows_some_scope(self.action, tenant.as_str(), provider.as_str())
+    }
+}
+
 /// What a grant allows whom it is for.
 #[derive(Debug)]
 pub(super) struct Grant {
     pub(super) actions: Actions,
     pub(super) tenants: Names,
     pub(super) providers: Names,
+    pub(super) scopes: Scopes,
     pub(super) reveal: Reveal,
+}
+
+impl Grant {
+    fn is_for_whole_tenants(&self) -> bool {
+        self.providers == Names::All && self.scopes == Scopes::All
+    }
 }
 
 /// A set of actions.

@@ -14,6 +14,7 @@ use super::action::{Action, Reveal};
 use super::identity::Caller;
 use super::names::{SCHEME, check_spiffe_prefix};
 use super::permissions::{Actions, Grant, Names, Permissions};
+use super::scopes::{Scopes, Within};
 
 /// Who may do what. Read whole and checked whole; a file with any mistake makes no policy.
 #[derive(Debug)]
@@ -82,11 +83,13 @@ fn read_grant(entry: &mut Table<'_>) -> Result<(Who, Arc<Grant>), Reported> {
     let actions = entry.required_list("may", action);
     let tenants = entry.required_list("tenants", tenant);
     let providers = entry.required_list("providers", provider);
+    let scopes = entry.list("scopes", scope);
     let reveal = entry.optional("reveal", |value| {
         value.one_of(&Reveal::ALL.map(|level| (level.as_str(), level)))
     });
     let tenants = tenants.and_then(|names| all_or_only(names, "tenants", entry));
     let providers = providers.and_then(|names| all_or_only(names, "providers", entry));
+    let scopes = scopes.and_then(|scopes| all_or_some_scopes(scopes, entry));
     let resolves = actions.as_ref().is_ok_and(|actions| actions.contains(&Action::Resolve));
     let reveal = match reveal {
         Ok(None) if resolves => {
@@ -99,6 +102,7 @@ fn read_grant(entry: &mut Table<'_>) -> Result<(Who, Arc<Grant>), Reported> {
         actions: Actions::of(&actions?),
         tenants: tenants?,
         providers: providers?,
+        scopes: scopes?,
         reveal: reveal?,
     };
     Ok((who?, Arc::new(grant)))
@@ -146,6 +150,26 @@ fn name<E: std::fmt::Display>(value: Value<'_>, check: impl Fn(&str) -> Result<(
     }
 }
 
+/// None for `*`.
+fn scope(value: Value<'_>) -> Result<Option<Within>, String> {
+    match value.text()? {
+        "*" => Ok(None),
+        text => Within::parse(text).map(Some),
+    }
+}
+
+/// Without the key, a grant is for all scopes.
+fn all_or_some_scopes(scopes: Option<Vec<Option<Within>>>, entry: &Table<'_>) -> Result<Scopes, Reported> {
+    let scopes = match scopes {
+        None => return Ok(Scopes::All),
+        Some(scopes) if scopes == [None] => return Ok(Scopes::All),
+        Some(scopes) => scopes,
+    };
+    let only: Option<Box<[_]>> = scopes.into_iter().collect();
+    only.map(Scopes::Only)
+        .ok_or_else(|| star_beside_others("scopes", entry))
+}
+
 fn all_or_only(names: Vec<Name>, key: &str, entry: &Table<'_>) -> Result<Names, Reported> {
     if names == [Name::Any] {
         return Ok(Names::All);
@@ -155,8 +179,11 @@ fn all_or_only(names: Vec<Name>, key: &str, entry: &Table<'_>) -> Result<Names, 
         Name::One(text) => Some(text),
     };
     let only: Option<Vec<_>> = names.into_iter().map(one).collect();
-    let beside_others = || entry.wrong(key, "holds \"*\" beside others; \"*\" alone means all".to_owned());
-    only.map(Names::only).ok_or_else(beside_others)
+    only.map(Names::only).ok_or_else(|| star_beside_others(key, entry))
+}
+
+fn star_beside_others(key: &str, entry: &Table<'_>) -> Reported {
+    entry.wrong(key, "holds \"*\" beside others; \"*\" alone means all".to_owned())
 }
 
 #[cfg(test)]

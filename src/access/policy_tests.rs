@@ -3,6 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::vault::ids::SubjectId;
+use crate::vault::scope::Scope;
 
 const ORDERS: &str = "spiffe://dynarex.local/order-service";
 
@@ -28,13 +30,13 @@ fn grant(who: &str, may: &str, tenants: &str, providers: &str, reveal: &str) -> 
 fn what_no_grant_allows_is_denied() {
     let text = grant(ORDERS, "'resolve'", "'demo'", "'dat'", "full");
     let orders = permissions(&text, ORDERS);
-    assert_eq!(orders.allows(Action::Resolve, "demo", "dat"), Some(Reveal::Full));
-    assert_eq!(orders.allows(Action::Watch, "demo", "dat"), None);
-    assert_eq!(orders.allows(Action::Resolve, "other", "dat"), None);
-    assert_eq!(orders.allows(Action::Resolve, "demo", "wom"), None);
+    assert_eq!(orders.allows(Action::Resolve, "demo", "dat", None), Some(Reveal::Full));
+    assert_eq!(orders.allows(Action::Watch, "demo", "dat", None), None);
+    assert_eq!(orders.allows(Action::Resolve, "other", "dat", None), None);
+    assert_eq!(orders.allows(Action::Resolve, "demo", "wom", None), None);
     let stranger = permissions(&text, "spiffe://dynarex.local/stranger");
     assert!(orders.is_known() && !stranger.is_known());
-    assert_eq!(stranger.allows(Action::Resolve, "demo", "dat"), None);
+    assert_eq!(stranger.allows(Action::Resolve, "demo", "dat", None), None);
 }
 
 #[test]
@@ -49,7 +51,7 @@ fn names_are_compared_byte_for_byte() {
         ("", ""),
     ] {
         assert_eq!(
-            orders.allows(Action::Resolve, tenant, provider),
+            orders.allows(Action::Resolve, tenant, provider, None),
             None,
             "{tenant:?} {provider:?}"
         );
@@ -77,10 +79,13 @@ fn the_highest_reveal_of_the_grants_for_the_action_counts() {
         + &grant(ORDERS, "'resolve'", "'*'", "'dat'", "signature")
         + &grant("spiffe://dynarex.local/", "'credentials.read'", "'*'", "'*'", "full");
     let orders = permissions(&text, ORDERS);
-    assert_eq!(orders.allows(Action::Resolve, "demo", "dat"), Some(Reveal::Signature));
-    assert_eq!(orders.allows(Action::Resolve, "demo", "wom"), Some(Reveal::None));
     assert_eq!(
-        orders.allows(Action::CredentialsRead, "demo", "wom"),
+        orders.allows(Action::Resolve, "demo", "dat", None),
+        Some(Reveal::Signature)
+    );
+    assert_eq!(orders.allows(Action::Resolve, "demo", "wom", None), Some(Reveal::None));
+    assert_eq!(
+        orders.allows(Action::CredentialsRead, "demo", "wom", None),
         Some(Reveal::Full)
     );
 }
@@ -99,12 +104,36 @@ fn what_is_about_the_whole_vault_needs_a_grant_for_the_whole_vault() {
 }
 
 #[test]
+fn what_is_about_a_whole_tenant_needs_a_grant_for_all_of_its_providers() {
+    for (tenants, providers, allowed) in [
+        ("'*'", "'*'", true),
+        ("'demo'", "'*'", true),
+        ("'other'", "'*'", false),
+        ("'demo'", "'dat'", false),
+    ] {
+        let operator = permissions(&grant(ORDERS, "'operate'", tenants, providers, "none"), ORDERS);
+        assert_eq!(
+            operator.allows_tenant_operation(Action::Operate, "demo"),
+            allowed,
+            "{tenants} {providers}"
+        );
+        assert!(!operator.allows_tenant_operation(Action::AuditRead, "demo"));
+    }
+    let halves =
+        grant(ORDERS, "'operate'", "'demo'", "'dat'", "none") + &grant(ORDERS, "'audit.read'", "'demo'", "'*'", "none");
+    assert!(!permissions(&halves, ORDERS).allows_tenant_operation(Action::Operate, "demo"));
+}
+
+#[test]
 fn a_grant_that_resolves_says_how_much_it_shows() {
     let text = "[[grant]]\nwho = 'orders.local'\nmay = ['resolve']\ntenants = ['*']\nproviders = ['*']";
     assert!(errors(text).starts_with("policy.toml:1: grant[1].reveal: is missing"));
     let watches = text.replace("resolve", "watch");
     let permissions = permissions(&watches, "orders.local");
-    assert_eq!(permissions.allows(Action::Watch, "demo", "dat"), Some(Reveal::None));
+    assert_eq!(
+        permissions.allows(Action::Watch, "demo", "dat", None),
+        Some(Reveal::None)
+    );
 }
 
 #[test]
@@ -142,6 +171,45 @@ fn a_policy_that_lets_nobody_in_is_a_mistake() {
 }
 
 #[test]
+fn a_grant_without_scopes_is_for_all_and_one_with_scopes_for_these() {
+    let text = grant(ORDERS, "'resolve'", "'demo'", "'*'", "full");
+    let general = Scope::General;
+    let everything = permissions(&text, ORDERS);
+    let narrow = permissions(&(text + "scopes = ['office/leipzig', 'user']\n"), ORDERS);
+    let reveal =
+        |permissions: &Permissions, scope: &Scope| permissions.allows(Action::Resolve, "demo", "dat", scope.named());
+    let id = |id| SubjectId::parse(id).unwrap();
+    for (scope, expected) in [
+        (general, None),
+        (Scope::Office(id("leipzig")), Some(Reveal::Full)),
+        (Scope::Office(id("dresden")), None),
+        (Scope::User(id("anybody")), Some(Reveal::Full)),
+    ] {
+        assert_eq!(reveal(&everything, &scope), Some(Reveal::Full));
+        assert_eq!(reveal(&narrow, &scope), expected, "{scope}");
+    }
+    assert!(narrow.allows_some_scope(Action::Resolve, "demo", "dat"));
+    assert!(!narrow.allows_provider_operation(Action::Resolve, "demo", "dat"));
+    assert!(!narrow.allows_tenant_operation(Action::Resolve, "demo"));
+}
+
+#[test]
+fn a_scope_that_is_none_is_a_mistake() {
+    for scopes in [
+        "'offices'",
+        "'office/'",
+        "'office/*'",
+        "'*', 'office'",
+        "'office', 'office'",
+        "3",
+        "",
+    ] {
+        let text = grant(ORDERS, "'watch'", "'*'", "'*'", "none") + &format!("scopes = [{scopes}]\n");
+        assert!(errors(&text).contains("grant[1].scopes"), "{scopes}: {}", errors(&text));
+    }
+}
+
+#[test]
 fn a_grant_is_for_ids_and_for_nobody_in_general() {
     for who in [
         "*",
@@ -171,6 +239,7 @@ struct Plain {
     may: Vec<Action>,
     tenants: Vec<&'static str>,
     providers: Vec<&'static str>,
+    scopes: Option<Vec<&'static str>>,
     reveal: Reveal,
 }
 
@@ -185,7 +254,21 @@ impl Plain {
         };
         let may = quoted(self.may.iter().map(|action| action.as_str()).collect());
         let (tenants, providers) = (quoted(self.tenants.clone()), quoted(self.providers.clone()));
-        grant(self.who, &may, &tenants, &providers, self.reveal.as_str())
+        let scopes = self
+            .scopes
+            .clone()
+            .map(|scopes| format!("scopes = [{}]\n", quoted(scopes)));
+        grant(self.who, &may, &tenants, &providers, self.reveal.as_str()) + &scopes.unwrap_or_default()
+    }
+
+    fn has(&self, scope: &Scope) -> bool {
+        let (one, kind) = (scope.to_string(), scope.kind().as_str());
+        let is_it = |written: &&str| [&*one, kind, "*"].contains(written);
+        self.scopes.as_ref().is_none_or(|scopes| scopes.iter().any(is_it))
+    }
+
+    fn is_for_all_scopes(&self) -> bool {
+        self.scopes.as_ref().is_none_or(|scopes| scopes == &["*"])
     }
 
     fn is_for(&self, caller: &str) -> bool {
@@ -205,6 +288,7 @@ const WHO: [&str; 5] = [
     "td",
 ];
 const CALLERS: [&str; 4] = ["spiffe://td/a", "spiffe://td/a/b", "spiffe://td/b", "td"];
+const SCOPES: [&str; 6] = ["general", "office", "office/a", "office/b", "user/a", "appraiser"];
 const NAMES: [&str; 4] = ["a", "ab", "b", "B"];
 
 fn names() -> impl Strategy<Value = Vec<&'static str>> {
@@ -217,13 +301,31 @@ fn names() -> impl Strategy<Value = Vec<&'static str>> {
 fn plain() -> impl Strategy<Value = Plain> {
     let may = prop::sample::subsequence(Action::ALL.to_vec(), 1..=8);
     let (who, reveal) = (prop::sample::select(&WHO[..]), prop::sample::select(&Reveal::ALL[..]));
-    (who, may, names(), names(), reveal).prop_map(|(who, may, tenants, providers, reveal)| Plain {
+    let scopes = prop_oneof![
+        Just(None),
+        Just(Some(vec!["*"])),
+        prop::sample::subsequence(SCOPES.to_vec(), 1..=SCOPES.len()).prop_map(Some)
+    ];
+    (who, may, names(), names(), scopes, reveal).prop_map(|(who, may, tenants, providers, scopes, reveal)| Plain {
         who,
         may,
         tenants,
         providers,
+        scopes,
         reveal,
     })
+}
+
+fn scopes() -> [Scope; 6] {
+    let id = |id| SubjectId::parse(id).unwrap();
+    [
+        Scope::General,
+        Scope::Office(id("a")),
+        Scope::Office(id("A")),
+        Scope::User(id("a")),
+        Scope::User(id("general")),
+        Scope::Appraiser(id("b")),
+    ]
 }
 
 proptest! {
@@ -237,16 +339,30 @@ proptest! {
         let mine: Vec<_> = grants.iter().filter(|grant| grant.is_for(caller)).collect();
         prop_assert_eq!(permissions.is_known(), !mine.is_empty());
         for action in Action::ALL {
-            let everywhere = |grant: &&Plain| grant.may.contains(&action) && grant.tenants == ["*"] && grant.providers == ["*"];
+            let is_whole = |grant: &Plain| grant.providers == ["*"] && grant.is_for_all_scopes();
+            let everywhere = |grant: &&Plain| grant.may.contains(&action) && grant.tenants == ["*"] && is_whole(grant);
             prop_assert_eq!(permissions.allows_operation(action), mine.iter().copied().any(|g| everywhere(&g)));
             for tenant in NAMES {
-                let some = mine.iter().any(|grant| grant.covers(action, tenant));
-                prop_assert_eq!(permissions.allows_some_provider(action, tenant), some);
+                let covering: Vec<_> = mine.iter().copied().filter(|grant| grant.covers(action, tenant)).collect();
+                prop_assert_eq!(permissions.allows_some_provider(action, tenant), !covering.is_empty());
+                prop_assert_eq!(
+                    permissions.allows_tenant_operation(action, tenant),
+                    covering.iter().any(|grant| is_whole(grant))
+                );
                 for provider in NAMES {
-                    let all = |grant: &&&Plain| grant.providers == ["*"] || grant.providers.contains(&provider);
-                    let covering = mine.iter().filter(|grant| grant.covers(action, tenant)).filter(all);
-                    let expected = covering.map(|grant| grant.reveal).max();
-                    prop_assert_eq!(permissions.allows(action, tenant, provider), expected);
+                    let is_for = |grant: &&&Plain| grant.providers == ["*"] || grant.providers.contains(&provider);
+                    let covering: Vec<_> = covering.iter().filter(is_for).collect();
+                    prop_assert_eq!(permissions.allows_some_scope(action, tenant, provider), !covering.is_empty());
+                    prop_assert_eq!(
+                        permissions.allows_provider_operation(action, tenant, provider),
+                        covering.iter().any(|grant| grant.is_for_all_scopes())
+                    );
+                    for scope in scopes() {
+                        let expected = covering.iter().filter(|grant| grant.has(&scope)).map(|grant| grant.reveal).max();
+                        prop_assert_eq!(permissions.allows(action, tenant, provider, scope.named()), expected);
+                    }
+                    let of_none = covering.iter().filter(|grant| grant.is_for_all_scopes()).map(|grant| grant.reveal).max();
+                    prop_assert_eq!(permissions.allows(action, tenant, provider, None), of_none);
                 }
             }
         }

@@ -16,7 +16,9 @@ use crate::vault::assignment::Assignment;
 use crate::vault::credential::{Draft, Version};
 use crate::vault::ids::ProviderId;
 use crate::vault::scope::CredentialRef;
-use crate::vault::{Ask, CoverageQuery, CredentialInfo, Door, Put, Rollback, Sealed, SetAssignment, Vault};
+use crate::vault::{
+    Ask, CoverageQuery, CredentialInfo, Door, Explanation, Put, Rollback, Sealed, SetAssignment, Vault,
+};
 
 mod lists;
 mod service;
@@ -27,9 +29,11 @@ pub struct Admin {
     calls: Calls,
 }
 
-/// A credential's name as it came; its parts are looked at for the caller's rights before anything else.
-fn raw(wire: Option<&v1::CredentialRef>) -> (&str, &str) {
-    wire.map_or(("", ""), |wire| (&wire.tenant, &wire.provider))
+/// Checks the caller's rights to a credential by its name as it came, before anything else is looked at.
+fn authorize(call: &mut Call, action: Action, wire: Option<&v1::CredentialRef>) -> Result<Reveal, ApiError> {
+    let (tenant, provider) = wire.map_or(("", ""), |wire| (&wire.tenant, &wire.provider));
+    let scope = parse::named_scope(wire.and_then(|wire| wire.scope.as_ref()));
+    call.authorize_credential(action, tenant, provider, scope)
 }
 
 impl Admin {
@@ -49,8 +53,7 @@ impl Admin {
         action: Action,
         wire: Option<&v1::CredentialRef>,
     ) -> Result<(CredentialRef, Reveal), ApiError> {
-        let (tenant, provider) = raw(wire);
-        let reveal = call.authorize(action, tenant, provider)?;
+        let reveal = authorize(call, action, wire)?;
         let mut violations = Violations::default();
         let parsed = parse::credential_ref(&mut violations, self.vault()?.catalogue(), wire);
         let credential = violations.finish(parsed.map(|(credential, _)| credential))?;
@@ -63,10 +66,10 @@ impl Admin {
         call: &mut Call,
         request: v1::PutCredentialRequest,
     ) -> Result<v1::PutCredentialResponse, ApiError> {
-        let (tenant, provider) = raw(request.r#ref.as_ref());
-        let reveal = call.authorize(Action::CredentialsWrite, tenant, provider)?;
+        let reveal = authorize(call, Action::CredentialsWrite, request.r#ref.as_ref())?;
         let mut violations = Violations::default();
         let named = parse::credential_ref(&mut violations, self.vault()?.catalogue(), request.r#ref.as_ref());
+        let provider = request.r#ref.as_ref().map_or("", |named| &named.provider);
         let provider = self.vault()?.catalogue().get(provider);
         let secret = parse_secret::secret(
             &mut violations,
@@ -117,8 +120,7 @@ impl Admin {
         call: &mut Call,
         request: v1::SetCredentialStateRequest,
     ) -> Result<(CredentialInfo, Reveal, Revision), ApiError> {
-        let (tenant, provider) = raw(request.r#ref.as_ref());
-        let reveal = call.authorize(Action::CredentialsWrite, tenant, provider)?;
+        let reveal = authorize(call, Action::CredentialsWrite, request.r#ref.as_ref())?;
         let mut violations = Violations::default();
         let named = parse::credential_ref(&mut violations, self.vault()?.catalogue(), request.r#ref.as_ref());
         let enabled = match request.state() {
@@ -161,8 +163,7 @@ impl Admin {
         call: &mut Call,
         request: v1::RollbackCredentialRequest,
     ) -> Result<v1::RollbackCredentialResponse, ApiError> {
-        let (tenant, provider) = raw(request.r#ref.as_ref());
-        let reveal = call.authorize(Action::CredentialsWrite, tenant, provider)?;
+        let reveal = authorize(call, Action::CredentialsWrite, request.r#ref.as_ref())?;
         let mut violations = Violations::default();
         let named = parse::credential_ref(&mut violations, self.vault()?.catalogue(), request.r#ref.as_ref());
         if request.to_version == 0 {
@@ -192,7 +193,7 @@ impl Admin {
         call: &mut Call,
         request: v1::SetAssignmentRequest,
     ) -> Result<v1::SetAssignmentResponse, ApiError> {
-        call.authorize(Action::AssignmentsWrite, &request.tenant, &request.provider)?;
+        call.authorize_provider_operation(Action::AssignmentsWrite, &request.tenant, &request.provider)?;
         let mut violations = Violations::default();
         let tenant = parse::tenant(&mut violations, "tenant", &request.tenant);
         let provider = parse::provider(
@@ -215,7 +216,7 @@ impl Admin {
             provider: provider.id.clone(),
             assignment,
             expected_revision: request.expected_revision.map(Revision),
-            readable: self.readable_ids(call, &request.tenant)?,
+            readable: call.permissions()?.reach(Action::CredentialsRead),
             by: call.caller(),
         };
         let (choice, warnings) = self.vault()?.set_assignment(set).await?;
@@ -231,7 +232,7 @@ impl Admin {
         call: &mut Call,
         request: &v1::GetAssignmentRequest,
     ) -> Result<v1::GetAssignmentResponse, ApiError> {
-        call.authorize(Action::CredentialsRead, &request.tenant, &request.provider)?;
+        call.authorize_provider(Action::CredentialsRead, &request.tenant, &request.provider)?;
         let mut violations = Violations::default();
         let tenant = parse::tenant(&mut violations, "tenant", &request.tenant);
         let provider = parse::provider(
@@ -252,20 +253,30 @@ impl Admin {
         call: &mut Call,
         request: &v1::ExplainResolutionRequest,
     ) -> Result<v1::ExplainResolutionResponse, ApiError> {
-        let reveal = call.authorize(Action::CredentialsRead, &request.tenant, &request.provider)?;
+        call.authorize_provider(Action::CredentialsRead, &request.tenant, &request.provider)?;
         let mut violations = Violations::default();
         let tenant = parse::tenant(&mut violations, "tenant", &request.tenant);
         let provider = parse::provider_id(&mut violations, "provider", &request.provider);
         let order = parse::order(&mut violations, request.order.as_ref());
         let ((tenant, provider), order) = violations.finish(tenant.zip(provider).zip(order))?;
         call.about_order(&order.id);
-        let explanation = self.vault()?.explain(&Ask {
+        let ask = Ask {
             tenant: &tenant,
             provider: &provider,
             order: &order,
-        })?;
-        let resolution = Some(wire::resolution(&explanation.resolution));
-        Ok(match explanation.outcome {
+        };
+        let asked = self.vault()?.ask(&ask)?;
+        let granted = asked.granted(&call.permissions()?.reach(Action::CredentialsRead));
+        let Explanation {
+            resolution,
+            reveal,
+            outcome,
+        } = self.vault()?.explain(&asked, granted);
+        let outcome = outcome.map_err(|error| call.refused(Action::CredentialsRead, error));
+        let resolution = Some(wire::resolution(&resolution));
+        Ok(match outcome {
+            // Not as a part of an answer: how it was decided would tell what is out of reach.
+            Err(error @ ApiError::NotGranted { .. }) => return Err(error),
             Ok(info) => v1::ExplainResolutionResponse {
                 resolution,
                 credential: Some(wire::credential(&info, reveal)),
@@ -274,7 +285,7 @@ impl Admin {
             Err(error) => v1::ExplainResolutionResponse {
                 resolution,
                 credential: None,
-                error: Some(Fault::from(&ApiError::from(error)).into()),
+                error: Some(Fault::from(&error).into()),
             },
         })
     }

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use tonic::{Code, Request, Response, Status};
 
 use super::fault::{ApiError, Fault};
-use crate::access::{Action, LivePermissions, Permissions, Reveal};
+use crate::access::{Action, LivePermissions, NamedScope, Permissions, Reveal};
 use crate::vault::ids::{OrderId, ProviderId, TenantId};
+use crate::vault::resolve::Refusal;
 use crate::vault::scope::{CredentialRef, Scope};
 use crate::vault::{HandOut, VaultError};
 
@@ -97,6 +98,13 @@ impl Call {
             .map_err(|why| ApiError::NoIdentity(why.clone()))
     }
 
+    /// The caller's permissions as they will be, for what outlives the call.
+    pub(super) fn live(&self) -> Result<Peer, ApiError> {
+        self.permissions()?;
+        let unknown = || ApiError::NoIdentity("the connection is not known".into());
+        self.peer.clone().ok_or_else(unknown)
+    }
+
     /// The caller's identity; empty if it has none.
     pub(super) fn caller(&self) -> String {
         self.permissions()
@@ -104,40 +112,74 @@ impl Call {
             .unwrap_or_default()
     }
 
-    /// Refuses unless the caller may do this with this provider of this tenant; says how much it may then see. The texts are
-    /// as they came: nothing of a request is looked at before this.
-    pub(super) fn authorize(&mut self, action: Action, tenant: &str, provider: &str) -> Result<Reveal, ApiError> {
-        self.about.tenant = TenantId::parse(tenant).ok();
-        self.about.provider = ProviderId::parse(provider).ok();
-        let granted = self.permissions()?.allows(action, tenant, provider);
+    /// Refuses unless the caller may do this with this credential; says how much it may then see. The texts are as they came:
+    /// nothing of a request is looked at before this.
+    pub(super) fn authorize_credential(
+        &mut self,
+        action: Action,
+        tenant: &str,
+        provider: &str,
+        scope: NamedScope<'_>,
+    ) -> Result<Reveal, ApiError> {
+        self.note(tenant, Some(provider));
+        let granted = self.permissions()?.allows(action, tenant, provider, scope);
         granted.ok_or_else(|| self.not_granted(action))
+    }
+
+    /// Refuses unless the caller may do this with some credential of this provider of this tenant.
+    pub(super) fn authorize_provider(&mut self, action: Action, tenant: &str, provider: &str) -> Result<(), ApiError> {
+        self.note(tenant, Some(provider));
+        let is_granted = self.permissions()?.allows_some_scope(action, tenant, provider);
+        self.unless(is_granted, action)
+    }
+
+    /// Refuses unless the caller may do this with this provider of this tenant as a whole.
+    pub(super) fn authorize_provider_operation(
+        &mut self,
+        action: Action,
+        tenant: &str,
+        provider: &str,
+    ) -> Result<(), ApiError> {
+        self.note(tenant, Some(provider));
+        let is_granted = self.permissions()?.allows_provider_operation(action, tenant, provider);
+        self.unless(is_granted, action)
     }
 
     /// Refuses unless the caller may do this with some provider of this tenant.
     pub(super) fn authorize_tenant(&mut self, action: Action, tenant: &str) -> Result<(), ApiError> {
-        self.about.tenant = TenantId::parse(tenant).ok();
-        if self.permissions()?.allows_some_provider(action, tenant) {
-            Ok(())
-        } else {
-            Err(self.not_granted(action))
-        }
+        self.note(tenant, None);
+        let is_granted = self.permissions()?.allows_some_provider(action, tenant);
+        self.unless(is_granted, action)
     }
 
     /// Refuses unless the caller may do this with the whole vault.
     pub(super) fn authorize_operation(&self, action: Action) -> Result<(), ApiError> {
-        if self.permissions()?.allows_operation(action) {
+        self.unless(self.permissions()?.allows_operation(action), action)
+    }
+
+    /// Refuses unless the policy knows the caller at all.
+    pub(super) fn authorize_known(&self, action: Action) -> Result<(), ApiError> {
+        self.unless(self.permissions()?.is_known(), action)
+    }
+
+    fn unless(&self, is_granted: bool, action: Action) -> Result<(), ApiError> {
+        if is_granted {
             Ok(())
         } else {
             Err(self.not_granted(action))
         }
     }
 
-    /// Refuses unless the policy knows the caller at all.
-    pub(super) fn authorize_known(&self, action: Action) -> Result<(), ApiError> {
-        if self.permissions()?.is_known() {
-            Ok(())
-        } else {
-            Err(self.not_granted(action))
+    fn note(&mut self, tenant: &str, provider: Option<&str>) {
+        self.about.tenant = TenantId::parse(tenant).ok();
+        self.about.provider = provider.and_then(|provider| ProviderId::parse(provider).ok());
+    }
+
+    /// The error of what the vault did not do. What is out of the caller's reach is told like everything that it may not do.
+    pub(super) fn refused(&self, action: Action, error: VaultError) -> ApiError {
+        match error {
+            VaultError::Refused(refused) if refused.refusal == Refusal::NotGranted => self.not_granted(action),
+            error => error.into(),
         }
     }
 

@@ -198,6 +198,7 @@ fn of_refusal(refused: &Refused, message: String) -> Fault {
         Refusal::UnknownProvider => Code::InvalidArgument,
         Refusal::OrderLacks(_) | Refusal::Disabled | Refusal::Expired => Code::FailedPrecondition,
         Refusal::NotConfigured => Code::NotFound,
+        Refusal::NotGranted => return Fault::new(Code::PermissionDenied, "NOT_GRANTED", message),
     };
     let mut fault = Fault::new(code, refusal_reason(refused.refusal), message)
         .with("tenant", &refused.tenant)
@@ -210,7 +211,7 @@ fn of_refusal(refused: &Refused, message: String) -> Fault {
             fault.violations = vec![FieldViolation::new("provider", text)];
             fault
         }
-        Refusal::OrderLacks(_) => fault,
+        Refusal::OrderLacks(_) | Refusal::NotGranted => fault,
         Refusal::Disabled | Refusal::Expired | Refusal::NotConfigured => {
             let Refused {
                 tenant,
@@ -235,6 +236,7 @@ pub(super) fn refusal_reason(refusal: Refusal) -> &'static str {
         Refusal::Disabled => "CREDENTIAL_DISABLED",
         Refusal::Expired => "CREDENTIAL_EXPIRED",
         Refusal::NotConfigured => "CREDENTIAL_NOT_CONFIGURED",
+        Refusal::NotGranted => "NOT_GRANTED",
     }
 }
 

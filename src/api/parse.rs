@@ -1,6 +1,7 @@
 //! Wire to domain: names, scopes, orders, times.
 
 use super::violations::Violations;
+use crate::access::NamedScope;
 use crate::pb::v1::{self, scope};
 use crate::time::Timestamp;
 use crate::vault::assignment::Mode;
@@ -106,6 +107,16 @@ fn scope(violations: &mut Violations, wire: Option<&v1::Scope>) -> Option<Scope>
             violations.add("ref.scope", "is required: general, office_id, appraiser_id or user_id");
             None
         }
+    }
+}
+
+/// A scope as it came, for a look at the caller's rights before anything else.
+pub(super) fn named_scope(wire: Option<&v1::Scope>) -> NamedScope<'_> {
+    match wire?.kind.as_ref()? {
+        scope::Kind::General(()) => Some((ScopeKind::General, "")),
+        scope::Kind::OfficeId(id) => Some((ScopeKind::Office, id)),
+        scope::Kind::AppraiserId(id) => Some((ScopeKind::Appraiser, id)),
+        scope::Kind::UserId(id) => Some((ScopeKind::User, id)),
     }
 }
 

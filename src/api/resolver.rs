@@ -7,15 +7,15 @@ use tonic::{Request, Response, Status};
 use super::call::{Call, Calls};
 use super::fault::ApiError;
 use super::violations::Violations;
-use super::watch::ChangeStream;
+use super::watch::{ChangeStream, Watcher};
 use super::{parse, wire};
-use crate::access::{Action, Reveal};
+use crate::access::Action;
 use crate::pb::v1;
 use crate::pb::v1::credential_resolver_server::CredentialResolver;
 use crate::store::Revision;
 use crate::vault::ids::{ProviderId, TenantId};
 use crate::vault::resolve::Order;
-use crate::vault::{Ask, Door, Sealed, Vault};
+use crate::vault::{Ask, Door, HandOut, Sealed, Vault};
 
 /// The most providers of one request.
 const MAX_PROVIDERS: usize = 32;
@@ -41,7 +41,7 @@ impl Resolver {
         call: &mut Call,
         request: v1::ResolveForOrderRequest,
     ) -> Result<v1::ResolveForOrderResponse, ApiError> {
-        let reveal = call.authorize(Action::Resolve, &request.tenant, &request.provider)?;
+        call.authorize_provider(Action::Resolve, &request.tenant, &request.provider)?;
         let vault = self.vault()?;
         let mut violations = Violations::default();
         let tenant = parse::tenant(&mut violations, "tenant", &request.tenant);
@@ -66,7 +66,7 @@ impl Resolver {
             order: &order,
         };
         let caller = request.with_receipt.then(|| call.caller());
-        let hand_out = vault.resolve(&ask, reveal, caller.as_deref())?;
+        let hand_out = Self::hand_out(vault, call, &ask, caller.as_deref())?;
         call.about_credential(&hand_out.credential, Some(hand_out.version.0));
         let revision = hand_out.revision.0;
         let (credential, resolution, receipt) = wire::resolved(hand_out);
@@ -98,27 +98,17 @@ impl Resolver {
                 provider,
                 order: &order,
             };
-            let reveal = call
-                .permissions()?
-                .allows(Action::Resolve, tenant.as_str(), provider.as_str());
-            results.push(Self::resolve_one(vault, call, &ask, reveal, caller.as_deref()).await);
+            results.push(Self::resolve_one(vault, call, &ask, caller.as_deref()).await);
         }
         Ok(v1::ResolveManyForOrderResponse { results, revision })
     }
 
     /// One of several. Each gets a line of its own in the log, so that it can be told who got what.
-    async fn resolve_one(
-        vault: &Vault,
-        call: &Call,
-        ask: &Ask<'_>,
-        reveal: Option<Reveal>,
-        receipt_for: Option<&str>,
-    ) -> v1::ResolveResult {
-        let part = call.part(ask.provider);
-        let handed_out = match reveal {
-            Some(reveal) => vault.resolve(ask, reveal, receipt_for).map_err(ApiError::from),
-            None => Err(part.not_granted(Action::Resolve)),
-        };
+    async fn resolve_one(vault: &Vault, call: &Call, ask: &Ask<'_>, receipt_for: Option<&str>) -> v1::ResolveResult {
+        let mut part = call.part(ask.provider);
+        let handed_out = part
+            .authorize_provider(Action::Resolve, ask.tenant.as_str(), ask.provider.as_str())
+            .and_then(|()| Self::hand_out(vault, &part, ask, receipt_for));
         let provider = ask.provider.to_string();
         match part.end_part(handed_out).await {
             Ok(hand_out) => {
@@ -140,6 +130,15 @@ impl Resolver {
         }
     }
 
+    /// What the order gets, if that is within the caller's grants.
+    fn hand_out(vault: &Vault, call: &Call, ask: &Ask<'_>, receipt_for: Option<&str>) -> Result<HandOut, ApiError> {
+        let asked = vault.ask(ask)?;
+        let granted = asked.granted(&call.permissions()?.reach(Action::Resolve));
+        vault
+            .resolve(&asked, granted, receipt_for)
+            .map_err(|error| call.refused(Action::Resolve, error))
+    }
+
     fn signing_keys(&self, call: &Call) -> Result<v1::GetSigningKeysResponse, ApiError> {
         call.authorize_known(Action::Resolve)?;
         let jwks = self.vault()?.jwks();
@@ -151,28 +150,20 @@ impl Resolver {
             // Asked for by name: each must be granted.
             Some(_) => {
                 for provider in &request.providers {
-                    call.authorize(Action::Watch, &request.tenant, provider)?;
+                    call.authorize_provider(Action::Watch, &request.tenant, provider)?;
                 }
             }
             None => call.authorize_tenant(Action::Watch, &request.tenant)?,
         }
         let vault = self.vault()?;
-        let permissions = call.permissions()?.clone();
         let mut violations = Violations::default();
         let tenant = parse::tenant(&mut violations, "tenant", &request.tenant);
-        let all = || {
-            let ids = vault.catalogue().ids();
-            let may = |id: &&ProviderId| {
-                permissions
-                    .allows(Action::Watch, &request.tenant, id.as_str())
-                    .is_some()
-            };
-            ids.filter(may).cloned().collect()
-        };
-        let providers = parse::providers(&mut violations, vault.catalogue(), &request.providers, all);
-        let (tenant, providers) = violations.finish(tenant.zip(providers))?;
+        let named = parse::providers(&mut violations, vault.catalogue(), &request.providers, Vec::new);
+        let (tenant, named) = violations.finish(tenant.zip(named))?;
+        let refusal = call.not_granted(Action::Watch);
+        let watcher = Watcher::new(call.live()?, tenant, named, &refusal)?;
         let from = (request.from_revision > 0).then_some(Revision(request.from_revision));
-        Ok(ChangeStream::new(vault, tenant, providers, from))
+        Ok(ChangeStream::new(vault, watcher, from))
     }
 }
 

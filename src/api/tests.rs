@@ -7,4 +7,6 @@ mod faults;
 mod fields;
 mod lists;
 mod mail_fields;
+mod reach;
+mod scopes;
 mod secret_fields;

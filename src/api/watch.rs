@@ -7,51 +7,114 @@ use std::task::{Context, Poll};
 
 use tokio::sync::broadcast;
 use tokio_stream::Stream;
-use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
+use tokio_stream::wrappers::{BroadcastStream, WatchStream};
 use tonic::Status;
 
+use super::call::Peer;
+use super::fault::{ApiError, Fault};
+use crate::access::Action;
 use crate::pb::v1::{self, change_event::Kind};
 use crate::store::Revision;
 use crate::vault::Vault;
 use crate::vault::ids::{ProviderId, TenantId};
 use crate::vault::replica::{Event, EventKind, Subscription};
 
-/// A tenant's changes. Whoever reads too slowly gets `RESYNC`; nothing waits for a reader.
+/// A tenant's changes, as far as the caller may know of them at that moment. Whoever reads too slowly gets `RESYNC`; nothing
+/// waits for a reader. When the caller loses the right to what it asked for, the stream ends.
 pub struct ChangeStream {
     vault: Arc<Vault>,
-    tenant: TenantId,
-    providers: Vec<ProviderId>,
+    watcher: Watcher,
     missed: VecDeque<Arc<Event>>,
     resync_at: Option<Revision>,
     live: BroadcastStream<Arc<Event>>,
 }
 
-impl ChangeStream {
+/// Who watches what.
+pub(super) struct Watcher {
+    peer: Peer,
+    tenant: TenantId,
+    /// Asked for by name: each must be granted. None: all that are.
+    named: Vec<ProviderId>,
+    policy_replaced: WatchStream<()>,
+    /// What it is told when it may watch no longer.
+    refusal: Status,
+    is_over: bool,
+}
+
+impl Watcher {
+    /// # Errors
+    /// That the connection has no identity.
     pub(super) fn new(
-        vault: &Arc<Vault>,
+        peer: Peer,
         tenant: TenantId,
-        providers: Vec<ProviderId>,
-        from: Option<Revision>,
-    ) -> Self {
+        named: Vec<ProviderId>,
+        refusal: &ApiError,
+    ) -> Result<Self, ApiError> {
+        let identity = peer.identity().map_err(|why| ApiError::NoIdentity(why.to_owned()))?;
+        let policy_replaced = WatchStream::new(identity.replacements());
+        Ok(Self {
+            peer,
+            tenant,
+            named,
+            policy_replaced,
+            refusal: Fault::from(refusal).into(),
+            is_over: false,
+        })
+    }
+
+    /// The refusal, once, when the policy was replaced by one that does not let the caller watch what it asked for.
+    fn poll_refusal(&mut self, context: &mut Context<'_>) -> Option<Status> {
+        let mut is_replaced = false;
+        while let Poll::Ready(Some(())) = Pin::new(&mut self.policy_replaced).poll_next(context) {
+            is_replaced = true;
+        }
+        if !is_replaced || self.may_watch() {
+            return None;
+        }
+        self.is_over = true;
+        Some(self.refusal.clone())
+    }
+
+    fn may_watch(&self) -> bool {
+        self.peer.identity().is_ok_and(|identity| {
+            let (permissions, tenant) = (identity.now(), self.tenant.as_str());
+            let may_watch = |id: &ProviderId| permissions.allows_some_scope(Action::Watch, tenant, id.as_str());
+            match self.named.as_slice() {
+                [] => permissions.allows_some_provider(Action::Watch, tenant),
+                named => named.iter().all(may_watch),
+            }
+        })
+    }
+
+    fn concerns(&self, event: &Event) -> bool {
+        if event.tenant != self.tenant || !(self.named.is_empty() || self.named.contains(&event.provider)) {
+            return false;
+        }
+        let reach = self.peer.identity().map(|identity| identity.now().reach(Action::Watch));
+        reach.is_ok_and(|reach| match &event.scope {
+            Some(scope) => reach.reveals(&event.tenant, &event.provider, scope).is_some(),
+            // An assignment concerns whoever has to do with the provider.
+            None => reach.includes_some(&event.tenant, &event.provider),
+        })
+    }
+}
+
+impl ChangeStream {
+    pub(super) fn new(vault: &Arc<Vault>, watcher: Watcher, from: Option<Revision>) -> Self {
         let (missed, resync_at, live) = subscribe(vault, from);
         let (vault, live) = (Arc::clone(vault), BroadcastStream::new(live));
         Self {
             vault,
-            tenant,
-            providers,
+            watcher,
             missed: missed.into(),
             resync_at,
             live,
         }
     }
 
-    fn concerns(&self, event: &Event) -> bool {
-        event.tenant == self.tenant && self.providers.contains(&event.provider)
-    }
-
     fn resync(&self, revision: Revision) -> v1::ChangeEvent {
-        let tenant = self.tenant.to_string();
+        let tenant = self.watcher.tenant.to_string();
         v1::ChangeEvent {
             revision: revision.0,
             r#ref: Some(v1::CredentialRef {
@@ -68,12 +131,18 @@ impl Stream for ChangeStream {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let answer = |event| Poll::Ready(Some(Ok(v1::WatchChangesResponse { event: Some(event) })));
+        if self.watcher.is_over {
+            return Poll::Ready(None);
+        }
+        if let Some(refusal) = self.watcher.poll_refusal(context) {
+            return Poll::Ready(Some(Err(refusal)));
+        }
         loop {
             if let Some(revision) = self.resync_at.take() {
                 return answer(self.resync(revision));
             }
             if let Some(event) = self.missed.pop_front() {
-                if self.concerns(&event) {
+                if self.watcher.concerns(&event) {
                     return answer(wire_event(&event));
                 }
                 continue;
@@ -82,7 +151,7 @@ impl Stream for ChangeStream {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(None) => return Poll::Ready(None),
                 Poll::Ready(Some(Ok(event))) => {
-                    if self.concerns(&event) {
+                    if self.watcher.concerns(&event) {
                         return answer(wire_event(&event));
                     }
                 }

@@ -5,9 +5,11 @@ use std::collections::BTreeSet;
 use super::assignment::{Assignment, Choice};
 use super::ids::{ProviderId, TenantId};
 use super::record::{HEAD_PREFIX, assignment_key, seal_choice};
+use super::resolve::Refusal;
 use super::scope::{CredentialRef, Scope, ScopeKind};
 use super::warning::Warning;
 use super::{Vault, VaultError};
+use crate::access::Reach;
 use crate::store::{CommitError, Expectation, Revision, Scan, Transaction};
 
 const TRIES: usize = 32;
@@ -25,8 +27,8 @@ pub struct SetAssignment {
     pub assignment: Assignment,
     /// The revision of the choice that must be the current one; 0: nobody has chosen. None: no check.
     pub expected_revision: Option<Revision>,
-    /// The providers whose credentials the caller may read: warnings speak of nobody else's.
-    pub readable: Vec<ProviderId>,
+    /// The credentials that the caller may read: warnings speak of no others.
+    pub readable: Reach,
     /// Who asks: the caller's identity.
     pub by: String,
 }
@@ -112,25 +114,25 @@ impl Vault {
         }
     }
 
-    /// Everybody who has a credential of the assignment's kind for any of the readable providers, and no usable one for this.
+    /// Everybody who has a readable credential of the assignment's kind for any provider, and no usable one for this. Of those
+    /// whose answer the caller may not read, nothing is said.
     async fn left_without(
         &self,
         tenant: &TenantId,
         provider: &ProviderId,
         assignment: Assignment,
-        readable: &[ProviderId],
+        readable: &Reach,
     ) -> Result<Vec<Warning>, VaultError> {
-        let catalogued = self
-            .catalogue
-            .get(provider.as_str())
-            .filter(|_| readable.contains(provider));
-        let Some(provider) = catalogued else {
+        let Some(provider) = self.catalogue.get(provider.as_str()) else {
             return Ok(Vec::new());
         };
         let known = self
             .known_subjects(tenant, assignment.mode.scope_kind(), readable)
             .await?;
-        let is_without = |scope: &Scope| self.coverage_of(tenant, provider, assignment, scope).is_some();
+        let is_without = |scope: &Scope| {
+            self.coverage_of(tenant, provider, assignment, scope, readable)
+                .is_some_and(|refusal| refusal != Refusal::NotGranted)
+        };
         let lacking: Vec<Scope> = known.into_iter().filter(is_without).collect();
         let more = lacking.len().saturating_sub(NAMED);
         let mut warnings: Vec<_> = lacking
@@ -148,13 +150,13 @@ impl Vault {
         &self,
         tenant: &TenantId,
         kind: ScopeKind,
-        providers: &[ProviderId],
+        readable: &Reach,
     ) -> Result<BTreeSet<Scope>, VaultError> {
         if kind == ScopeKind::General {
             return Ok(BTreeSet::from([Scope::General]));
         }
         let mut subjects = BTreeSet::new();
-        for provider in providers {
+        for provider in self.catalogue.ids().filter(|id| readable.includes_some(tenant, id)) {
             let prefix = format!("{HEAD_PREFIX}{tenant}/{provider}/{kind}/");
             for record in self
                 .store
@@ -166,7 +168,8 @@ impl Vault {
                 .await?
             {
                 let path = record.key.as_str().strip_prefix(HEAD_PREFIX);
-                subjects.extend(path.and_then(CredentialRef::from_path).map(|name| name.scope));
+                let name = path.and_then(CredentialRef::from_path);
+                subjects.extend(name.filter(|name| readable.includes(name)).map(|name| name.scope));
             }
         }
         Ok(subjects)

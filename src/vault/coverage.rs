@@ -3,9 +3,10 @@
 use super::assignment::{Assignment, Mode};
 use super::catalogue::Provider;
 use super::ids::{OrderId, ProviderId, SubjectId, TenantId};
-use super::resolve::{Order, Refusal, decide};
+use super::resolve::{InReach, Order, Refusal, decide};
 use super::scope::{CredentialRef, Scope};
 use super::{Vault, VaultError};
+use crate::access::Reach;
 
 /// Asks who has no usable credential.
 #[derive(Clone, Debug)]
@@ -20,6 +21,8 @@ pub struct CoverageQuery {
     pub users: Vec<SubjectId>,
     /// Only these; all of them are in the catalogue.
     pub providers: Vec<ProviderId>,
+    /// What the caller may read: each answer is what explaining the decision would tell it.
+    pub readable: Reach,
 }
 
 /// Someone without a usable credential.
@@ -49,7 +52,7 @@ impl Vault {
             let choice = self.replica.choice(&query.tenant, id)?;
             let assignment = choice.map(|choice| choice.assignment).unwrap_or_default();
             for scope in query.scopes(assignment.mode) {
-                if let Some(refusal) = self.coverage_of(&query.tenant, provider, assignment, &scope) {
+                if let Some(refusal) = self.coverage_of(&query.tenant, provider, assignment, &scope, &query.readable) {
                     gaps.push(Gap {
                         provider: id.clone(),
                         mode: assignment.mode,
@@ -69,9 +72,15 @@ impl Vault {
         provider: &Provider,
         assignment: Assignment,
         scope: &Scope,
+        readable: &Reach,
     ) -> Option<Refusal> {
         let order = order_of(scope);
-        let decision = decide(Some(provider), &assignment, &order, self.clock.now(), |scope| {
+        let is_readable = |scope: &Scope| readable.reveals(tenant, &provider.id, scope).is_some();
+        let reach = InReach {
+            wanted: is_readable(scope),
+            general: is_readable(&Scope::General),
+        };
+        let decision = decide(Some(provider), &assignment, &order, self.clock.now(), reach, |scope| {
             let credential = CredentialRef {
                 tenant: tenant.clone(),
                 provider: provider.id.clone(),

@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use super::Vault;
+use crate::telemetry::metrics;
 
 /// The vault is sealed: its keys are not at hand yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,7 +25,9 @@ impl Door {
 
     /// Opens it. Only the first vault counts.
     pub fn open(&self, vault: Arc<Vault>) {
-        let _ = self.0.set(vault);
+        if self.0.set(vault).is_ok() {
+            metrics::sealed(false);
+        }
     }
 
     /// The vault.

@@ -136,6 +136,7 @@ fn refusal_text(refused: &Refused) -> String {
         }
         Refusal::Disabled => format!("the credential {tenant}/{provider}/{scope} is disabled"),
         Refusal::Expired => format!("the credential {tenant}/{provider}/{scope} has expired; save a new version"),
+        Refusal::NotGranted => format!("no grant covers what this order of {tenant} would get for {provider}"),
         Refusal::NotConfigured => format!(
             "there is no credential {tenant}/{provider}/{scope}, and {tenant} chooses {provider} {}; save one, or change \
              the assignment",

@@ -14,11 +14,11 @@ use super::error::Refused;
 use super::ids::{ProviderId, SubjectId, TenantId};
 use super::read::CredentialInfo;
 use super::record::{Content, Corrupt, HeadHeader, SealedHead};
-use super::resolve::{Decision, Order, Refusal, decide};
+use super::resolve::{Decision, InReach, Order, Refusal, decide, wanted_scope};
 use super::scope::{CredentialRef, Scope};
 use super::signature::{time_limited_customer_signature, time_limited_validity};
 use super::{Vault, VaultError};
-use crate::access::Reveal;
+use crate::access::{Reach, Reveal};
 use crate::keyring::{KeyringError, TokenKind};
 use crate::store::Revision;
 use crate::time::Timestamp;
@@ -32,6 +32,23 @@ pub struct Ask<'a> {
     pub provider: &'a ProviderId,
     /// The order.
     pub order: &'a Order,
+}
+
+/// A question, and the choice that it is decided on.
+pub struct Asked<'a> {
+    ask: &'a Ask<'a>,
+    provider: Option<&'a Provider>,
+    assignment: Assignment,
+    wanted: Option<Scope>,
+}
+
+/// How much the caller sees of the credentials that an order might get; none of one that is out of its reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Granted {
+    /// Of the one that is asked for.
+    pub wanted: Option<Reveal>,
+    /// Of the general one, which may take its place.
+    pub general: Option<Reveal>,
 }
 
 /// How a credential was chosen.
@@ -76,15 +93,15 @@ pub struct HandOut {
 pub struct Explanation {
     /// How it was decided.
     pub resolution: Resolution,
+    /// How much of the credential the caller sees.
+    pub reveal: Reveal,
     /// The credential, or why there is none.
     pub outcome: Result<CredentialInfo, VaultError>,
 }
 
-/// A decision for a credential, and what it was decided on.
 struct Decided {
     resolution: Resolution,
     outcome: Result<Chosen, VaultError>,
-    assignment: Assignment,
 }
 
 struct Chosen {
@@ -93,25 +110,85 @@ struct Chosen {
     content: Content,
 }
 
+impl<'a> Asked<'a> {
+    /// The scope of the credential that the order should get, before any fallback; none if the order does not say, or if
+    /// nobody knows the provider.
+    #[must_use]
+    pub fn wanted(&self) -> Option<&Scope> {
+        self.wanted.as_ref()
+    }
+
+    /// What a caller with this reach sees of the answer.
+    #[must_use]
+    pub fn granted(&self, reach: &Reach) -> Granted {
+        let Ask { tenant, provider, .. } = self.ask;
+        let reveals = |scope: &Scope| reach.reveals(tenant, provider, scope);
+        let general = reveals(&Scope::General);
+        Granted {
+            wanted: self.wanted.as_ref().map_or(general, reveals),
+            general,
+        }
+    }
+
+    fn name(&self, scope: &Scope) -> CredentialRef {
+        CredentialRef {
+            tenant: self.ask.tenant.clone(),
+            provider: self.ask.provider.clone(),
+            scope: scope.clone(),
+        }
+    }
+}
+
+impl Granted {
+    fn of(self, resolution: &Resolution) -> Reveal {
+        let granted = if resolution.fell_back {
+            self.general
+        } else {
+            self.wanted
+        };
+        granted.unwrap_or_default()
+    }
+}
+
 impl Vault {
+    /// Looks up what the tenant has chosen, so that it shows which credential is asked for.
+    ///
+    /// # Errors
+    /// That the assignment's record is damaged.
+    pub fn ask<'a>(&'a self, ask: &'a Ask<'a>) -> Result<Asked<'a>, VaultError> {
+        let provider = self.catalogue.get(ask.provider.as_str());
+        let choice = self.replica.choice(ask.tenant, ask.provider)?;
+        let assignment = choice.map(|choice| choice.assignment).unwrap_or_default();
+        let wanted = provider.and_then(|provider| wanted_scope(provider, assignment.mode, ask.order));
+        Ok(Asked {
+            ask,
+            provider,
+            assignment,
+            wanted,
+        })
+    }
+
     /// The credential that an order gets, as far as the caller may see it.
     ///
     /// # Errors
     /// [`VaultError::Refused`] as the decision table says, or that a record is damaged.
-    pub fn resolve(&self, ask: &Ask<'_>, reveal: Reveal, receipt_for: Option<&str>) -> Result<HandOut, VaultError> {
+    pub fn resolve(
+        &self,
+        asked: &Asked<'_>,
+        granted: Granted,
+        receipt_for: Option<&str>,
+    ) -> Result<HandOut, VaultError> {
+        let ask = asked.ask;
         // Before anything is looked up: the answer is at least as new.
         let revision = self.replica.revision();
         let now = self.clock.now();
-        let Decided {
-            resolution,
-            outcome,
-            assignment,
-        } = self.decide(ask, now)?;
+        let Decided { resolution, outcome } = self.decide(asked, granted, now);
         let chosen = outcome?;
+        let reveal = granted.of(&resolution);
         let receipt = receipt_for
             .map(|caller| self.receipt(caller, ask.order, &chosen, &resolution, now))
             .transpose()?;
-        let is_time_limited = self.is_time_limited(ask.provider, assignment, &chosen.content.secret);
+        let is_time_limited = self.is_time_limited(ask.provider, asked.assignment, &chosen.content.secret);
         let Chosen {
             credential,
             header,
@@ -140,32 +217,31 @@ impl Vault {
     }
 
     /// The same decision without the secret.
-    ///
-    /// # Errors
-    /// That the assignment's record is damaged.
-    pub fn explain(&self, ask: &Ask<'_>) -> Result<Explanation, VaultError> {
-        let Decided {
-            resolution, outcome, ..
-        } = self.decide(ask, self.clock.now())?;
+    #[must_use]
+    pub fn explain(&self, asked: &Asked<'_>, granted: Granted) -> Explanation {
+        let Decided { resolution, outcome } = self.decide(asked, granted, self.clock.now());
         let info = |chosen: Chosen| CredentialInfo::new(chosen.credential, &chosen.header, &chosen.content);
-        Ok(Explanation {
+        Explanation {
+            reveal: granted.of(&resolution),
             resolution,
             outcome: outcome.map(info),
-        })
+        }
     }
 
-    fn decide(&self, ask: &Ask<'_>, now: Timestamp) -> Result<Decided, VaultError> {
-        let provider: Option<&Provider> = self.catalogue.get(ask.provider.as_str());
-        let choice = self.replica.choice(ask.tenant, ask.provider)?;
-        let assignment = choice.map(|choice| choice.assignment).unwrap_or_default();
-        let name = |scope: &Scope| CredentialRef {
-            tenant: ask.tenant.clone(),
-            provider: ask.provider.clone(),
-            scope: scope.clone(),
+    fn decide(&self, asked: &Asked<'_>, granted: Granted, now: Timestamp) -> Decided {
+        let Asked {
+            ask,
+            provider,
+            assignment,
+            ..
+        } = asked;
+        let reach = InReach {
+            wanted: granted.wanted.is_some(),
+            general: granted.general.is_some(),
         };
         let seen = RefCell::new(Seen::default());
-        let decision = decide(provider, &assignment, ask.order, now, |scope| {
-            let found = self.replica.head(&name(scope));
+        let decision = decide(*provider, assignment, ask.order, now, reach, |scope| {
+            let found = self.replica.head(&asked.name(scope));
             seen.borrow_mut().note(scope, found)
         });
         let seen = seen.into_inner();
@@ -183,16 +259,15 @@ impl Vault {
             rule,
         };
         if let Some(corrupt) = seen.corrupt {
-            return Ok(Decided {
+            return Decided {
                 resolution,
                 outcome: Err(corrupt.into()),
-                assignment,
-            });
+            };
         }
         let outcome = match outcome {
             Ok(head) => {
-                let credential = name(&resolution.scope);
-                self.prove(&name, seen.heads.iter().filter(|(scope, _)| *scope != resolution.scope))
+                let credential = asked.name(&resolution.scope);
+                self.prove(asked, seen.heads.iter().filter(|(scope, _)| *scope != resolution.scope))
                     .and_then(|()| Ok(self.open_head(&credential, &head)?))
                     .map(|content| Chosen {
                         credential,
@@ -201,24 +276,20 @@ impl Vault {
                     })
             }
             Err(refusal) => self
-                .prove(&name, seen.heads.iter())
+                .prove(asked, seen.heads.iter())
                 .and(Err(refused(refusal, ask, &resolution))),
         };
-        Ok(Decided {
-            resolution,
-            outcome,
-            assignment,
-        })
+        Decided { resolution, outcome }
     }
 
     /// A header that was only read may have been changed on the disk. Opening the record proves it.
     fn prove<'a>(
         &self,
-        name: &impl Fn(&Scope) -> CredentialRef,
+        asked: &Asked<'_>,
         mut heads: impl Iterator<Item = &'a (Scope, Arc<SealedHead>)>,
     ) -> Result<(), VaultError> {
         heads
-            .try_for_each(|(scope, head)| self.open_head(&name(scope), head).map(drop))
+            .try_for_each(|(scope, head)| self.open_head(&asked.name(scope), head).map(drop))
             .map_err(VaultError::Corrupt)
     }
 

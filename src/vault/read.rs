@@ -7,6 +7,7 @@ use super::ids::{ProviderId, TenantId};
 use super::record::{Content, Corrupt, HEAD_PREFIX, HeadHeader, SealedHead, head_key, open_version, version_prefix};
 use super::scope::{CredentialRef, ScopeKind};
 use super::{Vault, VaultError};
+use crate::access::Reach;
 use crate::store::{Record, Scan};
 use crate::time::Timestamp;
 
@@ -68,6 +69,8 @@ pub struct ListQuery {
     pub limit: usize,
     /// Only those after this one, in the order of the list.
     pub after: Option<CredentialRef>,
+    /// What the caller may read: the list is as if nothing else existed.
+    pub readable: Reach,
 }
 
 /// A state without its details.
@@ -103,6 +106,12 @@ impl ListQuery {
             && (self.states.contains(&state) || (self.states.is_empty() && state != StateFilter::Deleted))
             && self.expires_before.is_none_or(is_early)
     }
+}
+
+fn listed_name(record: &Record) -> Result<CredentialRef, Corrupt> {
+    let path = record.key.as_str().strip_prefix(HEAD_PREFIX);
+    path.and_then(CredentialRef::from_path)
+        .ok_or_else(|| Corrupt(record.key.clone()))
 }
 
 impl CredentialInfo {
@@ -183,12 +192,17 @@ impl Vault {
                     .await?;
                 let is_last = records.len() < limit;
                 for record in records {
+                    let credential = listed_name(&record)?;
+                    // Before anything else: what is out of reach must show in no page, token or error.
+                    if !query.readable.includes(&credential) {
+                        after = Some(record.key);
+                        continue;
+                    }
                     if page.credentials.len() == query.limit || looked_at == LOOKED_AT {
                         return Ok(page);
                     }
                     looked_at += 1;
-                    let (credential, info) = self.listed(&record, query)?;
-                    page.credentials.extend(info);
+                    page.credentials.extend(self.listed(&credential, &record, query)?);
                     page.next = Some(credential);
                     after = Some(record.key);
                 }
@@ -201,22 +215,18 @@ impl Vault {
         Ok(page)
     }
 
-    /// The credential in a head's record, and what is told of it if the query asks for it.
+    /// What is told of the credential in a head's record if the query asks for it.
     fn listed(
         &self,
+        credential: &CredentialRef,
         record: &Record,
         query: &ListQuery,
-    ) -> Result<(CredentialRef, Option<CredentialInfo>), VaultError> {
-        let path = record.key.as_str().strip_prefix(HEAD_PREFIX);
-        let credential = path
-            .and_then(CredentialRef::from_path)
-            .ok_or_else(|| Corrupt(record.key.clone()))?;
+    ) -> Result<Option<CredentialInfo>, VaultError> {
         let head = SealedHead::decode(record)?;
         // Opening proves the header that the filters look at.
-        let content = self.open_head(&credential, &head)?;
-        let is_asked_for = query.asks_for(&credential, &head.header);
-        let info = is_asked_for.then(|| CredentialInfo::new(credential.clone(), &head.header, &content));
-        Ok((credential, info))
+        let content = self.open_head(credential, &head)?;
+        let is_asked_for = query.asks_for(credential, &head.header);
+        Ok(is_asked_for.then(|| CredentialInfo::new(credential.clone(), &head.header, &content)))
     }
 
     /// A credential's versions, the newest first.

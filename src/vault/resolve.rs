@@ -58,6 +58,17 @@ pub enum Refusal {
     Expired,
     /// Rule 7: there is none.
     NotConfigured,
+    /// No rule: the answer is about a credential that the caller has no right to. Whether that exists was not looked at.
+    NotGranted,
+}
+
+/// Which of the credentials that an order might get the caller may know of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InReach {
+    /// The one of the office, appraiser or user that the assignment asks for; of the whole tenant if it asks for that.
+    pub wanted: bool,
+    /// The general one, which may take its place.
+    pub general: bool,
 }
 
 /// Decides which credential `order` gets at `now`; `find` looks one up by scope.
@@ -65,11 +76,14 @@ pub enum Refusal {
 /// Rules 1 to 7 of the decision table, in its order: (1) the provider is known; (2) the order names the subject that the
 /// mode needs; (3) a usable credential of that subject is given; one that is (4) disabled or (5) expired is refused and never
 /// replaced; (6) the general one is given if there is none and the assignment allows it; (7) otherwise there is none.
+///
+/// What is out of the caller's reach is not looked up, so that no answer depends on whether it exists.
 pub fn decide<C: Candidate>(
     provider: Option<&Provider>,
     assignment: &Assignment,
     order: &Order,
     now: Timestamp,
+    reach: InReach,
     find: impl Fn(&Scope) -> Option<C>,
 ) -> Decision<C> {
     let mode = assignment.mode;
@@ -89,26 +103,31 @@ pub fn decide<C: Candidate>(
     let Some(scope) = wanted_scope(provider, mode, order) else {
         return decision(2, Scope::General, Err(Refusal::OrderLacks(mode.scope_kind())));
     };
+    if !reach.wanted {
+        return decision(0, scope, Err(Refusal::NotGranted));
+    }
     match find(&scope).map(usability(now)) {
         Some(Usability::Usable(credential)) => return decision(3, scope, Ok(credential)),
         Some(Usability::Disabled) => return decision(4, scope, Err(Refusal::Disabled)),
         Some(Usability::Expired) => return decision(5, scope, Err(Refusal::Expired)),
         Some(Usability::Deleted) | None => {}
     }
-    if assignment.fallback_to_general
-        && scope != Scope::General
-        && let Some(Usability::Usable(general)) = find(&Scope::General).map(usability(now))
-    {
-        return Decision {
-            fell_back: true,
-            ..decision(6, Scope::General, Ok(general))
-        };
+    if assignment.fallback_to_general && scope != Scope::General {
+        if !reach.general {
+            return decision(0, scope, Err(Refusal::NotGranted));
+        }
+        if let Some(Usability::Usable(general)) = find(&Scope::General).map(usability(now)) {
+            return Decision {
+                fell_back: true,
+                ..decision(6, Scope::General, Ok(general))
+            };
+        }
     }
     decision(7, scope, Err(Refusal::NotConfigured))
 }
 
 /// The scope of the credential that the order should get; none if the order does not say.
-fn wanted_scope(provider: &Provider, mode: Mode, order: &Order) -> Option<Scope> {
+pub fn wanted_scope(provider: &Provider, mode: Mode, order: &Order) -> Option<Scope> {
     // Mail leaves from the office in which the order was created, also after the order has moved.
     let office = match provider.kind {
         ProviderKind::MailAccount => order.created_in_office.as_ref().or(order.office.as_ref()),

@@ -104,10 +104,58 @@ fn decide_for(
     general: Option<Known>,
 ) -> Decision<Known> {
     let catalogue = Catalogue::built_in();
-    decide(catalogue.get(provider), &assignment, order, NOW, |scope| match scope {
-        Scope::General if assignment.mode != Mode::General => general.clone(),
-        _ => own.clone(),
-    })
+    decide(
+        catalogue.get(provider),
+        &assignment,
+        order,
+        NOW,
+        EVERYTHING,
+        |scope| match scope {
+            Scope::General if assignment.mode != Mode::General => general.clone(),
+            _ => own.clone(),
+        },
+    )
+}
+
+const EVERYTHING: InReach = InReach {
+    wanted: true,
+    general: true,
+};
+
+#[test]
+fn what_is_out_of_reach_is_refused_without_a_look() {
+    let catalogue = Catalogue::built_in();
+    let decide = |reach, assignment: Assignment, found: fn(&Scope) -> Option<Known>| {
+        decide(catalogue.get("dat"), &assignment, &order(), NOW, reach, found).outcome
+    };
+    let nobody_looks = |_: &Scope| -> Option<Known> { panic!("it was looked up") };
+    let only_the_wanted = |scope: &Scope| match scope {
+        Scope::General => panic!("the general one was looked up"),
+        _ => None,
+    };
+    let general_alone = InReach {
+        wanted: false,
+        general: true,
+    };
+    let wanted_alone = InReach {
+        wanted: true,
+        general: false,
+    };
+    for mode in [Mode::General, Mode::PerOffice, Mode::PerAppraiser] {
+        let refused = Err(Refusal::NotGranted);
+        assert_eq!(decide(general_alone, assigned(mode), nobody_looks), refused);
+        assert_eq!(decide(general_alone, with_fallback(mode), nobody_looks), refused);
+    }
+    let outcome = decide(wanted_alone, with_fallback(Mode::PerOffice), only_the_wanted);
+    assert_eq!(outcome, Err(Refusal::NotGranted));
+    // Without a fallback the answer is about the office's own, which the caller may know.
+    let outcome = decide(wanted_alone, assigned(Mode::PerOffice), only_the_wanted);
+    assert_eq!(outcome, Err(Refusal::NotConfigured));
+    let own = |_: &Scope| usable("own");
+    assert_eq!(
+        decide(wanted_alone, with_fallback(Mode::PerOffice), own).unwrap().name,
+        "own"
+    );
 }
 
 #[test]

@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 use super::{
     Action, Admin, ApiError, Call, CoverageQuery, CredentialRef, ProviderId, Reveal, Violations, parse, v1, wire,
 };
+use crate::access::Reach;
 use crate::store::StoreError;
 use crate::vault::{ListQuery, StateFilter, VaultError};
 
@@ -23,26 +24,17 @@ impl Admin {
         call: &mut Call,
         tenant: &str,
         named: &[String],
-    ) -> Result<impl FnOnce() -> Vec<ProviderId>, ApiError> {
+    ) -> Result<impl FnOnce() -> Vec<ProviderId> + use<>, ApiError> {
         for provider in named {
-            call.authorize(Action::CredentialsRead, tenant, provider)?;
+            call.authorize_provider(Action::CredentialsRead, tenant, provider)?;
         }
         if named.is_empty() {
             call.authorize_tenant(Action::CredentialsRead, tenant)?;
         }
-        let readable = self.readable_ids(call, tenant)?;
-        Ok(move || readable)
-    }
-
-    /// The providers whose credentials of a tenant the caller may read.
-    pub(super) fn readable_ids(&self, call: &Call, tenant: &str) -> Result<Vec<ProviderId>, ApiError> {
         let permissions = call.permissions()?;
-        let may = |id: &&ProviderId| {
-            permissions
-                .allows(Action::CredentialsRead, tenant, id.as_str())
-                .is_some()
-        };
-        Ok(self.vault()?.catalogue().ids().filter(may).cloned().collect())
+        let may = |id: &&ProviderId| permissions.allows_some_scope(Action::CredentialsRead, tenant, id.as_str());
+        let readable = self.vault()?.catalogue().ids().filter(may).cloned().collect();
+        Ok(move || readable)
     }
 
     pub(super) fn providers(&self, call: &Call) -> Result<v1::ListProvidersResponse, ApiError> {
@@ -58,12 +50,16 @@ impl Admin {
         request: v1::ListCredentialsRequest,
     ) -> Result<v1::ListCredentialsResponse, ApiError> {
         let all = self.readable(call, &request.tenant, &request.providers)?;
-        let query = self.parse_list(&request, all)?;
+        let readable = call.permissions()?.reach(Action::CredentialsRead);
+        let query = self.parse_list(&request, all, readable)?;
         let page = self.vault()?.list(&query).await?;
-        let permissions = call.permissions()?;
         let show = |info: &crate::vault::CredentialInfo| {
-            let CredentialRef { tenant, provider, .. } = &info.credential;
-            let reveal = permissions.allows(Action::CredentialsRead, tenant.as_str(), provider.as_str());
+            let CredentialRef {
+                tenant,
+                provider,
+                scope,
+            } = &info.credential;
+            let reveal = query.readable.reveals(tenant, provider, scope);
             wire::credential(info, reveal.unwrap_or(Reveal::None))
         };
         Ok(v1::ListCredentialsResponse {
@@ -76,6 +72,7 @@ impl Admin {
         &self,
         request: &v1::ListCredentialsRequest,
         all: impl FnOnce() -> Vec<ProviderId>,
+        readable: Reach,
     ) -> Result<ListQuery, ApiError> {
         let mut violations = Violations::default();
         let tenant = parse::tenant(&mut violations, "tenant", &request.tenant);
@@ -109,6 +106,7 @@ impl Admin {
                 expires_before: expires_before?,
                 limit: limit?,
                 after: after?,
+                readable,
             })
         })();
         violations.finish(query)
@@ -172,6 +170,7 @@ impl Admin {
             );
             return violations.finish(None);
         }
+        let readable = call.permissions()?.reach(Action::CredentialsRead);
         let [offices, appraisers, users] = lists.map(|(field, ids)| parse::subjects(&mut violations, field, ids));
         let query = (|| {
             Some(CoverageQuery {
@@ -180,6 +179,7 @@ impl Admin {
                 appraisers: appraisers?,
                 users: users?,
                 providers: providers?,
+                readable,
             })
         })();
         let query = violations.finish(query)?;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use prost::Message;
 use tonic::{Code, Request, Response, Status};
@@ -9,6 +10,7 @@ use tonic_types::StatusExt as _;
 
 use crate::access::{Caller, LivePermissions, LivePolicy, Policy};
 use crate::api::admin::Admin;
+use crate::api::operator::Operator;
 use crate::api::resolver::Resolver;
 use crate::api::{Calls, MAX_REQUEST, Peer};
 use crate::pb::v1::{self, scope};
@@ -28,30 +30,69 @@ reveal = "full"
 pub(super) struct Api {
     pub(super) admin: Admin,
     pub(super) resolver: Resolver,
+    pub(super) operator: Operator,
     pub(super) vault: TestVault,
+    pub(super) policy: Arc<LivePolicy>,
     peer: Peer,
 }
+
+/// Who may do everything, whatever else a test's policy says.
+const TESTS: &str = "tests.example";
 
 impl Api {
     pub(super) async fn new() -> Self {
         let vault = TestVault::new().await;
-        let policy = Policy::parse(POLICY, "test").unwrap();
-        let permissions = LivePermissions::new(Caller::parse("tests.example").unwrap(), LivePolicy::new(policy));
         let door = Door::open_to(vault.vault.clone());
+        Self::behind(&door, vault)
+    }
+
+    /// The services over a vault whose door is still closed.
+    pub(super) async fn sealed() -> Self {
+        Self::behind(&Arc::default(), TestVault::new().await)
+    }
+
+    fn behind(door: &Arc<Door>, vault: TestVault) -> Self {
+        let calls = Calls::default();
+        let policy = LivePolicy::new(policy(""));
         Self {
-            admin: Admin::new(door.clone(), Calls::default()),
-            resolver: Resolver::new(door, Calls::default()),
+            admin: Admin::new(door.clone(), calls.clone()),
+            resolver: Resolver::new(door.clone(), calls.clone()),
+            operator: Operator::new(door.clone(), calls),
             vault,
-            peer: Peer::new(SocketAddr::from(([127, 0, 0, 1], 1)), Ok(permissions)),
+            peer: peer(TESTS, &policy),
+            policy,
         }
     }
 
-    pub(super) fn request<T: Message>(&self, message: T) -> Request<T> {
-        assert!(message.encoded_len() <= MAX_REQUEST, "it would not even be read");
-        let mut request = Request::new(message);
-        request.extensions_mut().insert(self.peer.clone());
-        request
+    /// From now on these grants hold too.
+    pub(super) fn grant(&self, grants: &str) {
+        self.policy.replace(policy(grants));
     }
+
+    pub(super) fn request<T: Message>(&self, message: T) -> Request<T> {
+        by(&self.peer, message)
+    }
+
+    /// The same of another caller, on a connection of its own.
+    pub(super) fn request_of<T: Message>(&self, caller: &str, message: T) -> Request<T> {
+        by(&peer(caller, &self.policy), message)
+    }
+}
+
+fn policy(more: &str) -> Policy {
+    Policy::parse(&format!("{POLICY}{more}"), "test").unwrap()
+}
+
+fn peer(caller: &str, policy: &Arc<LivePolicy>) -> Peer {
+    let permissions = LivePermissions::new(Caller::parse(caller).unwrap(), Arc::clone(policy));
+    Peer::new(SocketAddr::from(([127, 0, 0, 1], 1)), Ok(permissions))
+}
+
+fn by<T: Message>(peer: &Peer, message: T) -> Request<T> {
+    assert!(message.encoded_len() <= MAX_REQUEST, "it would not even be read");
+    let mut request = Request::new(message);
+    request.extensions_mut().insert(peer.clone());
+    request
 }
 
 /// What is wrong with which field; insists that the request was refused for its fields.

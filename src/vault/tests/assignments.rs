@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::builders::{TENANT, order, tenant, wom};
-use super::support::{ADMIN, TestVault, assigned, password, set, start, with_fallback};
+use super::support::{ADMIN, TestVault, assigned, password, reach, set, start, with_fallback};
 use crate::store::Revision;
 use crate::vault::assignment::{Assignment, Mode};
 use crate::vault::catalogue::SignatureVariant;
@@ -93,17 +93,19 @@ async fn of_many_who_have_seen_the_same_choice_one_may_choose() {
 async fn warnings_speak_only_of_credentials_that_the_caller_may_read() {
     let vault = TestVault::new().await;
     vault.save(wom().office("leipzig")).await;
-    let warned_of = async |readable: &[&str]| {
-        let readable = readable.iter().copied().map(provider).collect();
+    let warned_of = async |providers: &[&str], scopes: &[&str]| {
+        let readable = reach(providers, scopes);
         let set = SetAssignment {
             readable,
             ..set("cartv", assigned(Mode::PerOffice))
         };
         vault.set_assignment(set).await.unwrap().1.len()
     };
-    assert_eq!(warned_of(&["cartv", "wom"]).await, 1);
+    assert_eq!(warned_of(&["cartv", "wom"], &["*"]).await, 1);
     // Leipzig is known from a credential for `wom` alone.
-    assert_eq!(warned_of(&["cartv"]).await, 0);
+    assert_eq!(warned_of(&["cartv"], &["*"]).await, 0);
     // Whether it has one for `cartv` is not the caller's to know.
-    assert_eq!(warned_of(&["wom"]).await, 0);
+    assert_eq!(warned_of(&["wom"], &["*"]).await, 0);
+    assert_eq!(warned_of(&["*"], &["office/leipzig"]).await, 1);
+    assert_eq!(warned_of(&["*"], &["office/dresden", "appraiser"]).await, 0);
 }

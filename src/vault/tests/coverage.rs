@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::builders::{TENANT, dat, mail, order, subject, tenant, wom};
-use super::support::{TestVault, assigned, start, with_fallback};
+use super::support::{TestVault, assigned, reach, start, with_fallback};
 use crate::vault::CoverageQuery;
 use crate::vault::assignment::Mode;
 use crate::vault::ids::{ProviderId, SubjectId};
@@ -21,6 +21,7 @@ fn gaps(vault: &TestVault, offices: &[&str], providers: &[&str]) -> Vec<String> 
         appraisers: ids(&["richter", "kern"]),
         users: ids(&["lang"]),
         providers: providers.iter().map(|id| ProviderId::parse(id).unwrap()).collect(),
+        readable: reach(&["*"], &["*"]),
     };
     let gaps = vault.coverage(&query).unwrap();
     gaps.iter()

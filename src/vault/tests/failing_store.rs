@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use tempfile::TempDir;
 
 use super::builders::{TENANT, order, tenant, wom};
-use super::support::{TestVault, assigned, password, set, settings};
+use super::support::{TestVault, assigned, password, reach, set, settings};
 use crate::keyring::KeyringError;
 use crate::store::{Changes, CommitError, Key, Record, Revision, Scan, SledStore, Store, StoreError, Transaction};
 use crate::vault::assignment::Mode;
@@ -164,6 +164,7 @@ async fn what_is_read_from_the_store_fails_with_it_and_what_is_in_memory_does_no
         expires_before: None,
         limit: 10,
         after: None,
+        readable: reach(&["*"], &["*"]),
     };
     for refused in [
         vault.list(&query).await.err(),

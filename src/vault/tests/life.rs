@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::builders::{dat, order, wom};
-use super::support::{TestVault, assigned, password, start};
+use super::support::{TestVault, assigned, password, reach, start};
 use crate::vault::assignment::Mode;
 use crate::vault::credential::{State, Version};
 use crate::vault::resolve::Refusal;
@@ -219,6 +219,7 @@ async fn the_status_counts_what_there_is() {
         expires_before: None,
         limit: 10,
         after: None,
+        readable: reach(&["*"], &["*"]),
     };
     assert_eq!(vault.list(&no_filter).await.unwrap().credentials.len(), 2);
 }

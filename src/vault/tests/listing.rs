@@ -10,7 +10,7 @@ use proptest::sample::select;
 use proptest::test_runner::{Config, TestRunner};
 
 use super::builders::{Credential, TENANT, dat, mail, of, tenant, wom};
-use super::support::{TestVault, start};
+use super::support::{TestVault, reach, start};
 use crate::vault::ids::ProviderId;
 use crate::vault::scope::ScopeKind;
 use crate::vault::scope::strategies;
@@ -25,6 +25,7 @@ fn all_of(providers: &[&str]) -> ListQuery {
         expires_before: None,
         limit: 1000,
         after: None,
+        readable: reach(&["*"], &["*"]),
     }
 }
 

@@ -3,7 +3,7 @@
 use prost::Message as _;
 
 use super::builders::{TENANT, order, subject, tenant, wom};
-use super::support::{TestVault, assigned, password, set};
+use super::support::{TestVault, assigned, password, reach, set};
 use crate::pb::storage;
 use crate::time::Timestamp;
 use crate::vault::assignment::Mode;
@@ -20,6 +20,7 @@ fn everything() -> ListQuery {
         expires_before: None,
         limit: 10,
         after: None,
+        readable: reach(&["*"], &["*"]),
     }
 }
 
@@ -70,6 +71,7 @@ async fn a_disabled_credential_cannot_be_made_to_close_a_gap_on_the_disk() {
         appraisers: vec![],
         users: vec![],
         providers: vec![wom().name().provider],
+        readable: reach(&["*"], &["*"]),
     };
     assert!(vault.resolve("wom", order().office("leipzig")).is_err());
     assert_eq!(vault.coverage(&query).unwrap().len(), 1);

@@ -10,7 +10,7 @@ use secrecy::ExposeSecret as _;
 use tempfile::{NamedTempFile, TempDir};
 
 use super::builders::{Credential, TENANT, tenant};
-use crate::access::Reveal;
+use crate::access::{Action, Caller, Policy, Reach, Reveal};
 use crate::keyring::KeyFile;
 use crate::store::{Key, Record, Revision, Scan, SledStore, Store, Transaction};
 use crate::time::{Clock, Timestamp};
@@ -21,12 +21,18 @@ use crate::vault::ids::ProviderId;
 use crate::vault::record::Content;
 use crate::vault::resolve::Order;
 use crate::vault::{
-    Ask, CredentialInfo, Explanation, HandOut, OpenError, Refused, Saved, SetAssignment, Settings, Vault, VaultError,
+    Ask, CredentialInfo, Explanation, Granted, HandOut, OpenError, Refused, Saved, SetAssignment, Settings, Vault,
+    VaultError,
 };
 
 pub(crate) const ISSUER: &str = "tresor-test";
 pub(crate) const ADMIN: &str = "spiffe://test/admin";
 pub(crate) const CACHE_FOR: Duration = Duration::from_mins(1);
+/// What a caller sees who may do everything.
+pub(crate) const EVERYTHING: Granted = Granted {
+    wanted: Some(Reveal::Full),
+    general: Some(Reveal::Full),
+};
 pub(crate) const RECEIPT_LIFETIME: Duration = Duration::from_hours(24);
 
 /// When every test begins: the first millisecond of one of DAT's 10-minute frames.
@@ -155,7 +161,11 @@ impl TestVault {
             provider: &provider,
             order: &order.into(),
         };
-        self.vault.resolve(&ask, reveal, receipt_for)
+        let granted = Granted {
+            wanted: Some(reveal),
+            general: Some(reveal),
+        };
+        self.vault.resolve(&self.vault.ask(&ask)?, granted, receipt_for)
     }
 
     pub(crate) fn explain(&self, provider: &str, order: impl Into<Order>) -> Explanation {
@@ -165,7 +175,7 @@ impl TestVault {
             provider: &provider,
             order: &order.into(),
         };
-        self.vault.explain(&ask).unwrap()
+        self.vault.explain(&self.vault.ask(&ask).unwrap(), EVERYTHING)
     }
 
     /// Insists that the decision gives no credential, and returns why.
@@ -227,9 +237,20 @@ pub(crate) fn set(provider: &str, assignment: Assignment) -> SetAssignment {
         provider: ProviderId::parse(provider).unwrap(),
         assignment,
         expected_revision: None,
-        readable: Catalogue::built_in().ids().cloned().collect(),
+        readable: reach(&["*"], &["*"]),
         by: ADMIN.into(),
     }
+}
+
+/// What a caller who may do everything with these providers and scopes may read.
+pub(crate) fn reach(providers: &[&str], scopes: &[&str]) -> Reach {
+    let policy = format!(
+        "[[grant]]\nwho = \"test\"\nmay = [\"credentials.read\"]\ntenants = [\"*\"]\nproviders = {providers:?}\n\
+         scopes = {scopes:?}\nreveal = \"full\"\n"
+    );
+    let policy = Policy::parse(&policy, "test").unwrap();
+    let permissions = policy.permissions(&Caller::parse("test").unwrap());
+    permissions.reach(Action::CredentialsRead)
 }
 
 /// The login that was handed out.

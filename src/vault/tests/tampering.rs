@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 
 use super::builders::{Credential, OrderBuilder, dat, office, order, tenant, wom};
-use super::support::{TestVault, assigned, password, with_fallback};
+use super::support::{EVERYTHING, TestVault, assigned, password, reach, with_fallback};
 use crate::store::Key;
 use crate::vault::assignment::Mode;
 use crate::vault::credential::Version;
@@ -84,7 +84,7 @@ fn resolve_for(vault: &TestVault, name: &CredentialRef) -> Result<(), VaultError
     if !is_looked_for {
         return vault.get(name).map(drop);
     }
-    vault.vault.resolve(&ask, crate::access::Reveal::Full, None).map(drop)
+    vault.vault.resolve(&vault.vault.ask(&ask)?, EVERYTHING, None).map(drop)
 }
 
 #[tokio::test]
@@ -133,8 +133,8 @@ async fn an_assignment_in_anothers_place_does_not_open() {
             provider: &provider,
             order: &in_leipzig().into(),
         };
-        let resolved = vault.vault.resolve(&ask, crate::access::Reveal::Full, None);
-        assert_corrupt(resolved, &place, &place);
+        let asked = vault.vault.ask(&ask);
+        assert_corrupt(asked, &place, &place);
     }
     let head = vault.record(&head_key(&leipzig().name())).await.value;
     vault.overwrite(&chosen, &head).await;
@@ -256,6 +256,7 @@ async fn damage_to_one_record_leaves_the_others_alone_and_is_there_after_a_resta
             vault.catalogue().get("wom").unwrap(),
             assigned(Mode::PerOffice),
             &office("leipzig"),
+            &reach(&["*"], &["*"]),
         );
         assert!(gap.is_some(), "a damaged credential is no usable one");
     }

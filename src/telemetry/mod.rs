@@ -1,4 +1,6 @@
-//! Logs. They go to standard error; standard output belongs to what a command was asked for.
+//! Logs, which go to standard error (standard output belongs to what a command was asked for), and what is counted.
+
+pub mod metrics;
 
 use std::io::IsTerminal as _;
 
