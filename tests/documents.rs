@@ -1,0 +1,101 @@
+//! What the documents say about the source is there.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// Every Rust and Python source of the project.
+fn sources() -> Vec<(PathBuf, String)> {
+    fn collect(folder: &Path, sources: &mut Vec<(PathBuf, String)>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                collect(&path, sources);
+            } else if path
+                .extension()
+                .is_some_and(|extension| extension == "rs" || extension == "py")
+            {
+                let text = fs::read_to_string(&path).unwrap();
+                sources.push((path, text));
+            }
+        }
+    }
+    let mut sources = Vec::new();
+    for folder in ["src", "tests", "benches"] {
+        collect(&Path::new(ROOT).join(folder), &mut sources);
+    }
+    sources
+}
+
+/// The texts between backticks.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+/// The rows of all tables whose last column is headed so, as their cells.
+fn rows<'a>(document: &'a str, last_column: &str) -> Vec<Vec<&'a str>> {
+    let mut rows = Vec::new();
+    let mut is_inside = false;
+    for line in document.lines() {
+        let Some(cells) = line.strip_prefix('|').and_then(|line| line.strip_suffix('|')) else {
+            is_inside = false;
+            continue;
+        };
+        let cells: Vec<_> = cells.split('|').map(str::trim).collect();
+        if cells.last() == Some(&last_column) {
+            is_inside = true;
+        } else if is_inside && !cells[0].starts_with("---") {
+            rows.push(cells);
+        }
+    }
+    rows
+}
+
+fn is_name(text: &str) -> bool {
+    text.contains('_')
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+}
+
+#[test]
+fn every_test_that_the_security_document_names_is_there() {
+    let document = fs::read_to_string(Path::new(ROOT).join("docs/SECURITY.md")).unwrap();
+    let rows = rows(&document, "shown by");
+    assert!(
+        rows.len() >= 30,
+        "the tables are not found any more: {} rows",
+        rows.len()
+    );
+    let sources = sources();
+    let is_function = |name: &str| {
+        let definitions = [format!("fn {name}("), format!("def {name}(")];
+        sources
+            .iter()
+            .any(|(_, text)| definitions.iter().any(|definition| text.contains(definition)))
+    };
+    let is_file = |name: &str| sources.iter().any(|(path, _)| path.ends_with(name));
+    let mut missing = Vec::new();
+    for row in &rows {
+        let (first, shown_by) = (row[0], row[row.len() - 1]);
+        for name in quoted(shown_by) {
+            let is_there = match name.rsplit_once('.') {
+                Some((_, "py" | "rs")) => is_file(name),
+                _ => !is_name(name) || is_function(name),
+            };
+            if !is_there {
+                missing.push(format!("{name} ({first})"));
+            }
+        }
+        for name in row[1..row.len() - 1].iter().flat_map(|cell| quoted(cell)) {
+            if name.ends_with(".rs") && !is_file(name) {
+                missing.push(format!("{name} ({first})"));
+            }
+        }
+    }
+    assert!(
+        missing.is_empty(),
+        "named in docs/SECURITY.md and not there: {missing:#?}"
+    );
+}
