@@ -21,6 +21,8 @@ from google.rpc import error_details_pb2, status_pb2
 from hyperframe.frame import DataFrame, Frame, GoAwayFrame, HeadersFrame, PingFrame, RstStreamFrame, SettingsFrame
 from support import TIMEOUT, Tresor, wait_for
 
+# The largest frame that everybody takes (RFC 9113, 4.2).
+FRAME = 16_384
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 # What HTTP/2 calls its errors (RFC 9113, 7).
@@ -121,6 +123,7 @@ class Attacker:
         self.pongs = 0
         self.is_closed = False
         self._encoder, self._decoder = hpack.Encoder(), hpack.Decoder()
+        self.encode = self._encoder.encode
         self._received = b""
         self._block = b""
         self.push(PREFACE + SettingsFrame(0, settings=settings or {}).serialize())
@@ -155,10 +158,17 @@ class Attacker:
             frame.flags.add("END_STREAM")
         return frame.serialize()
 
+    def data(self, stream: int, octets: bytes, end: bool = False) -> bytes:
+        """As many frames as that takes."""
+        parts = [octets[begin : begin + FRAME] for begin in range(0, len(octets), FRAME)] or [b""]
+        frames = [DataFrame(stream, part) for part in parts]
+        if end:
+            frames[-1].flags.add("END_STREAM")
+        return b"".join(frame.serialize() for frame in frames)
+
     def call(self, stream: int, rpc: str = "GetSigningKeys", body: bytes | None = None, **more: str) -> bytes:
         """The frames of a whole call with one message."""
-        data = DataFrame(stream, message() if body is None else body, flags=["END_STREAM"])
-        return self.headers(stream, rpc, **more) + data.serialize()
+        return self.headers(stream, rpc, **more) + self.data(stream, message() if body is None else body, end=True)
 
     def answer(self, stream: int) -> Answer:
         """Waits for the whole answer on this stream, or for the end of the connection."""
