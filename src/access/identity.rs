@@ -25,6 +25,9 @@ pub enum IdentityError {
     /// It may sign certificates.
     #[error("the client certificate is that of a certificate authority; use one that was issued to a client")]
     Authority,
+    /// It was issued by an authority that may not issue certificates.
+    #[error("an authority above the client certificate may not sign certificates: its key usage lacks keyCertSign")]
+    Issuer,
     /// It names nobody.
     #[error("the client certificate has no identity; it needs a URI name (a SPIFFE ID) or a DNS name")]
     Missing,
@@ -71,6 +74,18 @@ impl Caller {
             .map_err(|_| IdentityError::Malformed("its alternative names are malformed or there twice"))?
             .map_or([].as_slice(), |extension| &extension.value.general_names);
         from_names(names)
+    }
+
+    /// Reads the identity from the chain that a client has shown, which has been verified: its own certificate (DER), then
+    /// those of the authorities above it.
+    ///
+    /// # Errors
+    /// [`IdentityError`], also if an authority in it may not sign certificates.
+    pub fn from_chain<'c>(own: &[u8], authorities: impl Iterator<Item = &'c [u8]>) -> Result<Self, IdentityError> {
+        for authority in authorities {
+            refuse_powerless(authority)?;
+        }
+        Self::from_certificate(own)
     }
 
     /// Parses a SPIFFE ID or a DNS name.
@@ -133,6 +148,23 @@ fn refuse_authority(certificate: &X509Certificate<'_>) -> Result<(), IdentityErr
     }
 }
 
+/// An authority whose key usage lacks `keyCertSign` may not sign certificates (RFC 5280, 6.1.4 (n)), and the verifier does not
+/// look. What is no authority can't have been used on the way to the root; clients that send their own certificate twice do
+/// no harm.
+fn refuse_powerless(authority: &[u8]) -> Result<(), IdentityError> {
+    let (_, certificate) = X509Certificate::from_der(authority)
+        .map_err(|_| IdentityError::Malformed("what follows it is not an X.509 certificate"))?;
+    match extension(&certificate, &OID_X509_EXT_BASIC_CONSTRAINTS)? {
+        Some(ParsedExtension::BasicConstraints(constraints)) if constraints.ca => {}
+        _ => return Ok(()),
+    }
+    match extension(&certificate, &OID_X509_EXT_KEY_USAGE)? {
+        None => Ok(()),
+        Some(ParsedExtension::KeyUsage(usage)) if usage.key_cert_sign() => Ok(()),
+        Some(_) => Err(IdentityError::Issuer),
+    }
+}
+
 /// The extension, read. The parser's own accessors take a malformed extension for a missing one.
 fn extension<'c>(
     certificate: &'c X509Certificate<'_>,
@@ -151,6 +183,10 @@ fn from_names(names: &[GeneralName<'_>]) -> Result<Caller, IdentityError> {
             GeneralName::DNSName(name) => dns_names.push(*name),
             // It could have been a second identity.
             GeneralName::Invalid(..) => return Err(IdentityError::Malformed("an alternative name is malformed")),
+            // Four or sixteen bytes (RFC 5280, 4.2.1.6), which the parser does not look at.
+            GeneralName::IPAddress(octets) if !matches!(octets.len(), 4 | 16) => {
+                return Err(IdentityError::Malformed("an alternative name is malformed"));
+            }
             _ => {}
         }
     }

@@ -134,6 +134,40 @@ fn an_authority_is_no_client() {
 }
 
 #[test]
+fn an_authority_that_may_not_sign_certificates_vouches_for_nobody() {
+    let authority = |usages: &[KeyUsagePurpose]| {
+        certificate(Vec::new(), |params| {
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            params.key_usages = usages.to_vec();
+        })
+    };
+    let own = certificate(vec![uri(ORDERS)], |_| {});
+    let identify = |above: &[u8]| Caller::from_chain(&own, [above].into_iter()).map(|caller| caller.to_string());
+    for proper in [authority(&[]), authority(&[KeyUsagePurpose::KeyCertSign]), own.clone()] {
+        assert_eq!(identify(&proper).unwrap(), ORDERS);
+    }
+    assert_eq!(
+        identify(&authority(&[KeyUsagePurpose::DigitalSignature])),
+        Err(IdentityError::Issuer)
+    );
+    assert!(matches!(identify(b"no certificate"), Err(IdentityError::Malformed(_))));
+}
+
+#[test]
+fn an_address_that_is_none_is_malformed() {
+    let names = |address: &[u8]| {
+        let id = b"spiffe://dynarex.local/operator";
+        let element = |tag: u8, content: &[u8]| [&[tag, u8::try_from(content.len()).unwrap()], content].concat();
+        element(0x30, &[element(0x86, id), element(0x87, address)].concat())
+    };
+    assert!(identify_raw(&names(&[127, 0, 0, 1])).is_ok());
+    for malformed in [&[][..], &[127, 0], &[127, 0, 0, 1, 0]] {
+        let refused = identify_raw(&names(malformed));
+        assert!(matches!(refused, Err(IdentityError::Malformed(_))), "{malformed:?}");
+    }
+}
+
+#[test]
 fn a_malformed_extension_does_not_count_as_a_missing_one() {
     let der = certificate(vec![uri(ORDERS)], |params| {
         let constraints = CustomExtension::from_oid_content(&[2, 5, 29, 19], vec![0x30, 0x03, 0x01, 0x01]);

@@ -30,7 +30,7 @@ use crate::pb::v1::vault_operator_server::VaultOperatorServer;
 use crate::vault::Door;
 
 /// The largest request, in bytes.
-const MAX_REQUEST: usize = 64 * 1024;
+pub(crate) const MAX_REQUEST: usize = 64 * 1024;
 /// The largest request that holds many ids, in bytes.
 const MAX_COVERAGE_REQUEST: usize = 4 * 1024 * 1024;
 

@@ -125,8 +125,8 @@ impl Accepted {
                 return None;
             }
         };
-        let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-        let peer = Peer::new(address, welcome.identify(certificate));
+        let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+        let peer = Peer::new(address, welcome.identify(chain));
         let stranger = match peer.identity() {
             Ok(_) => None,
             Err(_) => Some(Arc::clone(&welcome.strangers).try_acquire_owned().ok()?),
@@ -136,11 +136,12 @@ impl Accepted {
 }
 
 impl Welcome {
-    fn identify(&self, certificate: Option<&CertificateDer<'_>>) -> Result<LivePermissions, String> {
-        let certificate = certificate.ok_or(
+    fn identify(&self, chain: &[CertificateDer<'_>]) -> Result<LivePermissions, String> {
+        let (own, authorities) = chain.split_first().ok_or(
             "the connection has no client certificate; give the client one that the vault's client authority has issued",
         )?;
-        let caller = Caller::from_certificate(certificate).map_err(|error| error.to_string())?;
+        let authorities = authorities.iter().map(AsRef::as_ref);
+        let caller = Caller::from_chain(own, authorities).map_err(|error| error.to_string())?;
         Ok(LivePermissions::new(caller, Arc::clone(&self.policy)))
     }
 }

@@ -16,11 +16,14 @@ use tower::Service;
 
 use super::ending::EndingBody;
 use super::health::Health;
-use crate::api::{ApiError, Fault, Peer, Services};
+use super::protocol::refuse_other_protocols;
+use crate::api::{ApiError, Fault, MAX_REQUEST, Peer, Services};
 use crate::pb;
 
 /// No call may hold what it needs for longer, whatever its client asks for.
 const LONGEST_DEADLINE: Duration = Duration::from_secs(30);
+/// How much of a path is repeated to its sender and in the log, in bytes. No method has so long a one.
+const LONGEST_PATH: usize = 256;
 
 /// Every service of the main listener.
 pub(super) fn routes(services: &Services, health: &Health) -> Routes {
@@ -34,8 +37,18 @@ pub(super) fn routes(services: &Services, health: &Health) -> Routes {
         .add_service(services.admin.clone())
         .add_service(services.operator.clone())
         .add_service(health.server())
-        .add_service(reflection().build_v1().expect(built))
-        .add_service(reflection().build_v1alpha().expect(built))
+        .add_service(
+            reflection()
+                .build_v1()
+                .expect(built)
+                .max_decoding_message_size(MAX_REQUEST),
+        )
+        .add_service(
+            reflection()
+                .build_v1alpha()
+                .expect(built)
+                .max_decoding_message_size(MAX_REQUEST),
+        )
         .prepare()
 }
 
@@ -67,10 +80,15 @@ impl Service<Request<Body>> for Gate {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let path = request.uri().path().to_owned();
+        let path = request.uri().path();
+        let path = path[..path.floor_char_boundary(LONGEST_PATH)].to_owned();
         if let Err(error) = identify(&request) {
-            log(&request, &path, Code::Unauthenticated);
+            log(&request, &path, Code::Unauthenticated, "NO_IDENTITY");
             return Box::pin(std::future::ready(Ok(status_of(&error).into_http())));
+        }
+        if let Some(answer) = refuse_other_protocols(&request) {
+            log(&request, &path, Code::Unimplemented, "NOT_GRPC");
+            return Box::pin(std::future::ready(Ok(answer)));
         }
         let peer = request.extensions().get::<Peer>().cloned();
         let deadline = asked_deadline(&request)
@@ -154,12 +172,12 @@ fn with_reason(answer: Response<Body>, path: &str, peer: Option<&Peer>) -> Respo
     Status::from(Fault::new(code, reason, message)).into_http()
 }
 
-fn log(request: &Request<Body>, path: &str, code: Code) {
+fn log(request: &Request<Body>, path: &str, code: Code, reason: &str) {
     let peer = request
         .extensions()
         .get::<Peer>()
         .map(|peer| tracing::field::display(peer.address()));
-    tracing::info!(target: "tresor::call", path, peer, ?code, reason = "NO_IDENTITY", "call");
+    tracing::info!(target: "tresor::call", path, peer, ?code, reason, "call");
 }
 
 #[cfg(test)]

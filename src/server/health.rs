@@ -14,7 +14,7 @@ use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
 use super::connection::Connection;
-use crate::api::{BySize, Operator, Peer, Resolver};
+use crate::api::{BySize, MAX_REQUEST, Operator, Peer, Resolver};
 use crate::pb::v1::credential_resolver_server::CredentialResolverServer;
 use crate::pb::v1::vault_operator_server::VaultOperatorServer;
 
@@ -55,7 +55,7 @@ impl Health {
     }
 
     pub(super) fn server(&self) -> HealthServer<HealthService> {
-        HealthServer::new(HealthService::from_health_reporter(self.0.clone()))
+        HealthServer::new(HealthService::from_health_reporter(self.0.clone())).max_decoding_message_size(MAX_REQUEST)
     }
 
     /// Serves health alone, in plaintext: the kubelet has no certificate. Each connection lives for a few seconds, which is

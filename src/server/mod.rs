@@ -9,6 +9,7 @@ mod connection;
 mod ending;
 mod gate;
 mod health;
+mod protocol;
 mod tls;
 mod worker;
 

@@ -45,3 +45,10 @@ def own(tmp_path: Path) -> Iterator[Tresor]:
     """A vault of the test's own, not yet started."""
     with Tresor(tmp_path / "own") as tresor:
         yield tresor
+
+
+@pytest.fixture(scope="session")
+def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tresor]:
+    """The vault that is attacked. Whatever befalls it, the others have theirs."""
+    with Tresor(tmp_path_factory.mktemp("target")) as target:
+        yield target.start()
