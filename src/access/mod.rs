@@ -11,6 +11,7 @@ mod names;
 mod permissions;
 mod policy;
 mod scopes;
+mod trust_domains;
 
 pub use action::{Action, Reveal};
 pub use identity::{Caller, IdentityError};
@@ -20,3 +21,4 @@ pub use policy::Policy;
 #[cfg(test)]
 pub(crate) use policy::read_policy;
 pub use scopes::NamedScope;
+pub use trust_domains::{OtherTrustDomain, TrustDomain, TrustDomains};

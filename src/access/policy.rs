@@ -28,9 +28,17 @@ impl Policy {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
+        Self::load_with_text(path).map(|(policy, _)| policy)
+    }
+
+    /// Reads the policy file, and returns also what it holds, by which a change can be told.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn load_with_text(path: &Path) -> Result<(Self, String), ConfigErrors> {
         let name = path.display().to_string();
         let text = reader::read_file(path)?;
-        Self::parse(&text, &name)
+        Self::parse(&text, &name).map(|policy| (policy, text))
     }
 
     /// Reads a policy from `text`, the content of the file `name`.

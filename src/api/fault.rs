@@ -25,6 +25,11 @@ pub(crate) enum ApiError {
     /// The connection has no identity.
     #[error("{0}")]
     NoIdentity(String),
+    /// The connection had an identity and has it no more.
+    #[error(
+        "the client certificate of this connection has expired or is no longer trusted; connect anew with a good one"
+    )]
+    IdentityEnded,
     /// The caller's grants do not cover the call. It says what was asked, not what exists.
     #[error("no grant lets {caller} do this: {}{}", action.as_str(), about(tenant.as_deref(), provider.as_deref()))]
     NotGranted {
@@ -118,6 +123,7 @@ impl From<&ApiError> for Fault {
         let message = error.to_string();
         match error {
             ApiError::NoIdentity(_) => Self::new(Code::Unauthenticated, "NO_IDENTITY", message),
+            ApiError::IdentityEnded => Self::new(Code::Unauthenticated, "IDENTITY_EXPIRED", message),
             ApiError::NotGranted { action, .. } => {
                 Self::new(Code::PermissionDenied, "NOT_GRANTED", message).with("action", action.as_str())
             }

@@ -15,6 +15,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::access::TrustDomains;
 use crate::hardening::Demand;
 use crate::vault::catalogue::Catalogue;
 
@@ -62,6 +63,10 @@ pub struct ServerConfig {
     pub private_key: PathBuf,
     /// The authorities whose clients are let in (PEM).
     pub client_ca: PathBuf,
+    /// What these authorities have revoked (PEM or DER).
+    pub client_crl: Vec<PathBuf>,
+    /// Whose SPIFFE IDs are taken.
+    pub trust_domains: TrustDomains,
     /// How many threads serve calls.
     pub workers: NonZeroUsize,
     /// How many connections may be open at once.

@@ -7,12 +7,13 @@ use std::time::Duration;
 use rustls::pki_types::CertificateDer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch as signal};
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::Limits;
 use super::connection::Connection;
-use crate::access::{Caller, LivePermissions, LivePolicy};
+use super::standing::Watch;
+use super::tls::LiveTls;
+use crate::access::{Caller, LivePermissions, LivePolicy, TrustDomains};
 use crate::api::Peer;
 
 /// How long a client may take for the TLS handshake.
@@ -33,9 +34,27 @@ pub(super) struct Accepted {
 
 /// What every connection is met with.
 struct Welcome {
-    tls: TlsAcceptor,
-    policy: Arc<LivePolicy>,
+    access: Access,
     strangers: Arc<Semaphore>,
+}
+
+/// A connection whose handshake is done.
+pub(super) struct Visitor {
+    pub(super) stream: Connection<TlsStream<TcpStream>>,
+    pub(super) peer: Peer,
+    /// None for a client without an identity, which has nothing to lose.
+    pub(super) watch: Option<Watch>,
+}
+
+/// By what it is decided who somebody is and what it may do.
+#[derive(Clone)]
+pub struct Access {
+    /// Whose certificates are good.
+    pub tls: Arc<LiveTls>,
+    /// Whose SPIFFE IDs are taken.
+    pub trust_domains: TrustDomains,
+    /// Who may do what.
+    pub policy: Arc<LivePolicy>,
 }
 
 pub(super) struct Acceptor {
@@ -48,14 +67,12 @@ pub(super) struct Acceptor {
 impl Acceptor {
     pub(super) fn new(
         listener: TcpListener,
-        tls: Arc<rustls::ServerConfig>,
-        policy: Arc<LivePolicy>,
+        access: Access,
         limits: &Limits,
         inlets: Vec<mpsc::Sender<Accepted>>,
     ) -> Self {
         let strangers = Arc::new(Semaphore::new(STRANGERS));
-        let tls = TlsAcceptor::from(tls);
-        let welcome = Arc::new(Welcome { tls, policy, strangers });
+        let welcome = Arc::new(Welcome { access, strangers });
         Self {
             listener,
             welcome,
@@ -106,7 +123,7 @@ impl Acceptor {
 
 impl Accepted {
     /// Does the TLS handshake and finds out who is there. None if the client fails it.
-    pub(super) async fn welcome(self) -> Option<Connection<TlsStream<TcpStream>>> {
+    pub(super) async fn welcome(self) -> Option<Visitor> {
         let Self {
             socket,
             address,
@@ -114,7 +131,9 @@ impl Accepted {
             permit,
         } = self;
         let socket = TcpStream::from_std(socket).ok()?;
-        let stream = match tokio::time::timeout(HANDSHAKE, welcome.tls.accept(socket)).await {
+        let tls = &welcome.access.tls;
+        let judgements = tls.judgements();
+        let stream = match tokio::time::timeout(HANDSHAKE, tls.acceptor().accept(socket)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {
                 tracing::info!(peer = %address, %error, "TLS handshake failed");
@@ -126,12 +145,24 @@ impl Accepted {
             }
         };
         let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
-        let peer = Peer::new(address, welcome.identify(chain));
-        let stranger = match peer.identity() {
-            Ok(_) => None,
-            Err(_) => Some(Arc::clone(&welcome.strangers).try_acquire_owned().ok()?),
+        let (identity, watch) = match welcome.identify(chain) {
+            Err(why) => (Err(why), None),
+            Ok(permissions) => match Watch::new(chain.to_vec(), tls, judgements) {
+                Ok(watch) => (Ok(permissions), Some(watch)),
+                // It was good a moment ago.
+                Err(error) => {
+                    tracing::info!(peer = %address, %error, "a certificate has ended during its handshake");
+                    return None;
+                }
+            },
         };
-        Some(Connection::new(stream, peer, permit, stranger))
+        let peer = Peer::new(address, identity);
+        let stranger = match &watch {
+            Some(_) => None,
+            None => Some(Arc::clone(&welcome.strangers).try_acquire_owned().ok()?),
+        };
+        let stream = Connection::new(stream, peer.clone(), permit, stranger);
+        Some(Visitor { stream, peer, watch })
     }
 }
 
@@ -142,6 +173,10 @@ impl Welcome {
         )?;
         let authorities = authorities.iter().map(AsRef::as_ref);
         let caller = Caller::from_chain(own, authorities).map_err(|error| error.to_string())?;
-        Ok(LivePermissions::new(caller, Arc::clone(&self.policy)))
+        let Access {
+            trust_domains, policy, ..
+        } = &self.access;
+        trust_domains.check(&caller).map_err(|error| error.to_string())?;
+        Ok(LivePermissions::new(caller, Arc::clone(policy)))
     }
 }

@@ -10,22 +10,22 @@ mod ending;
 mod gate;
 mod health;
 mod protocol;
+mod standing;
 mod tls;
 mod worker;
 
 use std::net::{SocketAddr, TcpListener};
 use std::num::{NonZeroU32, NonZeroUsize};
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch as signal;
 use tokio::task::JoinHandle;
 
 use self::accept::Acceptor;
+pub use self::accept::Access;
 use self::health::Health;
-pub use self::tls::{TlsError, TlsFiles};
+pub use self::tls::{Expiry, LiveTls, Tls, TlsError, TlsFiles};
 use self::worker::Worker;
-use crate::access::LivePolicy;
 use crate::api::Services;
 
 /// The two sockets. Bound before anything else is done, so that a port in use costs nothing.
@@ -116,14 +116,13 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves `services` to those whom `policy` knows.
+    /// Serves `services` to those whom `access` lets in.
     ///
     /// # Errors
     /// [`ServerError::Io`] if the system gives no threads or sockets.
     pub async fn start(
         listeners: Listeners,
-        tls: Arc<rustls::ServerConfig>,
-        policy: Arc<LivePolicy>,
+        access: Access,
         services: &Services,
         limits: Limits,
     ) -> Result<Self, ServerError> {
@@ -133,7 +132,7 @@ impl Server {
             .map(|number| Worker::start(number, gate::routes(services, &health), &limits, ending.clone()))
             .collect::<Result<Vec<_>, _>>()?;
         let main = tokio::net::TcpListener::from_std(listeners.main)?;
-        let acceptor = Acceptor::new(main, tls, policy, &limits, workers.iter().map(Worker::inlet).collect());
+        let acceptor = Acceptor::new(main, access, &limits, workers.iter().map(Worker::inlet).collect());
         let acceptor = tokio::spawn(acceptor.run(ending));
         let health_listener = tokio::net::TcpListener::from_std(listeners.health)?;
         let health_listener = tokio::spawn(health.clone().serve(health_listener));

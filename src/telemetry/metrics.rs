@@ -76,12 +76,20 @@ impl Quota {
 impl Reload {
     const ALL: [Self; 2] = [Self::Policy, Self::Tls];
 
-    fn labels(self, is_taken: bool) -> Labels<2> {
-        let what = match self {
+    /// Its word in the log and in the metric.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
             Self::Policy => "policy",
             Self::Tls => "tls",
-        };
-        [("what", what), ("outcome", if is_taken { "taken" } else { "refused" })]
+        }
+    }
+
+    fn labels(self, is_taken: bool) -> Labels<2> {
+        [
+            ("what", self.as_str()),
+            ("outcome", if is_taken { "taken" } else { "refused" }),
+        ]
     }
 }
 

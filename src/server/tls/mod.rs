@@ -1,17 +1,27 @@
 //! TLS 1.3 with client certificates.
+//!
+//! In go the files that the configuration names, out comes a [`Tls`]: what the server shows, and whom it believes
+//! (`trust`). [`LiveTls`] holds the one that counts now.
+
+mod expiry;
+mod live;
+mod read;
+mod trust;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
-use rustls::{RootCertStore, ServerConfig};
+use rustls::pki_types::pem::Error as PemError;
+use rustls::server::NoServerSessionStorage;
+use rustls::{Error, InconsistentKeys, ServerConfig};
+use sha2::{Digest as _, Sha256};
 
-use crate::hardening::modes::{Forbidden, exposure};
-
-const PRIVATE_KEY: &str = "private key";
+pub use self::expiry::Expiry;
+pub use self::live::LiveTls;
+use self::read::{Read, authorities, certificates, private_key, revocation_lists, validity_of};
+pub(crate) use self::trust::Trust;
+use crate::time::Timestamp;
 
 /// Where the certificates are.
 #[derive(Clone, Debug)]
@@ -22,12 +32,31 @@ pub struct TlsFiles {
     pub private_key: PathBuf,
     /// The authorities whose clients are let in (PEM).
     pub client_ca: PathBuf,
+    /// What these authorities have revoked (PEM or DER); without any, nothing is looked up.
+    pub client_crl: Vec<PathBuf>,
+}
+
+/// What the files hold, ready for use.
+pub struct Tls {
+    config: Arc<ServerConfig>,
+    trust: Arc<Trust>,
+    expiries: Vec<Expiry>,
+    digests: Digests,
+}
+
+/// By which two of them are told apart.
+#[derive(PartialEq, Eq)]
+struct Digests {
+    /// Of what the server shows. Its key is that of its certificate.
+    server: [u8; 32],
+    /// Of what clients are judged by.
+    clients: [u8; 32],
 }
 
 /// Why there is no TLS.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file cannot be read.
+    /// A file cannot be read or used.
     #[error("{what} {}: {detail}", path.display())]
     File {
         /// What it should hold.
@@ -38,100 +67,141 @@ pub enum TlsError {
         detail: String,
     },
     /// Certificate and key do not fit.
-    #[error("certificate {} and key {}: {error}", files.certificate.display(), files.private_key.display())]
+    #[error("certificate {} and key {}: {detail}", files.certificate.display(), files.private_key.display())]
     Pair {
         /// The files.
         files: Box<TlsFiles>,
-        /// What is wrong.
-        error: rustls::Error,
-    },
-    /// The authorities do not verify anyone.
-    #[error("client authorities {}: {detail}", path.display())]
-    Authorities {
-        /// The file.
-        path: PathBuf,
         /// What is wrong.
         detail: String,
     },
 }
 
+impl TlsError {
+    fn file(what: &'static str, path: &Path, detail: impl Into<String>) -> Self {
+        Self::File {
+            what,
+            path: path.into(),
+            detail: detail.into(),
+        }
+    }
+
+    fn pem(what: &'static str, path: &Path, error: &PemError) -> Self {
+        let detail = match error {
+            PemError::Io(error) => error.to_string(),
+            PemError::NoItemsFound => "holds none in PEM form".into(),
+            other => other.to_string(),
+        };
+        Self::file(what, path, detail)
+    }
+}
+
 impl TlsFiles {
-    /// Reads them: TLS 1.3 only; a certificate that a client shows must be of one of the authorities. A client without one
-    /// gets through the handshake, and every call of it is refused with a status that says why.
+    /// Reads them: TLS 1.3 only; a certificate that a client shows must be good by the authorities and their lists. A client
+    /// without one gets through the handshake, and every call of it is refused with a status that says why.
     ///
     /// # Errors
-    /// [`TlsError`] names the file.
-    pub fn load(&self) -> Result<Arc<ServerConfig>, TlsError> {
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let mut authorities = RootCertStore::empty();
-        for certificate in certificates("client authorities", &self.client_ca)? {
-            authorities.add(certificate).map_err(|error| self.authorities(&error))?;
-        }
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(authorities), Arc::clone(&provider))
-            .allow_unauthenticated()
-            .build()
-            .map_err(|error| self.authorities(&error))?;
+    /// [`TlsError`] names the file and what is wrong with it. Whatever has expired is an error, but for a part of the
+    /// authorities: these vouch for nobody.
+    pub fn load(&self, now: Timestamp) -> Result<Tls, TlsError> {
         let chain = certificates("certificate", &self.certificate)?;
         let key = private_key(&self.private_key)?;
+        let authorities = Read {
+            content: authorities(&self.client_ca)?,
+            path: self.client_ca.clone(),
+        };
+        let read_list = |path: &PathBuf| {
+            let content = revocation_lists(path)?;
+            Ok(Read {
+                path: path.clone(),
+                content,
+            })
+        };
+        let lists = self
+            .client_crl
+            .iter()
+            .map(read_list)
+            .collect::<Result<Vec<_>, TlsError>>()?;
+
+        let own = validity_of(&chain[0])
+            .map_err(|error| TlsError::file("certificate", &self.certificate, error.to_string()))?;
+        if own.is_over(now) {
+            let detail = format!("has expired on {}; get a new one", own.until);
+            return Err(TlsError::file("certificate", &self.certificate, detail));
+        }
+        let mut expiries = vec![Expiry::new(format!("certificate {}", self.certificate.display()), own)];
+        expiries.extend(expiry::of(&authorities, &lists));
+        let lists_der = lists
+            .iter()
+            .flat_map(|read| &read.content)
+            .map(|list| list.der.as_slice());
+        let authorities_der = authorities.content.iter().map(|authority| authority.der.as_slice());
+        let digests = Digests {
+            server: digest(chain.iter().map(AsRef::as_ref)),
+            clients: digest(authorities_der.chain(lists_der)),
+        };
+
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let trust = Arc::new(Trust::new(
+            authorities,
+            lists,
+            provider.signature_verification_algorithms,
+            now,
+        )?);
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
-            .and_then(|builder| builder.with_client_cert_verifier(verifier).with_single_cert(chain, key))
-            .map_err(|error| TlsError::Pair {
-                files: Box::new(self.clone()),
-                error,
-            })?;
+            .and_then(|builder| {
+                builder
+                    .with_client_cert_verifier(Arc::clone(&trust) as Arc<_>)
+                    .with_single_cert(chain, key)
+            })
+            .map_err(|error| self.pair(&error))?;
         config.alpn_protocols = vec![b"h2".to_vec()];
         // A resumed session would not have its certificate checked again.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
-        Ok(Arc::new(config))
+        Ok(Tls {
+            config: Arc::new(config),
+            trust,
+            expiries,
+            digests,
+        })
     }
 
-    fn authorities(&self, error: &dyn std::fmt::Display) -> TlsError {
-        TlsError::Authorities {
-            path: self.client_ca.clone(),
-            detail: error.to_string(),
+    /// All of them.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        let three = [&self.certificate, &self.private_key, &self.client_ca];
+        three.into_iter().chain(&self.client_crl).map(PathBuf::as_path)
+    }
+
+    fn pair(&self, error: &Error) -> TlsError {
+        let detail = match error {
+            Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => "the key is that of another certificate".into(),
+            error => error.to_string(),
+        };
+        TlsError::Pair {
+            files: Box::new(self.clone()),
+            detail,
         }
     }
 }
 
-fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
-    match found {
-        Ok(found) if found.is_empty() => Err(TlsError::File {
-            what,
-            path: path.into(),
-            detail: "holds no certificate in PEM form".into(),
-        }),
-        Ok(found) => Ok(found),
-        Err(error) => Err(file_error(what, path, &error)),
+impl Tls {
+    /// What of it expires when.
+    #[must_use]
+    pub fn expiries(&self) -> &[Expiry] {
+        &self.expiries
     }
 }
 
-/// The key, unless others may read it.
-fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    // A file that is not there is told by reading it.
-    if let Ok(Some(open)) = exposure(path, Forbidden::Everything) {
-        return Err(TlsError::File {
-            what: PRIVATE_KEY,
-            path: path.into(),
-            detail: open.to_string(),
-        });
+fn digest<'a>(parts: impl Iterator<Item = &'a [u8]>) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    for part in parts {
+        // Each is DER, which says itself where it ends.
+        digest.update(part);
     }
-    PrivateKeyDer::from_pem_file(path).map_err(|error| file_error(PRIVATE_KEY, path, &error))
+    digest.finalize().into()
 }
 
-fn file_error(what: &'static str, path: &Path, error: &rustls::pki_types::pem::Error) -> TlsError {
-    use rustls::pki_types::pem::Error;
-
-    let detail = match error {
-        Error::Io(error) => error.to_string(),
-        Error::NoItemsFound => "holds none in PEM form".into(),
-        other => other.to_string(),
-    };
-    TlsError::File {
-        what,
-        path: path.into(),
-        detail,
-    }
-}
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;
