@@ -137,7 +137,11 @@ fn a_port_in_use_is_refused_before_anything_is_written() {
     prepare(directory.path());
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    for setting in ["TRESOR_SERVER_LISTEN", "TRESOR_SERVER_HEALTH_LISTEN"] {
+    for setting in [
+        "TRESOR_SERVER_LISTEN",
+        "TRESOR_SERVER_HEALTH_LISTEN",
+        "TRESOR_METRICS_LISTEN",
+    ] {
         let mut command = serve(directory.path());
         command.env(setting, &address);
         assert_refused(directory.path(), &mut command, &address);

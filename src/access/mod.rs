@@ -10,6 +10,7 @@ mod live;
 mod names;
 mod permissions;
 mod policy;
+mod quota;
 mod scopes;
 mod trust_domains;
 
@@ -20,5 +21,6 @@ pub use permissions::{Permissions, Reach};
 pub use policy::Policy;
 #[cfg(test)]
 pub(crate) use policy::read_policy;
+pub use quota::{Exceeded, Limits, Quota, Quotas, Usage};
 pub use scopes::NamedScope;
 pub use trust_domains::{OtherTrustDomain, TrustDomain, TrustDomains};

@@ -7,7 +7,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
 use super::violations::Violations;
-use crate::access::Action;
+use crate::access::{Action, Exceeded};
 use crate::keyring::KeyringError;
 use crate::pb::v1;
 use crate::vault::resolve::Refusal;
@@ -38,6 +38,9 @@ pub(crate) enum ApiError {
         tenant: Option<String>,
         provider: Option<String>,
     },
+    /// The caller is over a quota.
+    #[error(transparent)]
+    OverQuota(#[from] Exceeded),
     /// Fields are malformed.
     #[error("{0}")]
     Invalid(Violations),
@@ -127,6 +130,14 @@ impl From<&ApiError> for Fault {
             ApiError::NotGranted { action, .. } => {
                 Self::new(Code::PermissionDenied, "NOT_GRANTED", message).with("action", action.as_str())
             }
+            ApiError::OverQuota(exceeded) => Self {
+                retry_after: Some(exceeded.retry_after),
+                ..Self::new(Code::ResourceExhausted, "QUOTA_EXCEEDED", message)
+            }
+            .with("quota", exceeded.quota.as_str())
+            .with("limit", &exceeded.limit)
+            // A part of an answer has no RetryInfo.
+            .with("retry_after_seconds", &(exceeded.retry_after.as_secs() + 1)),
             ApiError::Invalid(violations) => {
                 let violations_of = violations.list().iter();
                 Self {

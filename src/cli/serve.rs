@@ -29,8 +29,11 @@ impl Serve {
         let grants = Grants::load(&config.policy.file).map_err(start)?;
         telemetry::init(config.log.format, &config.log.level);
         hardening.lock_memory(config.hardening.lock_memory).map_err(start)?;
-        let listeners = Listeners::bind(config.server.listen, config.server.health_listen).map_err(start)?;
+        let listeners = Listeners::bind(config.server.listen, config.server.health_listen)
+            .and_then(|listeners| listeners.with_metrics(config.metrics.listen))
+            .map_err(start)?;
         let (listen, health_listen) = listeners.addresses().map_err(start)?;
+        let metrics_listen = listeners.metrics_address().map_err(start)?;
         let prepared = serve::prepare(&config, grants, listeners).map_err(start)?;
         // Still the only thread: those of the runtime and of the workers are bound by what binds this one.
         let hardened = hardening
@@ -45,6 +48,7 @@ impl Serve {
             tracing::info!(
                 %listen,
                 %health_listen,
+                metrics_listen = metrics_listen.map(tracing::field::display),
                 revision = serving.vault.revision().0,
                 "serving"
             );

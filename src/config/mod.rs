@@ -44,6 +44,8 @@ pub struct Config {
     pub mail: MailConfig,
     /// What the process gives up.
     pub hardening: HardeningConfig,
+    /// What is counted.
+    pub metrics: MetricsConfig,
     /// The log.
     pub log: LogConfig,
     /// The providers: those that every deployment knows, with the file's changes.
@@ -134,6 +136,13 @@ pub struct HardeningConfig {
     pub sandbox: Demand,
 }
 
+/// `[metrics]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct MetricsConfig {
+    /// Where metrics are served, in plaintext; none: nowhere.
+    pub listen: Option<SocketAddr>,
+}
+
 /// `[log]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct LogConfig {
@@ -192,6 +201,7 @@ fn read_config(root: &mut Table<'_>, folder: &Path) -> Result<Config, Reported> 
     let resolver = root.section("resolver", sections::resolver);
     let mail = root.section("mail", sections::mail);
     let hardening = root.section("hardening", sections::hardening);
+    let metrics = root.section("metrics", sections::metrics);
     let log = root.section("log", sections::log);
     let catalogue = Catalogue::built_in().read_changes(root);
     Ok(Config {
@@ -203,6 +213,7 @@ fn read_config(root: &mut Table<'_>, folder: &Path) -> Result<Config, Reported> 
         resolver: resolver?,
         mail: mail?,
         hardening: hardening?,
+        metrics: metrics?,
         log: log?,
         catalogue: catalogue?,
     })

@@ -13,14 +13,16 @@ use super::reader::Reported;
 use super::table::Table;
 use super::value::Value;
 use super::{
-    HardeningConfig, KeysConfig, LogConfig, LogFormat, MailConfig, PolicyConfig, ResolverConfig, ServerConfig,
-    SigningConfig, StoreConfig,
+    HardeningConfig, KeysConfig, LogConfig, LogFormat, MailConfig, MetricsConfig, PolicyConfig, ResolverConfig,
+    ServerConfig, SigningConfig, StoreConfig,
 };
 use crate::access::{TrustDomain, TrustDomains};
 use crate::hardening::Demand;
 
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8443);
 const HEALTH_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8086);
+
+const METRICS_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9464);
 
 const MOST_WORKERS: usize = 256;
 const CONNECTIONS: NonZeroUsize = NonZeroUsize::new(4096).expect("it is not 0");
@@ -125,6 +127,16 @@ pub(super) fn hardening(table: &mut Table<'_>) -> Result<HardeningConfig, Report
         lock_memory: lock_memory?,
         sandbox: sandbox?,
     })
+}
+
+pub(super) fn metrics(table: &mut Table<'_>) -> Result<MetricsConfig, Reported> {
+    let listen = table.or("listen", Some(METRICS_LISTEN), |value| match value.text()? {
+        "off" => Ok(None),
+        _ => address(value)
+            .map(Some)
+            .map_err(|wrong| format!("{wrong}, nor \"off\"")),
+    })?;
+    Ok(MetricsConfig { listen })
 }
 
 pub(super) fn log(table: &mut Table<'_>) -> Result<LogConfig, Reported> {

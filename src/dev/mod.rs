@@ -63,14 +63,22 @@ pub struct Dev {
 ///
 /// # Errors
 /// [`DevError`] says what is in the way. An address that is not to be had is noticed before anything is written.
-pub async fn start(dir: &Path, listen: SocketAddr, health_listen: SocketAddr) -> Result<Dev, DevError> {
+pub async fn start(
+    dir: &Path,
+    listen: SocketAddr,
+    health_listen: SocketAddr,
+    metrics_listen: Option<SocketAddr>,
+) -> Result<Dev, DevError> {
     if let Some(address) = [listen, health_listen]
         .into_iter()
+        .chain(metrics_listen)
         .find(|address| !address.ip().is_loopback())
     {
         return Err(DevError::NotLoopback(address));
     }
-    let listeners = Listeners::bind(listen, health_listen).map_err(StartError::from)?;
+    let listeners = Listeners::bind(listen, health_listen)
+        .and_then(|listeners| listeners.with_metrics(metrics_listen))
+        .map_err(StartError::from)?;
     let (listen, health_listen) = listeners.addresses().map_err(StartError::from)?;
     make_directory(dir)?;
     let pki = pki::ensure(&dir.join("pki"), SystemClock.now())?;
@@ -121,7 +129,18 @@ fn config(
     let text = |path: &Path| toml::Value::from(path.display().to_string()).to_string();
     let file = format!(
         "[server]\nlisten = '{listen}'\nhealth_listen = '{health_listen}'\ncertificate = {}\nprivate_key = {}\n\
-         client_ca = {}\ntrust_domains = ['{}']\n[store]\npath = {}\n[keys]\nkek_file = {}\n[policy]\nfile = 'built in'\n",
+         client_ca = {}
+trust_domains = ['{}']
+[store]
+path = {}
+[keys]
+kek_file = {}
+[policy]
+file = 'built in'
+\
+          [metrics]
+listen = 'off'
+",
         text(&pki.server.certificate),
         text(&pki.server.key),
         text(&pki.ca),

@@ -9,6 +9,7 @@ mod connection;
 mod ending;
 mod gate;
 mod health;
+mod metrics;
 mod protocol;
 mod standing;
 mod tls;
@@ -28,14 +29,15 @@ pub use self::tls::{Expiry, LiveTls, Tls, TlsError, TlsFiles};
 use self::worker::Worker;
 use crate::api::Services;
 
-/// The two sockets. Bound before anything else is done, so that a port in use costs nothing.
+/// The sockets. Bound before anything else is done, so that a port in use costs nothing.
 pub struct Listeners {
     main: TcpListener,
     health: TcpListener,
+    metrics: Option<TcpListener>,
 }
 
 impl Listeners {
-    /// Binds both.
+    /// Binds the two that every server has.
     ///
     /// # Errors
     /// [`ServerError::Bind`] names the address that is not to be had.
@@ -43,7 +45,25 @@ impl Listeners {
         Ok(Self {
             main: bind(main, "listen")?,
             health: bind(health, "health_listen")?,
+            metrics: None,
         })
+    }
+
+    /// Binds the one for metrics too, if there is an address for it.
+    ///
+    /// # Errors
+    /// [`ServerError::Bind`] if that is not to be had.
+    pub fn with_metrics(mut self, address: Option<SocketAddr>) -> Result<Self, ServerError> {
+        self.metrics = address.map(|address| bind(address, "metrics.listen")).transpose()?;
+        Ok(self)
+    }
+
+    /// The address of the one for metrics, with the port that the system chose.
+    ///
+    /// # Errors
+    /// [`ServerError::Io`] if the system does not tell.
+    pub fn metrics_address(&self) -> Result<Option<SocketAddr>, ServerError> {
+        Ok(self.metrics.as_ref().map(TcpListener::local_addr).transpose()?)
     }
 
     /// The addresses, with the ports that the system chose where 0 was asked for: main and health.
@@ -113,6 +133,7 @@ pub struct Server {
     acceptor: JoinHandle<()>,
     workers: Vec<Worker>,
     health_listener: JoinHandle<()>,
+    metrics_listener: Option<JoinHandle<()>>,
 }
 
 impl Server {
@@ -136,6 +157,8 @@ impl Server {
         let acceptor = tokio::spawn(acceptor.run(ending));
         let health_listener = tokio::net::TcpListener::from_std(listeners.health)?;
         let health_listener = tokio::spawn(health.clone().serve(health_listener));
+        let metrics_listener = listeners.metrics.map(tokio::net::TcpListener::from_std).transpose()?;
+        let metrics_listener = metrics_listener.map(|listener| tokio::spawn(metrics::serve(listener)));
         Ok(Self {
             health,
             drain_timeout: limits.drain_timeout,
@@ -143,6 +166,7 @@ impl Server {
             acceptor,
             workers,
             health_listener,
+            metrics_listener,
         })
     }
 
@@ -165,5 +189,6 @@ impl Server {
             tracing::warn!("calls were still open after the drain time and have been cut off");
         }
         self.health_listener.abort();
+        self.metrics_listener.iter().for_each(JoinHandle::abort);
     }
 }
