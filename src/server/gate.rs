@@ -144,8 +144,8 @@ impl ConnectionGate {
     }
 }
 
-/// The deadline that the caller has set: up to eight digits and a unit (gRPC over HTTP/2, `grpc-timeout`). tonic watches over it
-/// too, and would say less when it passes.
+/// The deadline that the caller has set: up to eight digits and a unit (gRPC over HTTP/2, `grpc-timeout`). Nothing below the
+/// gate looks at it.
 fn asked_deadline(request: &Request<Body>) -> Option<Duration> {
     let text = request.headers().get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
