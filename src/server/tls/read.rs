@@ -200,13 +200,13 @@ pub(super) fn validity_of(certificate: &CertificateDer<'_>) -> Result<Validity, 
     Ok(Validity::new(validity.not_before, validity.not_after))
 }
 
-/// Whether a certificate says that it is for clients in TLS, and that its key may sign (RFC 5280, 4.2.1.3 and 4.2.1.12;
-/// RFC 8446, 4.4.2.2). One without extended key usages is for anything, so also for servers: it does not say so.
+/// Whether a certificate may be a client's in TLS, and its key may sign (RFC 5280, 4.2.1.3 and 4.2.1.12; RFC 8446, 4.4.2.2).
+/// One that names no extended key usage at all is for every purpose; so are those of common issuers (X509-SVID, 4.4).
 pub(super) fn is_for_clients(certificate: &CertificateDer<'_>) -> Result<bool, webpki::Error> {
     let (_, certificate) = X509Certificate::from_der(certificate).map_err(|_| webpki::Error::BadDer)?;
     let purposes = certificate.extended_key_usage().map_err(|_| webpki::Error::BadDer)?;
     let usage = certificate.key_usage().map_err(|_| webpki::Error::BadDer)?;
-    Ok(purposes.is_some_and(|purposes| purposes.value.client_auth)
+    Ok(purposes.is_none_or(|purposes| purposes.value.client_auth)
         && usage.is_none_or(|usage| usage.value.digital_signature()))
 }
 
