@@ -11,8 +11,10 @@ mod names;
 mod permissions;
 mod policy;
 mod quota;
+mod review;
 mod scopes;
 mod trust_domains;
+mod verdict;
 
 pub use action::{Action, Reveal};
 pub use identity::{Caller, IdentityError};
@@ -22,5 +24,7 @@ pub use policy::Policy;
 #[cfg(test)]
 pub(crate) use policy::read_policy;
 pub use quota::{Exceeded, Limits, Quota, Quotas, Usage};
+pub use review::{Remark, ShownGrant};
 pub use scopes::NamedScope;
 pub use trust_domains::{OtherTrustDomain, TrustDomain, TrustDomains};
+pub use verdict::{Because, Question, Verdict};

@@ -175,6 +175,8 @@ impl Reach {
 /// What a grant allows whom it is for.
 #[derive(Debug)]
 pub(super) struct Grant {
+    /// Where it is in the policy.
+    pub(super) line: usize,
     pub(super) actions: Actions,
     pub(super) tenants: Names,
     pub(super) providers: Names,
@@ -184,7 +186,7 @@ pub(super) struct Grant {
 }
 
 impl Grant {
-    fn is_for_whole_tenants(&self) -> bool {
+    pub(super) fn is_for_whole_tenants(&self) -> bool {
         self.providers == Names::All && self.scopes == Scopes::All
     }
 }
@@ -196,6 +198,10 @@ pub(super) struct Actions(u16);
 impl Actions {
     pub(super) fn of(actions: &[Action]) -> Self {
         Self(actions.iter().fold(0, |set, action| set | Self::bit(*action)))
+    }
+
+    pub(super) fn iter(self) -> impl Iterator<Item = Action> {
+        Action::ALL.into_iter().filter(move |action| self.contain(*action))
     }
 
     pub(super) fn contain(self, action: Action) -> bool {
@@ -222,7 +228,16 @@ impl Names {
         Self::Only(names.into())
     }
 
-    fn contain(&self, name: &str) -> bool {
+    /// Whether every name of the others is among these.
+    pub(super) fn cover(&self, others: &Self) -> bool {
+        match (self, others) {
+            (Self::All, _) => true,
+            (Self::Only(_), Self::All) => false,
+            (Self::Only(_), Self::Only(others)) => others.iter().all(|other| self.contain(other)),
+        }
+    }
+
+    pub(super) fn contain(&self, name: &str) -> bool {
         match self {
             Self::All => true,
             Self::Only(names) => names.binary_search_by(|other| (**other).cmp(name)).is_ok(),

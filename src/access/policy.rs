@@ -21,9 +21,9 @@ use super::scopes::{Scopes, Within};
 /// Who may do what. Read whole and checked whole; a file with any mistake makes no policy.
 #[derive(Debug)]
 pub struct Policy {
-    grants: Vec<(Who, Arc<Grant>)>,
+    pub(super) grants: Vec<(Who, Arc<Grant>)>,
     /// The quotas of those whose grants set none.
-    defaults: Limits,
+    pub(super) defaults: Limits,
 }
 
 impl Policy {
@@ -64,7 +64,7 @@ impl Policy {
 
 /// Whom a grant is for.
 #[derive(Debug)]
-enum Who {
+pub(super) enum Who {
     /// This caller.
     One(Caller),
     /// Every caller whose SPIFFE ID begins with this text, which ends in `/`.
@@ -72,10 +72,26 @@ enum Who {
 }
 
 impl Who {
-    fn is(&self, caller: &Caller) -> bool {
+    pub(super) fn is(&self, caller: &Caller) -> bool {
         match self {
             Self::One(one) => one == caller,
             Self::Under(prefix) => caller.as_str().starts_with(&**prefix),
+        }
+    }
+
+    /// Whether it is everybody whom the other is.
+    pub(super) fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (who, Self::One(one)) => who.is(one),
+            (Self::Under(prefix), Self::Under(longer)) => longer.starts_with(&**prefix),
+            (Self::One(_), Self::Under(_)) => false,
+        }
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        match self {
+            Self::One(caller) => caller.as_str(),
+            Self::Under(prefix) => prefix,
         }
     }
 }
@@ -114,6 +130,7 @@ fn read_grant(entry: &mut Table<'_>) -> Result<(Who, Arc<Grant>), Reported> {
     };
     let limits = limits(entry);
     let grant = Grant {
+        line: entry.line(),
         actions: Actions::of(&actions?),
         tenants: tenants?,
         providers: providers?,

@@ -1,6 +1,5 @@
 //! The scopes that a grant is for.
 
-use crate::vault::ids::SubjectId;
 use crate::vault::scope::{Scope, ScopeKind};
 
 /// A scope as a request names it, before anybody has looked whether it is well-formed: its kind and its id, which is empty for
@@ -34,35 +33,52 @@ impl Scopes {
             (Self::Only(list), Some(named)) => list.iter().any(|within| within.contains(named)),
         }
     }
+
+    /// Whether everything in the others is among these.
+    pub(super) fn cover(&self, others: &Self) -> bool {
+        match (self, others) {
+            (Self::All, _) => true,
+            (Self::Only(_), Self::All) => false,
+            (Self::Only(mine), Self::Only(others)) => others
+                .iter()
+                .all(|other| mine.iter().any(|within| within.covers(other))),
+        }
+    }
 }
 
 impl Within {
     /// `office` or `office/leipzig`, as in a credential's path.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let kind_of = |word: &str| ScopeKind::ALL.into_iter().find(|kind| kind.as_str() == word);
-        let unknown = || {
+        if let Some(kind) = ScopeKind::ALL.into_iter().find(|kind| kind.as_str() == text) {
+            return Ok(Self::Kind(kind));
+        }
+        Scope::parse(text).map(Self::One).ok_or_else(|| {
             format!(
                 "{text:?} is no scope: \"general\", \"office\", \"appraiser\", \"user\", or one of them such as \
                  \"office/leipzig\""
             )
-        };
-        let Some((word, id)) = text.split_once('/') else {
-            return kind_of(text).map(Self::Kind).ok_or_else(unknown);
-        };
-        let one: fn(SubjectId) -> Scope = match kind_of(word) {
-            Some(ScopeKind::Office) => Scope::Office,
-            Some(ScopeKind::Appraiser) => Scope::Appraiser,
-            Some(ScopeKind::User) => Scope::User,
-            Some(ScopeKind::General) | None => return Err(unknown()),
-        };
-        let id = SubjectId::parse(id).map_err(|error| format!("{text:?}: the id {error}"))?;
-        Ok(Self::One(one(id)))
+        })
+    }
+
+    pub(super) fn kind(&self) -> ScopeKind {
+        match self {
+            Self::Kind(kind) => *kind,
+            Self::One(one) => one.kind(),
+        }
     }
 
     fn contains(&self, (kind, id): (ScopeKind, &str)) -> bool {
         match self {
             Self::Kind(all) => *all == kind,
             Self::One(one) => one.named() == (kind, id),
+        }
+    }
+
+    /// Whether everything in the other is in this one.
+    pub(super) fn covers(&self, other: &Self) -> bool {
+        match other {
+            Self::Kind(kind) => *self == Self::Kind(*kind),
+            Self::One(one) => self.contains(one.named()),
         }
     }
 }
@@ -119,5 +135,13 @@ mod tests {
             assert!(!leipzig.contain(other), "{other:?}");
         }
         assert!(Scopes::All.contain(None));
+    }
+
+    #[test]
+    fn a_kind_covers_what_is_of_it() {
+        let only = |texts: &[&str]| Scopes::Only(texts.iter().map(|text| Within::parse(text).unwrap()).collect());
+        assert!(only(&["office", "user/a"]).cover(&only(&["user/a", "office/x"])));
+        assert!(!only(&["office/x"]).cover(&only(&["office"])));
+        assert!(Scopes::All.cover(&only(&["office"])) && !only(&["office"]).cover(&Scopes::All));
     }
 }

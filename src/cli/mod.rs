@@ -21,6 +21,7 @@ mod identity;
 mod init;
 mod list;
 mod output;
+mod policy;
 mod probe;
 mod provider;
 mod purge;
@@ -83,6 +84,8 @@ enum Command {
     Dev(dev::Dev),
     Init(init::Init),
     Serve(serve::Serve),
+    #[command(subcommand)]
+    Policy(policy::Command),
     #[command(flatten)]
     Client(ClientCommand),
     Health(health::Health),
@@ -127,6 +130,7 @@ fn run(command: Command, connection: &ConnectionArgs, output: &mut Output) -> Re
         Command::Dev(dev) => dev.run(output),
         Command::Init(init) => init.run(output),
         Command::Serve(serve) => serve.run(),
+        Command::Policy(command) => command.run(output),
         Command::Health(health) => on_runtime(health.run(connection.timeout(), output)),
         Command::Completions(completions) => completions.run(output),
     }

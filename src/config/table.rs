@@ -195,6 +195,14 @@ impl<'a> Table<'a> {
         all.into_iter().collect()
     }
 
+    /// The line where it begins, counted from 1; 0 if the file has no such table.
+    pub(crate) fn line(&self) -> usize {
+        match self.start.map(|start| self.file.line(start)) {
+            Some(Place::Line(line)) => line,
+            _ => 0,
+        }
+    }
+
     /// Whether the key is in the file.
     pub(crate) fn has(&self, key: &str) -> bool {
         self.written(key).is_some()

@@ -31,6 +31,19 @@ pub enum ScopeKind {
 }
 
 impl Scope {
+    /// The scope that `text` spells, as in a credential's path: `general`, `office/leipzig`; none if it spells none.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let id = |id| SubjectId::parse(id).ok();
+        match text.split_once('/') {
+            None => (text == "general").then_some(Self::General),
+            Some(("office", office)) => id(office).map(Self::Office),
+            Some(("appraiser", appraiser)) => id(appraiser).map(Self::Appraiser),
+            Some(("user", user)) => id(user).map(Self::User),
+            Some(_) => None,
+        }
+    }
+
     /// Its kind.
     #[must_use]
     pub fn kind(&self) -> ScopeKind {
@@ -106,21 +119,10 @@ impl CredentialRef {
     /// The name that `path` spells; none if it spells none.
     #[must_use]
     pub fn from_path(path: &str) -> Option<Self> {
-        let mut parts = path.split('/');
+        let mut parts = path.splitn(3, '/');
         let tenant = TenantId::parse(parts.next()?).ok()?;
         let provider = ProviderId::parse(parts.next()?).ok()?;
-        let kind = parts.next()?;
-        let subject = parts.next().map(SubjectId::parse).transpose().ok()?;
-        if parts.next().is_some() {
-            return None;
-        }
-        let scope = match (kind, subject) {
-            ("general", None) => Scope::General,
-            ("office", Some(id)) => Scope::Office(id),
-            ("appraiser", Some(id)) => Scope::Appraiser(id),
-            ("user", Some(id)) => Scope::User(id),
-            _ => return None,
-        };
+        let scope = Scope::parse(parts.next()?)?;
         Some(Self {
             tenant,
             provider,

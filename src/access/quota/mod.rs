@@ -68,6 +68,12 @@ impl Limits {
         self.0[quota as usize]
     }
 
+    /// Each limit of which something is said, with its key in the policy.
+    pub fn said(&self) -> impl Iterator<Item = (&'static str, u32)> {
+        let said = |quota: Quota| Some((quota.as_str(), self.get(quota)?.get()));
+        Quota::ALL.into_iter().filter_map(said)
+    }
+
     pub(super) fn set(&mut self, quota: Quota, limit: Option<NonZeroU32>) {
         self.0[quota as usize] = limit;
     }
