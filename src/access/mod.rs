@@ -24,7 +24,7 @@ pub use policy::Policy;
 #[cfg(test)]
 pub(crate) use policy::read_policy;
 pub use quota::{Exceeded, Limits, Quota, Quotas, Usage};
-pub use review::{Remark, ShownGrant};
+pub use review::{Remark, ServedBy, ShownGrant};
 pub use scopes::NamedScope;
 pub use trust_domains::{OtherTrustDomain, TrustDomain, TrustDomains};
 pub use verdict::{Because, Question, Verdict};

@@ -88,6 +88,11 @@ impl Who {
         }
     }
 
+    /// Its trust domain; none for a DNS name.
+    pub(super) fn trust_domain(&self) -> Option<&str> {
+        self.as_str().strip_prefix(SCHEME)?.split('/').next()
+    }
+
     pub(super) fn as_str(&self) -> &str {
         match self {
             Self::One(caller) => caller.as_str(),

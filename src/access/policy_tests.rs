@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::vault::ids::SubjectId;
-use crate::vault::scope::Scope;
+use crate::vault::scope::{Scope, ScopeKind};
 
 const ORDERS: &str = "spiffe://dynarex.local/order-service";
 
@@ -55,6 +55,63 @@ fn names_are_compared_byte_for_byte() {
             None,
             "{tenant:?} {provider:?}"
         );
+    }
+}
+
+/// Texts that somebody could take for the same name: other case, white space, escapes, look-alikes, delimiters, wildcards.
+fn look_alikes(name: &str) -> Vec<String> {
+    let mut texts = vec![
+        name.to_uppercase(),
+        name[..1].to_uppercase() + &name[1..],
+        // Full-width, and a letter with a combining mark (NFD) beside the composed one (NFC).
+        name.chars()
+            .filter_map(|c| char::from_u32(u32::from(c) + 0xfee0))
+            .collect(),
+        format!("{name}\u{301}"),
+        name.replace('o', "о").replace('a', "а"),
+        format!("%{:02x}{}", name.as_bytes()[0], &name[1..]),
+        name[..name.len() - 1].to_owned(),
+    ];
+    let around = [
+        "", " ", "\t", "\n", "\0", "\u{feff}", "\u{200b}", "/", "./", ".", ",", ";", "|", "*", "?", "%", "\"", "'",
+    ];
+    for before in around {
+        for after in around
+            .into_iter()
+            .filter(|after| !(before.is_empty() && after.is_empty()))
+        {
+            texts.push(format!("{before}{name}{after}"));
+        }
+    }
+    texts.extend(["*", "**", "?", ".*", "%", "[a-z]*", ""].map(str::to_owned));
+    texts.retain(|text| text != name);
+    texts
+}
+
+/// CVE-2025-5999, CVE-2025-6014, CVE-2025-64761 and CVE-2026-89322: what was checked in one form and used in another.
+/// CVE-2026-3605: delimiters and wildcards that meant something.
+#[test]
+fn cve_2025_5999_2025_6014_2025_64761_2026_89322_2026_3605_what_looks_like_a_granted_name_is_another() {
+    let text = grant(ORDERS, "'resolve'", "'demo'", "'audatex'", "full") + "scopes = ['office/halle']\n";
+    let orders = permissions(&text, ORDERS);
+    let allows = |tenant: &str, provider: &str, office: &str| {
+        let scope = Some((ScopeKind::Office, office));
+        orders.allows(Action::Resolve, tenant, provider, scope).is_some()
+    };
+    assert!(allows("demo", "audatex", "halle"));
+    for tenant in look_alikes("demo") {
+        assert!(!allows(&tenant, "audatex", "halle"), "{tenant:?}");
+        assert!(!orders.allows_some_provider(Action::Resolve, &tenant), "{tenant:?}");
+    }
+    for provider in look_alikes("audatex") {
+        assert!(!allows("demo", &provider, "halle"), "{provider:?}");
+        assert!(
+            !orders.allows_some_scope(Action::Resolve, "demo", &provider),
+            "{provider:?}"
+        );
+    }
+    for office in look_alikes("halle") {
+        assert!(!allows("demo", "audatex", &office), "{office:?}");
     }
 }
 
@@ -367,6 +424,15 @@ proptest! {
                 }
             }
         }
+    }
+
+    /// What the grants look at is the text of the request; what is used is parsed from it. Were anything trimmed, folded or
+    /// normalised in between, the one would be another name than the other.
+    #[test]
+    fn cve_2025_5999_what_is_used_is_the_text_that_was_checked(text in "\\PC{0,20}|[ \\t\\n]?[A-Za-z0-9._@+-]{1,12}[ \\t\\n]?") {
+        prop_assert!(TenantId::parse(&text).is_ok_and(|id| id.as_str() == text) || TenantId::parse(&text).is_err());
+        prop_assert!(ProviderId::parse(&text).is_ok_and(|id| id.as_str() == text) || ProviderId::parse(&text).is_err());
+        prop_assert!(SubjectId::parse(&text).is_ok_and(|id| id.as_str() == text) || SubjectId::parse(&text).is_err());
     }
 
     #[test]

@@ -5,6 +5,7 @@ use super::permissions::{Grant, Names};
 use super::policy::{Policy, Who};
 use super::quota::{Limits, Quota};
 use super::scopes::{Scopes, Within};
+use super::trust_domains::TrustDomains;
 use crate::vault::catalogue::Catalogue;
 
 /// A grant as it is written.
@@ -37,6 +38,15 @@ pub struct Remark {
     pub text: String,
 }
 
+/// The server that a policy is meant for, as far as the two must fit.
+#[derive(Clone, Copy, Debug)]
+pub struct ServedBy<'a> {
+    /// Its providers.
+    pub catalogue: &'a Catalogue,
+    /// Whose SPIFFE IDs it takes.
+    pub trust_domains: &'a TrustDomains,
+}
+
 impl Policy {
     /// Every grant, in the order of the file.
     #[must_use]
@@ -50,9 +60,9 @@ impl Policy {
         &self.defaults
     }
 
-    /// What is suspicious, by line; with the catalogue of the deployment also what fits none of its providers.
+    /// What is suspicious, in the order of the file; for a certain server also what does not fit it.
     #[must_use]
-    pub fn remarks(&self, catalogue: Option<&Catalogue>) -> Vec<Remark> {
+    pub fn remarks(&self, server: Option<&ServedBy<'_>>) -> Vec<Remark> {
         let mut remarks = Vec::new();
         for (index, (who, grant)) in self.grants.iter().enumerate() {
             let mut remark = |text| {
@@ -61,8 +71,9 @@ impl Policy {
             self.adds_nothing(index).into_iter().for_each(&mut remark);
             opens_everything(who, grant).into_iter().for_each(&mut remark);
             without_effect(grant).for_each(&mut remark);
-            if let Some(catalogue) = catalogue {
-                not_in(catalogue, grant).into_iter().for_each(&mut remark);
+            if let Some(server) = server {
+                not_taken(server.trust_domains, who).into_iter().for_each(&mut remark);
+                not_in(server.catalogue, grant).into_iter().for_each(&mut remark);
             }
         }
         remarks
@@ -142,6 +153,13 @@ fn without_effect(grant: &Grant) -> impl Iterator<Item = String> {
         needs(action).map(|needs| format!("\"{action}\" has no effect: it needs a grant for {needs}"))
     };
     grant.actions.iter().filter_map(text)
+}
+
+fn not_taken(trust_domains: &TrustDomains, who: &Who) -> Option<String> {
+    let other = who.trust_domain().filter(|name| !trust_domains.take(name))?;
+    Some(format!(
+        "the server takes no SPIFFE ID of the trust domain \"{other}\": name it in server.trust_domains"
+    ))
 }
 
 fn not_in(catalogue: &Catalogue, grant: &Grant) -> Vec<String> {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::access::TrustDomain;
 
 const ORDERS: &str = "spiffe://dynarex.local/orders";
 
@@ -8,7 +9,11 @@ fn grant(who: &str, may: &str, tenants: &str, more: &str) -> String {
 
 fn remarks(text: &str) -> Vec<(usize, String)> {
     let policy = Policy::parse(text, "test").unwrap();
-    let remarks = policy.remarks(Some(&Catalogue::built_in()));
+    let server = ServedBy {
+        catalogue: &Catalogue::built_in(),
+        trust_domains: &TrustDomains::new(vec![TrustDomain::parse("dynarex.local").unwrap()]),
+    };
+    let remarks = policy.remarks(Some(&server));
     remarks.into_iter().map(|remark| (remark.line, remark.text)).collect()
 }
 
@@ -96,6 +101,19 @@ fn what_is_not_in_the_catalogue_is_remarked() {
     );
     let policy = Policy::parse(&text, "test").unwrap();
     assert_eq!(policy.remarks(None), []);
+}
+
+#[test]
+fn a_caller_of_a_trust_domain_that_the_server_does_not_take_is_remarked() {
+    for other in [
+        "spiffe://other.local/orders",
+        "spiffe://other.local/",
+        "spiffe://dynarex.local.evil/a",
+    ] {
+        let found = remarks(&grant(other, "'watch'", "'demo'", ""));
+        assert!(found[0].1.contains("name it in server.trust_domains"), "{found:?}");
+    }
+    assert_eq!(remarks(&grant("orders.other.local", "'watch'", "'demo'", "")), []);
 }
 
 #[test]

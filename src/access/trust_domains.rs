@@ -29,9 +29,14 @@ impl TrustDomains {
     /// [`OtherTrustDomain`] if not.
     pub fn check(&self, caller: &Caller) -> Result<(), OtherTrustDomain> {
         match caller.trust_domain() {
-            Some(name) if !self.0.iter().any(|taken| **taken == *name) => Err(OtherTrustDomain(name.to_owned())),
+            Some(name) if !self.take(name) => Err(OtherTrustDomain(name.to_owned())),
             _ => Ok(()),
         }
+    }
+
+    /// Whether it is one of them.
+    pub(super) fn take(&self, name: &str) -> bool {
+        self.0.iter().any(|taken| **taken == *name)
     }
 }
 

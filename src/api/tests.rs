@@ -3,6 +3,7 @@
 mod any;
 mod arbitrary;
 mod caller;
+mod every_method;
 mod faults;
 mod fields;
 mod lists;

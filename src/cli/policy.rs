@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use tresor::access::{Action, Because, Caller, Limits, Policy, Question, Reveal, ShownGrant, Verdict};
+use tresor::access::{Action, Because, Caller, Limits, Policy, Question, Reveal, ServedBy, ShownGrant, Verdict};
 use tresor::config::Config;
 use tresor::vault::ids::{ProviderId, TenantId};
 use tresor::vault::scope::Scope;
@@ -46,7 +46,7 @@ pub(crate) struct Check {
     /// The policy.
     #[arg(value_name = "FILE")]
     policy: PathBuf,
-    /// The server's configuration: also warn of providers that are not in its catalogue.
+    /// The server's configuration: also warn of what does not fit it, such as providers that are not in its catalogue.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -154,7 +154,11 @@ impl Check {
     fn run(self, output: &mut Output) -> Result<Exit, Failure> {
         let policy = Policy::load(&self.policy).map_err(start)?;
         let config = self.config.map(|path| Config::load(&path)).transpose().map_err(start)?;
-        let remarks = policy.remarks(config.as_ref().map(|config| &config.catalogue));
+        let server = config.as_ref().map(|config| ServedBy {
+            catalogue: &config.catalogue,
+            trust_domains: &config.server.trust_domains,
+        });
+        let remarks = policy.remarks(server.as_ref());
         for remark in &remarks {
             output.warn(&format!("{}:{}: {}", self.policy.display(), remark.line, remark.text));
         }

@@ -11,14 +11,14 @@ const POLICY: &str = r#"
 credentials_per_hour = 7
 
 [[grant]]
-who = "spiffe://td/orders"
+who = "spiffe://dynarex.local/orders"
 may = ["resolve"]
 tenants = ["demo"]
 providers = ["dat", "datt"]
 reveal = "signature"
 
 [[grant]]
-who = "spiffe://td/"
+who = "spiffe://dynarex.local/"
 may = ["watch"]
 tenants = ["*"]
 providers = ["*"]
@@ -78,7 +78,7 @@ fn a_policy_that_is_well_is_shown_as_a_table() {
         lines[2],
         [
             "5",
-            "spiffe://td/orders",
+            "spiffe://dynarex.local/orders",
             "resolve",
             "demo",
             "dat",
@@ -92,7 +92,7 @@ fn a_policy_that_is_well_is_shown_as_a_table() {
         lines[3],
         [
             "12",
-            "spiffe://td/",
+            "spiffe://dynarex.local/",
             "watch",
             "*",
             "*",
@@ -145,7 +145,7 @@ fn what_is_suspicious_is_a_warning_and_in_the_json() {
 fn an_explanation_says_which_grant_allows_it_and_how_much() {
     let ran = run(
         POLICY,
-        "explain --policy FILE --as spiffe://td/orders --may resolve --tenant demo --provider dat --scope general",
+        "explain --policy FILE --as spiffe://dynarex.local/orders --may resolve --tenant demo --provider dat --scope general",
     );
     assert_eq!(ran.result.unwrap(), Exit::Done);
     let said: Vec<_> = ran
@@ -163,7 +163,7 @@ fn an_explanation_says_which_grant_allows_it_and_how_much() {
 #[test]
 fn an_explanation_says_what_is_lacking() {
     let explain = |line: &str| run(POLICY, &format!("explain --policy FILE --output json {line}"));
-    let ran = explain("--as spiffe://td/orders --may resolve --tenant other --provider dat");
+    let ran = explain("--as spiffe://dynarex.local/orders --may resolve --tenant other --provider dat");
     assert_eq!(ran.result.unwrap(), Exit::Denied);
     let json: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!(
@@ -172,7 +172,7 @@ fn an_explanation_says_what_is_lacking() {
     );
     assert_eq!(
         json["nearest"][0],
-        serde_json::json!({"line": 5, "who": "spiffe://td/orders", "lacks": ["tenants"]})
+        serde_json::json!({"line": 5, "who": "spiffe://dynarex.local/orders", "lacks": ["tenants"]})
     );
     let ran = explain("--as td --may watch --tenant demo");
     assert_eq!(ran.result.unwrap(), Exit::Denied);
@@ -186,7 +186,7 @@ fn an_explanation_says_what_is_lacking() {
 #[test]
 fn what_names_nobody_and_nothing_is_wrong_usage() {
     for line in [
-        "explain --policy p --as spiffe://td/* --may watch",
+        "explain --policy p --as spiffe://dynarex.local/* --may watch",
         "explain --policy p --as td --may wach",
         "explain --policy p --as td --may watch --scope general",
         "explain --policy p --as td --may watch --tenant a --provider b --scope office",

@@ -13,7 +13,7 @@ use crate::access::{Caller, LivePermissions, LivePolicy, Policy, Quotas};
 use crate::api::admin::Admin;
 use crate::api::operator::Operator;
 use crate::api::resolver::Resolver;
-use crate::api::{Calls, MAX_REQUEST, Peer};
+use crate::api::{Calls, MAX_REQUEST, Peer, Services};
 use crate::pb::v1::{self, scope};
 use crate::vault::Door;
 use crate::vault::tests::support::TestVault;
@@ -37,6 +37,8 @@ pub(super) struct Api {
     pub(super) resolver: Resolver,
     pub(super) operator: Operator,
     pub(super) vault: TestVault,
+    door: Arc<Door>,
+    calls: Calls,
     pub(super) policy: Arc<LivePolicy>,
     /// The time by which quotas are counted.
     pub(super) clock: FakeRelativeClock,
@@ -65,12 +67,19 @@ impl Api {
         Self {
             admin: Admin::new(door.clone(), calls.clone()),
             resolver: Resolver::new(door.clone(), calls.clone()),
-            operator: Operator::new(door.clone(), calls),
+            operator: Operator::new(door.clone(), calls.clone()),
             vault,
+            door: door.clone(),
+            calls,
             peer: peer(TESTS, &policy),
             policy,
             clock,
         }
+    }
+
+    /// The same services as they are put on the wire.
+    pub(super) fn services(&self) -> Services {
+        Services::new(&self.door, &self.calls)
     }
 
     /// A connection of another caller.
