@@ -25,6 +25,7 @@ pub use self::chain::{Hash, Link};
 pub use self::directory::files_in;
 pub use self::entry::{Entry, Event, Outcome};
 pub use self::error::{OpenError, Unavailable};
+pub(crate) use self::handle::NOT_FINISHED;
 pub use self::handle::{Audit, Checkpoint, Intent, Settings, Sign, Ticket};
 pub use self::jws::{Keys, KeysError};
 pub use self::read::{Filter, ReadError, Reader};

@@ -14,6 +14,7 @@ use super::events;
 use super::handle::{Checkpoint, Settings, Sign, Status};
 use super::log::{Log, Resumed, time_text};
 use super::sync::Syncer;
+use crate::telemetry::metrics::{self, AuditSink};
 use crate::time::{Clock, Timestamp};
 
 /// How many lines share one write at most; bounds the time that the first of them waits.
@@ -197,6 +198,7 @@ impl Writer {
         self.notes.clear();
         self.syncer.written(self.log.file(), self.link.seq, is_urgent);
         self.status.set_written(self.link.seq);
+        metrics::audit_lines(self.link.seq - before.seq);
         if checkpoint.is_some() {
             (self.unsigned, self.unsigned_since) = (0, None);
             self.checkpoints.send_replace(checkpoint);
@@ -208,9 +210,15 @@ impl Writer {
     }
 
     fn write_buffer(&mut self) -> io::Result<()> {
-        let written = self.log.write(&self.buffer);
+        let written = self
+            .log
+            .write(&self.buffer)
+            .inspect_err(|_| metrics::audit_failure(AuditSink::File));
         let written = written.and_then(|()| match &mut self.copy {
-            Some(copy) => copy.write_all(&self.buffer).and_then(|()| copy.flush()),
+            Some(copy) => copy
+                .write_all(&self.buffer)
+                .and_then(|()| copy.flush())
+                .inspect_err(|_| metrics::audit_failure(AuditSink::Stdout)),
             None => Ok(()),
         });
         if written.is_ok() {
@@ -249,6 +257,7 @@ impl Writer {
     /// Whether lines can be written; mends what is wrong if it is time to try.
     fn is_writable(&mut self) -> bool {
         if self.syncer.take_failure() {
+            metrics::audit_failure(AuditSink::File);
             self.fail(&io::Error::other("its lines could not be made durable"), true);
         }
         if let Some(trouble) = &self.trouble {
