@@ -1,10 +1,16 @@
 //! A vault that serves, put together from its configuration.
 
+mod auditing;
+
 use std::path::Path;
 use std::sync::Arc;
 
+use tokio::task::JoinHandle;
+
+use self::auditing::Kept;
 use crate::access::{LivePolicy, Policy};
 use crate::api::{Calls, Services};
+use crate::audit::{self, Audit};
 use crate::config::{Config, ConfigErrors};
 use crate::hardening::{HardeningError, Reach};
 use crate::keyring::{KekError, KeyFile};
@@ -35,6 +41,9 @@ pub enum StartError {
     /// The key-encryption key.
     #[error(transparent)]
     Kek(#[from] KekError),
+    /// The audit log.
+    #[error(transparent)]
+    Audit(#[from] audit::OpenError),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -81,6 +90,23 @@ pub struct Serving {
     pub vault: Arc<Vault>,
     /// Takes changed certificates and a changed policy into use.
     pub reload: Reload,
+    /// Where its calls are listed.
+    pub audit: Audit,
+    kept: Kept,
+    auditing: [JoinHandle<()>; 2],
+}
+
+impl Serving {
+    /// Lets open calls finish, signs and closes the audit log, then ends.
+    pub async fn stop(self) {
+        self.server.stop().await;
+        for task in self.auditing {
+            task.abort();
+            let _ = task.await;
+        }
+        self.audit.close().await;
+        auditing::keep_newest(&self.audit, &self.kept).await;
+    }
 }
 
 /// What is loaded before anything is written.
@@ -126,7 +152,7 @@ pub fn reach(config: &Config) -> Reach {
     ];
     Reach {
         reads: reads.into_iter().chain(&server.client_crl).cloned().collect(),
-        writes: vec![config.store.path.clone()],
+        writes: vec![config.store.path.clone(), config.audit.directory.clone()],
     }
 }
 
@@ -166,6 +192,8 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
         path: config.store.path.display().to_string(),
         error,
     })?;
+    // After the store: a start that fails leaves no line.
+    let audit = Audit::open(&config.audit, Arc::new(SystemClock))?;
     let server = &config.server;
     let limits = Limits {
         workers: server.workers,
@@ -175,13 +203,25 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
         drain_timeout: server.drain_timeout,
     };
     let door = Door::open_to(Arc::clone(&vault));
-    let services = Services::new(&door, &Calls::default());
+    let services = Services::new(&door, &Calls::new(audit.clone(), Arc::default()));
     let access = Access {
         tls,
         trust_domains: server.trust_domains.clone(),
         policy: LivePolicy::new(grants.policy),
     };
     let reload = Reload::start(files, grants.file, &access)?;
-    let server = Server::start(listeners, access, &services, limits).await?;
-    Ok(Serving { server, vault, reload })
+    let server = Server::start(listeners, access, &services, &audit, limits).await?;
+    let kept = Kept::beside(&config.store.path);
+    let auditing = [
+        tokio::spawn(auditing::keep_signed(audit.clone(), door, kept.clone())),
+        tokio::spawn(auditing::tell(audit.clone(), server.health())),
+    ];
+    Ok(Serving {
+        server,
+        vault,
+        reload,
+        audit,
+        kept,
+        auditing,
+    })
 }

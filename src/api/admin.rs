@@ -89,6 +89,9 @@ impl Admin {
             });
         let ((credential, provider), draft) = violations.finish(named.zip(draft))?;
         call.about_credential(&credential, None);
+        if !request.validate_only {
+            call.announce().await?;
+        }
         let saved = self
             .vault()?
             .put(Put {
@@ -133,6 +136,7 @@ impl Admin {
         };
         let ((credential, _), enabled) = violations.finish(named.zip(enabled))?;
         call.about_credential(&credential, None);
+        call.announce().await?;
         let (info, revision) = self
             .vault()?
             .set_enabled(credential, enabled, request.expected_version)
@@ -154,6 +158,7 @@ impl Admin {
             );
             violations.finish(None::<()>)?;
         }
+        call.announce().await?;
         let revision = self.vault()?.purge(&credential).await?.0;
         Ok(v1::PurgeCredentialResponse { revision })
     }
@@ -171,6 +176,7 @@ impl Admin {
         }
         let (credential, provider) = violations.finish(named)?;
         call.about_credential(&credential, None);
+        call.announce().await?;
         let saved = self
             .vault()?
             .rollback(Rollback {
@@ -219,6 +225,7 @@ impl Admin {
             readable: call.permissions()?.reach(Action::CredentialsRead),
             by: call.caller(),
         };
+        call.announce().await?;
         let (choice, warnings) = self.vault()?.set_assignment(set).await?;
         Ok(v1::SetAssignmentResponse {
             assignment: Some(wire::assignment(&tenant, &provider.id, Some(&choice))),

@@ -1,4 +1,4 @@
-//! One call: who makes it, what it is about, and the line that the log gets when it is over.
+//! One call: who makes it, what it is about, and the line that the audit log gets before it is answered.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -8,7 +8,8 @@ use tonic::{Code, Request, Response, Status};
 
 use super::fault::{ApiError, Fault};
 use crate::access::{Action, Caller, Exceeded, LivePermissions, NamedScope, Permissions, Quotas, Reveal, Usage};
-use crate::vault::ids::{OrderId, ProviderId, TenantId};
+use crate::audit::{Audit, Entry, Event, Filter, Intent, NOT_FINISHED, Outcome, Ticket};
+use crate::vault::ids::{OrderId, ProviderId, SubjectId, TenantId};
 use crate::vault::resolve::Refusal;
 use crate::vault::scope::{CredentialRef, Scope};
 use crate::vault::{Ask, HandOut, VaultError};
@@ -55,16 +56,23 @@ impl Peer {
 }
 
 /// What every call passes on its way in and out.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Calls {
+    audit: Audit,
     quotas: Arc<Quotas>,
 }
 
 impl Calls {
-    /// Calls that are counted there.
+    /// Calls that are listed in this log and counted there.
     #[must_use]
-    pub fn new(quotas: Arc<Quotas>) -> Self {
-        Self { quotas }
+    pub fn new(audit: Audit, quotas: Arc<Quotas>) -> Self {
+        Self { audit, quotas }
+    }
+
+    /// The log that they are listed in.
+    #[must_use]
+    pub fn audit(&self) -> &Audit {
+        &self.audit
     }
 
     /// Takes a request apart.
@@ -75,14 +83,21 @@ impl Calls {
             Some(Err(why)) => Err(why.to_owned()),
             None => Err("the connection has no client certificate".to_owned()),
         };
+        let request_id = request.metadata().get(REQUEST_ID).and_then(|id| id.to_str().ok());
+        let about = About {
+            request: request_id.and_then(|id| SubjectId::parse(id).ok()),
+            ..About::default()
+        };
         let call = Call {
             method,
+            audit: self.audit.clone(),
             within_quota: self.count(peer.as_ref(), permissions.as_ref().ok()),
             peer,
             permissions,
             is_counted_for_tenant: false,
             started: Instant::now(),
-            about: About::default(),
+            about,
+            intent: None,
             is_over: false,
         };
         (call, request.into_inner())
@@ -99,27 +114,35 @@ impl Calls {
     }
 }
 
-/// A call that is under way. When it is over, or dropped because the caller went away, the log gets one line. The line holds
-/// identifiers only, and only once they have been parsed.
+/// Where callers may put an id of their own. It is kept if it is made like the ids of tenants.
+const REQUEST_ID: &str = "x-request-id";
+
+/// A call that is under way. When it is over, or dropped because the caller went away, the audit log gets a line. The line
+/// holds identifiers only, and only once they have been parsed.
 pub(super) struct Call {
     method: &'static str,
+    audit: Audit,
     peer: Option<Peer>,
     permissions: Result<Permissions, String>,
     within_quota: Result<(), Exceeded>,
     is_counted_for_tenant: bool,
     started: Instant,
     about: About,
+    /// The line that has announced what is being changed.
+    intent: Option<Intent>,
     is_over: bool,
 }
 
 /// What a call is about, as far as it is known.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct About {
     tenant: Option<TenantId>,
     provider: Option<ProviderId>,
     scope: Option<Scope>,
     order: Option<OrderId>,
     version: Option<u64>,
+    request: Option<SubjectId>,
+    receipt: Option<String>,
 }
 
 impl Call {
@@ -237,6 +260,25 @@ impl Call {
         }
     }
 
+    /// Refuses unless the caller may read some of what the audit log has about a tenant and a provider; empty ones stand for
+    /// any.
+    pub(super) fn authorize_reading(&mut self, tenant: &str, provider: &str) -> Result<(), ApiError> {
+        let action = Action::AuditRead;
+        self.note(tenant, Some(provider));
+        let permissions = self.permissions()?;
+        let is_granted = match (tenant, provider) {
+            ("", _) => permissions.allows_somewhere(action),
+            (tenant, "") => permissions.allows_some_provider(action, tenant),
+            (tenant, provider) => permissions.allows_some_scope(action, tenant, provider),
+        };
+        self.unless(is_granted, action)
+    }
+
+    /// Notes which order is read about.
+    pub(super) fn about_filter(&mut self, filter: &Filter) {
+        self.about.order = filter.order.as_deref().and_then(|order| OrderId::parse(order).ok());
+    }
+
     fn note(&mut self, tenant: &str, provider: Option<&str>) {
         self.about.tenant = TenantId::parse(tenant).ok();
         self.about.provider = provider.and_then(|provider| ProviderId::parse(provider).ok());
@@ -273,81 +315,123 @@ impl Call {
         self.about.order = Some(order.clone());
     }
 
+    /// Notes what is handed out.
+    pub(super) fn about_hand_out(&mut self, hand_out: &HandOut) {
+        self.about_credential(&hand_out.credential, Some(hand_out.version.0));
+        self.about.receipt.clone_from(&hand_out.receipt_id);
+    }
+
+    /// Announces that something is about to be changed. The line is written when this returns, so that no change goes
+    /// without one, whatever happens next.
+    pub(super) async fn announce(&mut self) -> Result<(), ApiError> {
+        self.intent = Some(self.audit.announce(&self.entry(Event::Intent)).await?);
+        Ok(())
+    }
+
     /// A part of the call, about one of several providers.
     pub(super) fn part(&self, provider: &ProviderId) -> Self {
         let about = About {
-            tenant: self.about.tenant.clone(),
             provider: Some(provider.clone()),
-            order: self.about.order.clone(),
-            ..About::default()
+            ..self.about.clone()
         };
+        self.with(about)
+    }
+
+    fn with(&self, about: About) -> Self {
         Self {
             method: self.method,
+            audit: self.audit.clone(),
             peer: self.peer.clone(),
             permissions: self.permissions.clone(),
             within_quota: Ok(()),
             is_counted_for_tenant: true,
             started: Instant::now(),
             about,
+            intent: None,
             is_over: false,
         }
     }
 
-    /// Ends a part of a call that hands a credential out: logs it and translates the outcome.
-    pub(super) async fn end_part(mut self, outcome: Result<HandOut, ApiError>) -> Result<HandOut, Box<Fault>> {
+    /// Ends a part of a call that hands a credential out, but for its line in the log, which is under way.
+    pub(super) fn end_part(mut self, outcome: Result<HandOut, ApiError>) -> Ended<HandOut> {
         if let Ok(hand_out) = &outcome {
-            self.about_credential(&hand_out.credential, Some(hand_out.version.0));
+            self.about_hand_out(hand_out);
         }
-        self.finish(outcome).await
-    }
-
-    /// Ends the call: logs it and translates the outcome.
-    pub(super) async fn end<T>(mut self, outcome: Result<T, ApiError>) -> Result<Response<T>, Status> {
         self.finish(outcome)
-            .await
-            .map(Response::new)
-            .map_err(|fault| Status::from(*fault))
     }
 
-    async fn finish<T>(&mut self, outcome: Result<T, ApiError>) -> Result<T, Box<Fault>> {
+    /// Ends the call: translates the outcome, and lets it out once its line is written.
+    pub(super) async fn end<T>(mut self, outcome: Result<T, ApiError>) -> Result<Response<T>, Status> {
+        let ended = self.finish(outcome);
+        let answer = ended.let_out().await;
+        answer.map(Response::new).map_err(|fault| Status::from(*fault))
+    }
+
+    /// What will be told when the stream that this call opens is over.
+    pub(super) fn stream(&self) -> StreamEnd {
+        let mut call = self.with(self.about.clone());
+        call.is_over = true;
+        StreamEnd { call, messages: 0 }
+    }
+
+    fn finish<T>(&mut self, outcome: Result<T, ApiError>) -> Ended<T> {
         self.is_over = true;
-        match outcome {
-            Ok(answer) => {
-                self.log(Code::Ok, "");
-                Ok(answer)
-            }
-            Err(error) => {
-                log_trouble(self.method, &error);
-                let fault = Fault::from(&error);
-                self.log(fault.code, fault.reason);
-                Err(Box::new(fault))
-            }
+        let outcome = outcome.map_err(|error| {
+            log_trouble(self.method, &error);
+            Box::new(Fault::from(&error))
+        });
+        let (code, reason) = match &outcome {
+            Ok(_) => (Code::Ok, None),
+            Err(fault) => (fault.code, Some(fault.reason)),
+        };
+        self.log(code, reason.unwrap_or_default());
+        let entry = ended(self.entry(Event::Call), code, reason);
+        Ended {
+            ticket: self.audit.submit(&entry),
+            announced: self.intent.map(|intent| (self.audit.clone(), intent)),
+            outcome,
         }
     }
 
-    fn log(&self, code: Code, reason: &str) {
+    fn entry(&self, event: Event) -> Entry<'_> {
         let About {
             tenant,
             provider,
             scope,
             order,
             version,
+            request,
+            receipt,
         } = &self.about;
-        let caller = self
-            .permissions
-            .as_ref()
-            .ok()
-            .map(|permissions| permissions.caller().as_str());
-        tracing::info!(
+        let permissions = self.permissions.as_ref().ok();
+        Entry {
+            caller: permissions.map(|permissions| permissions.caller().as_str()),
+            peer: self.peer.as_ref().map(Peer::address),
+            tenant: tenant.as_ref().map(TenantId::as_str),
+            provider: provider.as_ref().map(ProviderId::as_str),
+            scope: scope.as_ref(),
+            version: *version,
+            order: order.as_ref().map(OrderId::as_str),
+            request: request.as_ref().map(SubjectId::as_str),
+            receipt: receipt.as_deref(),
+            intent: self.intent.map(|intent| intent.seq),
+            ..Entry::new(event, self.method)
+        }
+    }
+
+    /// The same for whoever looks for a mistake. Off by default: the audit log has it all.
+    fn log(&self, code: Code, reason: &str) {
+        let entry = self.entry(Event::Call);
+        tracing::debug!(
             target: "tresor::call",
             method = self.method,
-            caller,
-            peer = self.peer.as_ref().map(|peer| tracing::field::display(peer.address())),
-            tenant = tenant.as_ref().map(TenantId::as_str),
-            provider = provider.as_ref().map(ProviderId::as_str),
-            scope = scope.as_ref().map(tracing::field::display),
-            version,
-            order = order.as_ref().map(OrderId::as_str),
+            caller = entry.caller,
+            peer = entry.peer.map(tracing::field::display),
+            tenant = entry.tenant,
+            provider = entry.provider,
+            scope = entry.scope.map(tracing::field::display),
+            version = entry.version,
+            order = entry.order,
             code = ?code,
             reason = (!reason.is_empty()).then_some(reason),
             us = micros(self.started.elapsed()),
@@ -360,8 +444,92 @@ impl Drop for Call {
     fn drop(&mut self) {
         if !self.is_over {
             // The caller has gone, or the deadline has passed.
-            self.log(Code::Cancelled, "NOT_FINISHED");
+            self.log(Code::Cancelled, NOT_FINISHED);
+            self.audit
+                .note(&ended(self.entry(Event::Call), Code::Cancelled, Some(NOT_FINISHED)));
         }
+    }
+}
+
+/// A call, or a part of one, that is over and whose line is under way.
+#[must_use = "nobody gets an answer before it is let out"]
+pub(super) struct Ended<T> {
+    ticket: Ticket,
+    announced: Option<(Audit, Intent)>,
+    outcome: Result<T, Box<Fault>>,
+}
+
+impl<T> Ended<T> {
+    /// Lets the outcome out once its line is written, and that of what it has changed is durable. If that fails nothing of
+    /// the outcome leaves.
+    pub(super) async fn let_out(self) -> Result<T, Box<Fault>> {
+        let unavailable = |error| Box::new(Fault::from(&ApiError::Audit(error)));
+        self.ticket.written().await.map_err(unavailable)?;
+        if let Some((audit, intent)) = self.announced {
+            audit.is_durable(intent).await.map_err(unavailable)?;
+        }
+        self.outcome
+    }
+}
+
+/// Lists the end of a stream when it is dropped.
+pub(super) struct StreamEnd {
+    call: Call,
+    messages: u64,
+}
+
+impl StreamEnd {
+    /// One more message is sent.
+    pub(super) fn count(&mut self) {
+        self.messages += 1;
+    }
+}
+
+impl Drop for StreamEnd {
+    fn drop(&mut self) {
+        let entry = Entry {
+            messages: Some(self.messages),
+            ..self.call.entry(Event::StreamEnded)
+        };
+        self.call.audit.note(&entry);
+    }
+}
+
+/// What the audit log says of a call that has ended with this code.
+pub(crate) fn ended<'a>(entry: Entry<'a>, code: Code, reason: Option<&'a str>) -> Entry<'a> {
+    let outcome = match code {
+        Code::Ok => Outcome::Ok,
+        Code::Unauthenticated | Code::PermissionDenied | Code::ResourceExhausted => Outcome::Denied,
+        _ => Outcome::Failed,
+    };
+    Entry {
+        outcome: Some(outcome),
+        code: Some(code_name(code)),
+        reason,
+        ..entry
+    }
+}
+
+/// The code's name as gRPC's own documents have it.
+fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }
 

@@ -8,6 +8,7 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
 use super::violations::Violations;
 use crate::access::{Action, Exceeded};
+use crate::audit::Unavailable;
 use crate::keyring::KeyringError;
 use crate::pb::v1;
 use crate::vault::resolve::Refusal;
@@ -50,6 +51,12 @@ pub(crate) enum ApiError {
     /// The vault is sealed.
     #[error(transparent)]
     Sealed(#[from] Sealed),
+    /// The audit log cannot be written.
+    #[error(transparent)]
+    Audit(#[from] Unavailable),
+    /// The audit log cannot be read.
+    #[error("the audit log cannot be read")]
+    AuditUnreadable,
     /// Not built yet.
     #[error("{0} is not built yet")]
     NotBuilt(&'static str),
@@ -149,6 +156,9 @@ impl From<&ApiError> for Fault {
             }
             ApiError::Vault(error) => of_vault(error, message),
             ApiError::Sealed(Sealed) => Self::new(Code::Unavailable, "SEALED", message).retry(),
+            ApiError::Audit(Unavailable) | ApiError::AuditUnreadable => {
+                Self::new(Code::Unavailable, "AUDIT_UNAVAILABLE", message).retry()
+            }
             ApiError::NotBuilt(_) => Self::new(Code::Unimplemented, "NOT_BUILT", message),
             ApiError::ShuttingDown => Self::new(Code::Unavailable, "SHUTTING_DOWN", message).retry(),
         }

@@ -5,6 +5,7 @@
 //! `fault`, and a line in the log in `call`.
 
 mod admin;
+mod audit;
 mod call;
 mod fault;
 mod operator;
@@ -19,6 +20,7 @@ mod wire;
 use std::sync::Arc;
 
 pub use self::admin::Admin;
+pub(crate) use self::call::ended;
 pub use self::call::{Calls, Peer};
 pub(crate) use self::fault::{ApiError, Fault};
 pub use self::operator::Operator;

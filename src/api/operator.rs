@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 
+use super::audit::{self, AuditStream};
 use super::call::{Call, Calls};
 use super::fault::ApiError;
 use super::wire;
@@ -17,16 +19,47 @@ use crate::vault::{Door, Sealed, Vault, VaultError};
 pub struct Operator {
     door: Arc<Door>,
     calls: Calls,
+    readers: Arc<Semaphore>,
 }
 
 impl Operator {
     pub(super) fn new(door: Arc<Door>, calls: Calls) -> Self {
-        Self { door, calls }
+        Self {
+            door,
+            calls,
+            readers: Arc::new(Semaphore::new(audit::READERS)),
+        }
     }
 
     /// The vault. Asked for after the caller's rights were looked at, so that only who may know learns that it is sealed.
     fn vault(&self) -> Result<&Arc<Vault>, Sealed> {
         self.door.vault()
+    }
+
+    async fn read_audit(&self, call: &mut Call, request: v1::ReadAuditRequest) -> Result<AuditStream, ApiError> {
+        call.authorize_reading(&request.tenant, &request.provider)?;
+        let permissions = call.permissions()?.clone();
+        let filter = audit::filter(request)?;
+        call.about_filter(&filter);
+        let permit = audit::permit(&self.readers).await?;
+        Ok(AuditStream::new(
+            self.calls.audit(),
+            filter,
+            permissions,
+            permit,
+            call.stream(),
+        ))
+    }
+
+    fn audit_status(&self) -> v1::AuditStatus {
+        let audit = self.calls.audit();
+        let signed = audit.checkpoints().borrow().as_ref().map(|newest| newest.link);
+        v1::AuditStatus {
+            newest_line: audit.newest(),
+            healthy: *audit.health().borrow(),
+            signed_line: signed.map_or(0, |link| link.seq),
+            signed_hash: signed.map(|link| link.hash.to_string()).unwrap_or_default(),
+        }
     }
 
     async fn status(&self, call: &Call) -> Result<v1::GetStatusResponse, ApiError> {
@@ -58,6 +91,7 @@ impl Operator {
                 deleted: status.counts.deleted,
                 assignments: status.counts.assignments,
             }),
+            audit: Some(self.audit_status()),
         })
     }
 }
@@ -70,6 +104,14 @@ impl VaultOperator for Operator {
     ) -> Result<Response<v1::GetStatusResponse>, Status> {
         let (call, _) = self.calls.begin("GetStatus", request);
         let answer = self.status(&call).await;
+        call.end(answer).await
+    }
+
+    type ReadAuditStream = AuditStream;
+
+    async fn read_audit(&self, request: Request<v1::ReadAuditRequest>) -> Result<Response<AuditStream>, Status> {
+        let (mut call, request) = self.calls.begin("ReadAudit", request);
+        let answer = self.read_audit(&mut call, request).await;
         call.end(answer).await
     }
 }

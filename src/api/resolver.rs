@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
-use super::call::{Call, Calls};
-use super::fault::ApiError;
+use super::call::{Call, Calls, Ended};
+use super::fault::{ApiError, Fault};
 use super::violations::Violations;
 use super::watch::{ChangeStream, Watcher};
 use super::{parse, wire};
@@ -67,7 +67,7 @@ impl Resolver {
         };
         let caller = request.with_receipt.then(|| call.caller());
         let hand_out = Self::hand_out(vault, call, &ask, caller.as_deref())?;
-        call.about_credential(&hand_out.credential, Some(hand_out.version.0));
+        call.about_hand_out(&hand_out);
         let revision = hand_out.revision.0;
         let (credential, resolution, receipt) = wire::resolved(hand_out);
         Ok(v1::ResolveForOrderResponse {
@@ -91,43 +91,30 @@ impl Resolver {
         let vault = self.vault()?;
         let revision = vault.revision().0;
         let caller = request.with_receipt.then(|| call.caller());
-        let mut results = Vec::with_capacity(providers.len());
+        let mut ended = Vec::with_capacity(providers.len());
         for provider in &providers {
             let ask = Ask {
                 tenant: &tenant,
                 provider,
                 order: &order,
             };
-            results.push(Self::resolve_one(vault, call, &ask, caller.as_deref()).await);
+            ended.push(Self::resolve_one(vault, call, &ask, caller.as_deref()));
+        }
+        // Their lines are written together.
+        let mut results = Vec::with_capacity(providers.len());
+        for (provider, ended) in providers.iter().zip(ended) {
+            results.push(result(provider, ended.let_out().await));
         }
         Ok(v1::ResolveManyForOrderResponse { results, revision })
     }
 
-    /// One of several. Each gets a line of its own in the log, so that it can be told who got what.
-    async fn resolve_one(vault: &Vault, call: &Call, ask: &Ask<'_>, receipt_for: Option<&str>) -> v1::ResolveResult {
+    /// One of several. Each gets a line of its own in the audit log, so that it can be told who got what.
+    fn resolve_one(vault: &Vault, call: &Call, ask: &Ask<'_>, receipt_for: Option<&str>) -> Ended<HandOut> {
         let mut part = call.part(ask.provider);
         let handed_out = part
             .authorize_provider(Action::Resolve, ask.tenant.as_str(), ask.provider.as_str())
             .and_then(|()| Self::hand_out(vault, &part, ask, receipt_for));
-        let provider = ask.provider.to_string();
-        match part.end_part(handed_out).await {
-            Ok(hand_out) => {
-                let (credential, resolution, receipt) = wire::resolved(hand_out);
-                let (credential, resolution) = (Some(credential), Some(resolution));
-                v1::ResolveResult {
-                    provider,
-                    credential,
-                    resolution,
-                    receipt,
-                    error: None,
-                }
-            }
-            Err(fault) => v1::ResolveResult {
-                provider,
-                error: Some((*fault).into()),
-                ..Default::default()
-            },
-        }
+        part.end_part(handed_out)
     }
 
     /// What the order gets, if that is within the caller's grants.
@@ -167,7 +154,29 @@ impl Resolver {
         let refusal = call.not_granted(Action::Watch);
         let watcher = Watcher::new(call.live()?, tenant, named, &refusal)?;
         let from = (request.from_revision > 0).then_some(Revision(request.from_revision));
-        Ok(ChangeStream::new(vault, watcher, from))
+        Ok(ChangeStream::new(vault, watcher, from, call.stream()))
+    }
+}
+
+fn result(provider: &ProviderId, outcome: Result<HandOut, Box<Fault>>) -> v1::ResolveResult {
+    let provider = provider.to_string();
+    match outcome {
+        Ok(hand_out) => {
+            let (credential, resolution, receipt) = wire::resolved(hand_out);
+            let (credential, resolution) = (Some(credential), Some(resolution));
+            v1::ResolveResult {
+                provider,
+                credential,
+                resolution,
+                receipt,
+                error: None,
+            }
+        }
+        Err(fault) => v1::ResolveResult {
+            provider,
+            error: Some((*fault).into()),
+            ..Default::default()
+        },
     }
 }
 

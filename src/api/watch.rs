@@ -11,7 +11,7 @@ use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 use tokio_stream::wrappers::{BroadcastStream, WatchStream};
 use tonic::Status;
 
-use super::call::Peer;
+use super::call::{Peer, StreamEnd};
 use super::fault::{ApiError, Fault};
 use crate::access::Action;
 use crate::pb::v1::{self, change_event::Kind};
@@ -28,6 +28,7 @@ pub struct ChangeStream {
     missed: VecDeque<Arc<Event>>,
     resync_at: Option<Revision>,
     live: BroadcastStream<Arc<Event>>,
+    end: StreamEnd,
 }
 
 /// Who watches what.
@@ -101,7 +102,7 @@ impl Watcher {
 }
 
 impl ChangeStream {
-    pub(super) fn new(vault: &Arc<Vault>, watcher: Watcher, from: Option<Revision>) -> Self {
+    pub(super) fn new(vault: &Arc<Vault>, watcher: Watcher, from: Option<Revision>, end: StreamEnd) -> Self {
         let (missed, resync_at, live) = subscribe(vault, from);
         let (vault, live) = (Arc::clone(vault), BroadcastStream::new(live));
         Self {
@@ -110,7 +111,13 @@ impl ChangeStream {
             missed: missed.into(),
             resync_at,
             live,
+            end,
         }
+    }
+
+    fn send(&mut self, event: v1::ChangeEvent) -> Poll<Option<Result<v1::WatchChangesResponse, Status>>> {
+        self.end.count();
+        Poll::Ready(Some(Ok(v1::WatchChangesResponse { event: Some(event) })))
     }
 
     fn resync(&self, revision: Revision) -> v1::ChangeEvent {
@@ -130,7 +137,6 @@ impl Stream for ChangeStream {
     type Item = Result<v1::WatchChangesResponse, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let answer = |event| Poll::Ready(Some(Ok(v1::WatchChangesResponse { event: Some(event) })));
         if self.watcher.is_over {
             return Poll::Ready(None);
         }
@@ -139,11 +145,12 @@ impl Stream for ChangeStream {
         }
         loop {
             if let Some(revision) = self.resync_at.take() {
-                return answer(self.resync(revision));
+                let event = self.resync(revision);
+                return self.send(event);
             }
             if let Some(event) = self.missed.pop_front() {
                 if self.watcher.concerns(&event) {
-                    return answer(wire_event(&event));
+                    return self.send(wire_event(&event));
                 }
                 continue;
             }
@@ -152,7 +159,7 @@ impl Stream for ChangeStream {
                 Poll::Ready(None) => return Poll::Ready(None),
                 Poll::Ready(Some(Ok(event))) => {
                     if self.watcher.concerns(&event) {
-                        return answer(wire_event(&event));
+                        return self.send(wire_event(&event));
                     }
                 }
                 Poll::Ready(Some(Err(BroadcastStreamRecvError::Lagged(_)))) => {

@@ -32,6 +32,8 @@ pub(crate) enum Exit {
     Unavailable = 7,
     /// Coverage has gaps.
     Gaps = 8,
+    /// The audit log was changed.
+    Broken = 9,
 }
 
 /// Why a subcommand did not do what it was asked.
@@ -239,6 +241,7 @@ mod tests {
             assert_eq!(Exit::of(code) as u8, exit, "{code:?}");
         }
         assert_eq!(Exit::Gaps as u8, 8);
+        assert_eq!(Exit::Broken as u8, 9);
         assert_eq!(Failure::Usage(String::new()).exit() as u8, 2);
     }
 }

@@ -5,6 +5,7 @@
 mod account;
 mod args;
 mod assignment;
+mod audit;
 mod completions;
 mod connect_error;
 mod connection;
@@ -53,6 +54,7 @@ Exit codes:
   6  conflict: another version than expected, or a state that forbids it
   7  unavailable: cannot connect, no answer in time, sealed, over a quota
   8  `coverage` found gaps
+  9  `audit verify` found that the log was changed
 
 JSON (--output json):
   One object on standard output, its fields in snake_case; the help of each subcommand shows which.
@@ -88,6 +90,8 @@ enum Command {
     Policy(policy::Command),
     #[command(flatten)]
     Client(ClientCommand),
+    #[command(subcommand)]
+    Audit(audit::Command),
     Health(health::Health),
     Completions(completions::Completions),
 }
@@ -127,6 +131,7 @@ fn run(command: Command, connection: &ConnectionArgs, output: &mut Output) -> Re
                 done => done,
             }
         }),
+        Command::Audit(command) => on_runtime(command.run(connection, output)),
         Command::Dev(dev) => dev.run(output),
         Command::Init(init) => init.run(output),
         Command::Serve(serve) => serve.run(),

@@ -100,7 +100,7 @@ impl StopSignals {
             _ = self.interrupt.recv() => {}
         }
         tracing::info!("stopping: open calls may finish");
-        serving.server.stop().await;
+        serving.stop().await;
         tracing::info!("stopped");
         Ok(Exit::Done)
     }

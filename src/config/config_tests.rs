@@ -6,7 +6,7 @@ use super::*;
 
 /// The shortest configuration: what has no default.
 const SHORTEST: &str = "[server]\ncertificate = 'server.pem'\nprivate_key = 'server.key'\nclient_ca = '/etc/ca.pem'\n\
-                        [store]\npath = 'data'\n[keys]\nkek_file = 'kek.key'\n[policy]\nfile = 'policy.toml'\n";
+                        [store]\npath = 'data'\n[keys]\nkek_file = 'kek.key'\n[policy]\nfile = 'policy.toml'\n[audit]\ndirectory = 'audit'\n";
 
 fn parse(text: &str) -> Result<Config, String> {
     parse_with(text, &[])
@@ -149,6 +149,7 @@ fn every_mistake_is_told_at_once_with_its_line() {
                 [[provider]]\nid = 'dat'\ncolour = 'red'\n";
     let errors = parse(text).unwrap_err();
     let expected = [
+        "etc/tresor.toml: audit.directory: is missing; it is required",
         "etc/tresor.toml: keys.kek_file: is missing; it is required",
         "etc/tresor.toml: policy.file: is missing; it is required",
         "etc/tresor.toml: store.path: is missing; it is required",
@@ -171,6 +172,33 @@ fn every_mistake_is_told_at_once_with_its_line() {
          \"categories\", \"kind\", \"customer_number\", \"customer_number_digits\", \"customer_signature\", \"scopes\"",
     ];
     assert_eq!(errors.lines().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn sizes_and_spans_of_the_audit_log_are_read_as_people_write_them() {
+    let audit = |keys: &str| parse(&format!("{SHORTEST}{keys}\n")).map(|config| config.audit);
+    assert_eq!(audit("rotate_size = '1GiB'").unwrap().rotate_size, 1 << 30);
+    assert_eq!(audit("rotate_size = '4096KiB'").unwrap().rotate_size, 4 << 20);
+    assert_eq!(
+        audit("keep = '365d'").unwrap().keep,
+        Some(Duration::from_hours(365 * 24))
+    );
+    assert_eq!(audit("keep = 'forever'").unwrap().keep, None);
+    for (wrong, told) in [
+        (
+            "rotate_size = '64'",
+            "\"64\" is not a size between 1MiB and 1024MiB, such as \"64MiB\"",
+        ),
+        ("rotate_size = '99999999999999GiB'", "is not a size"),
+        ("rotate_size = '2GiB'", "is not a size"),
+        (
+            "keep = 'always'",
+            "is not a duration between 1h and 36500d, such as \"1h\", nor \"forever\"",
+        ),
+    ] {
+        let errors = audit(wrong).unwrap_err();
+        assert!(errors.contains(told), "{errors}");
+    }
 }
 
 #[test]

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::access::TrustDomains;
+use crate::audit;
 use crate::hardening::Demand;
 use crate::vault::catalogue::Catalogue;
 
@@ -38,6 +39,8 @@ pub struct Config {
     pub policy: PolicyConfig,
     /// Signatures over credentials, and receipts.
     pub signing: SigningConfig,
+    /// The audit log.
+    pub audit: audit::Settings,
     /// What order services get.
     pub resolver: ResolverConfig,
     /// What mail accounts may be.
@@ -198,6 +201,7 @@ fn read_config(root: &mut Table<'_>, folder: &Path) -> Result<Config, Reported> 
     let keys = root.section("keys", |table| sections::keys(table, folder));
     let policy = root.section("policy", |table| sections::policy(table, folder));
     let signing = root.section("signing", sections::signing);
+    let audit = root.section("audit", |table| sections::audit(table, folder));
     let resolver = root.section("resolver", sections::resolver);
     let mail = root.section("mail", sections::mail);
     let hardening = root.section("hardening", sections::hardening);
@@ -210,6 +214,7 @@ fn read_config(root: &mut Table<'_>, folder: &Path) -> Result<Config, Reported> 
         keys: keys?,
         policy: policy?,
         signing: signing?,
+        audit: audit?,
         resolver: resolver?,
         mail: mail?,
         hardening: hardening?,

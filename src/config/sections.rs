@@ -9,6 +9,8 @@ use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
+use crate::audit::Settings;
+
 use super::reader::Reported;
 use super::table::Table;
 use super::value::Value;
@@ -32,6 +34,9 @@ const ISSUER: &str = "tresor";
 /// In characters.
 const LONGEST_ISSUER: usize = 256;
 const LEVEL: &str = "info";
+
+/// In bytes.
+const MIB: u64 = 1 << 20;
 
 const HOUR: u64 = 3600;
 const DAY: u64 = 24 * HOUR;
@@ -94,6 +99,36 @@ pub(super) fn policy(table: &mut Table<'_>, folder: &Path) -> Result<PolicyConfi
 pub(super) fn signing(table: &mut Table<'_>) -> Result<SigningConfig, Reported> {
     let issuer = table.or("issuer", ISSUER.to_owned(), |value| value.printable(LONGEST_ISSUER))?;
     Ok(SigningConfig { issuer })
+}
+
+pub(super) fn audit(table: &mut Table<'_>, folder: &Path) -> Result<Settings, Reported> {
+    let ms = Duration::from_millis;
+    let directory = table.required("directory", |value| value.path(folder));
+    let sync_interval = table.or("sync_interval", ms(100), |value| value.duration(ms(1)..=seconds(10)));
+    let timeout = table.or("timeout", seconds(1), |value| value.duration(ms(50)..=seconds(30)));
+    let rotate_size = table.or("rotate_size", 64 * MIB, |value| value.size(MIB..=1024 * MIB));
+    let rotate_age = table.or("rotate_age", seconds(DAY), |value| {
+        value.duration(seconds(60)..=seconds(365 * DAY))
+    });
+    let keep = table.or("keep", None, |value| {
+        value.duration_or("forever", seconds(HOUR)..=seconds(36_500 * DAY))
+    });
+    let checkpoint_lines = table.or("checkpoint_lines", 1000, |value| value.integer(10..=1_000_000));
+    let checkpoint_interval = table.or("checkpoint_interval", seconds(60), |value| {
+        value.duration(seconds(1)..=seconds(DAY))
+    });
+    let stdout = table.or("stdout", false, Value::boolean);
+    Ok(Settings {
+        directory: directory?,
+        sync_interval: sync_interval?,
+        timeout: timeout?,
+        rotate_size: rotate_size?,
+        rotate_age: rotate_age?,
+        keep: keep?,
+        checkpoint_lines: checkpoint_lines?,
+        checkpoint_interval: checkpoint_interval?,
+        stdout: stdout?,
+    })
 }
 
 pub(super) fn resolver(table: &mut Table<'_>) -> Result<ResolverConfig, Reported> {

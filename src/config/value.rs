@@ -111,6 +111,30 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// A length of time in `range`; none if it is `word`.
+    pub(crate) fn duration_or(self, word: &str, range: RangeInclusive<Duration>) -> Result<Option<Duration>, String> {
+        if self.text()? == word {
+            return Ok(None);
+        }
+        self.duration(range)
+            .map(Some)
+            .map_err(|wrong| format!("{wrong}, nor {word:?}"))
+    }
+
+    /// A number of bytes in `range`, which begins and ends with whole MiB; written such as `64MiB`.
+    pub(crate) fn size(self, range: RangeInclusive<u64>) -> Result<u64, String> {
+        let text = self.text()?;
+        let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+        let number = units.iter().find_map(|(unit, shift)| {
+            let number: u64 = text.strip_suffix(unit)?.trim_end().parse().ok()?;
+            number.checked_mul(1 << shift)
+        });
+        number.filter(|number| range.contains(number)).ok_or_else(|| {
+            let (least, most) = (range.start() >> 20, range.end() >> 20);
+            format!("{text:?} is not a size between {least}MiB and {most}MiB, such as \"64MiB\"")
+        })
+    }
+
     /// One of a few words.
     pub(crate) fn one_of<T: Clone>(self, choices: &[(&str, T)]) -> Result<T, String> {
         let text = self.text()?;

@@ -129,24 +129,15 @@ fn config(
     let text = |path: &Path| toml::Value::from(path.display().to_string()).to_string();
     let file = format!(
         "[server]\nlisten = '{listen}'\nhealth_listen = '{health_listen}'\ncertificate = {}\nprivate_key = {}\n\
-         client_ca = {}
-trust_domains = ['{}']
-[store]
-path = {}
-[keys]
-kek_file = {}
-[policy]
-file = 'built in'
-\
-          [metrics]
-listen = 'off'
-",
+         client_ca = {}\ntrust_domains = ['{}']\n[store]\npath = {}\n[keys]\nkek_file = {}\n[policy]\nfile = 'built in'\n\
+         [metrics]\nlisten = 'off'\n[audit]\ndirectory = {}\n",
         text(&pki.server.certificate),
         text(&pki.server.key),
         text(&pki.ca),
         pki::TRUST_DOMAIN,
         text(&dir.join("store")),
         text(kek_file),
+        text(&dir.join("audit")),
     );
     Config::parse(&file, "tresor dev", [])
 }

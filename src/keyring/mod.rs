@@ -16,7 +16,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 pub use self::data_key::{DataKey, DataKeyId, OpenError, SealError, Sealed};
 pub use self::kek::{KekError, KekId, KekSource, KeyFile};
-pub use self::signing::{Signature, SigningKey, TokenKind};
+pub use self::signing::{CHECKPOINT_TYPE, Signature, SigningKey, TokenKind, detached};
 use crate::pb::storage;
 use crate::store::{CommitError, Expectation, Key, Record, Scan, Store, StoreError, Transaction};
 use crate::time::{Clock, Timestamp};
@@ -144,6 +144,14 @@ impl Keyring {
             .iter()
             .find(|key| key.kid() == kid)
             .map(Arc::clone)
+    }
+
+    /// Signs a checkpoint of the audit log; the payload stands beside the signature, not in it.
+    #[must_use]
+    pub fn sign_checkpoint(&self, payload: &[u8]) -> String {
+        let key = self.signing_key();
+        let signature = key.sign(TokenKind::Checkpoint, Zeroizing::new(payload.to_vec()));
+        detached(&key.compact(TokenKind::Checkpoint, &signature))
     }
 
     /// The public keys as a JSON Web Key Set (RFC 7517), the newest first.

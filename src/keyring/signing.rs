@@ -20,7 +20,12 @@ pub enum TokenKind {
     Credential,
     /// Proof that a credential was handed out.
     Receipt,
+    /// The audit log up to a line; the payload is that line.
+    Checkpoint,
 }
+
+/// The `typ` of a checkpoint of the audit log.
+pub const CHECKPOINT_TYPE: &str = "tresor-audit-checkpoint+jws";
 
 /// A JWS in parts. The payload is a secret if it is a credential's.
 pub struct Signature {
@@ -40,11 +45,12 @@ pub struct SigningKey {
     created_at: Timestamp,
     credential_header: String,
     receipt_header: String,
+    checkpoint_header: String,
 }
 
 impl SigningKey {
     /// The key pair that grows from `seed`; none if it grows none.
-    pub(super) fn from_seed(seed: &[u8; 32], created_at: Timestamp) -> Option<Self> {
+    pub(crate) fn from_seed(seed: &[u8; 32], created_at: Timestamp) -> Option<Self> {
         let pair = Ed25519KeyPair::from_seed_unchecked(seed).ok()?;
         let public = URL_SAFE_NO_PAD.encode(pair.public_key());
         let kid = thumbprint(&public);
@@ -58,6 +64,7 @@ impl SigningKey {
             created_at,
             credential_header: header("dynarex-credential+jws"),
             receipt_header: header("dynarex-receipt+jwt"),
+            checkpoint_header: header(CHECKPOINT_TYPE),
             kid,
         })
     }
@@ -110,6 +117,7 @@ impl SigningKey {
         let header = match kind {
             TokenKind::Credential => &self.credential_header,
             TokenKind::Receipt => &self.receipt_header,
+            TokenKind::Checkpoint => &self.checkpoint_header,
         };
         // Room for the signature too, so that no copy of a secret stays behind in a smaller buffer.
         let mut input = Zeroizing::new(String::with_capacity(header.len() + payload.len().div_ceil(3) * 4 + 90));
@@ -124,6 +132,14 @@ impl fmt::Debug for SigningKey {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "SigningKey({}, [redacted])", self.kid)
     }
+}
+
+/// The compact form without its payload, which stands beside it (RFC 7515, appendix F).
+#[must_use]
+pub fn detached(compact: &str) -> String {
+    let (header, rest) = compact.split_once('.').unwrap_or_default();
+    let (_, signature) = rest.split_once('.').unwrap_or_default();
+    format!("{header}..{signature}")
 }
 
 /// RFC 7638, with the members of RFC 8037, 2: SHA-256 over the required members in the order of their names.

@@ -18,7 +18,9 @@ use super::ending::EndingBody;
 use super::health::Health;
 use super::protocol::refuse_other_protocols;
 use super::standing::Standing;
-use crate::api::{ApiError, Fault, MAX_REQUEST, Peer, Services};
+use crate::access::{Caller, LivePermissions};
+use crate::api::{ApiError, Fault, MAX_REQUEST, Peer, Services, ended};
+use crate::audit::{Audit, Entry, Event};
 use crate::pb;
 use crate::time::{Clock as _, SystemClock};
 
@@ -58,14 +60,21 @@ pub(super) fn routes(services: &Services, health: &Health) -> Routes {
 #[derive(Clone)]
 pub(super) struct Gate {
     routes: Routes,
+    audit: Audit,
     default_deadline: Duration,
     is_ending: signal::Receiver<bool>,
 }
 
 impl Gate {
-    pub(super) fn new(routes: Routes, default_deadline: Duration, is_ending: signal::Receiver<bool>) -> Self {
+    pub(super) fn new(
+        routes: Routes,
+        audit: Audit,
+        default_deadline: Duration,
+        is_ending: signal::Receiver<bool>,
+    ) -> Self {
         Self {
             routes,
+            audit,
             default_deadline,
             is_ending,
         }
@@ -97,34 +106,37 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionGate {
         let mut request = request.map(Body::new);
         let path = request.uri().path();
         let path = path[..path.floor_char_boundary(LONGEST_PATH)].to_owned();
+        let (peer, audit) = (self.peer.clone(), self.gate.audit.clone());
         let standing = match self.identify() {
             Ok(standing) => standing,
             Err(error) => {
-                let fault = Fault::from(&error);
-                log(&self.peer, &path, fault.code, fault.reason);
-                return Box::pin(std::future::ready(Ok(Status::from(fault).into_http())));
+                return Box::pin(async move { Ok(refuse(&audit, Fault::from(&error), &path, &peer).await) });
             }
         };
         if let Some(answer) = refuse_other_protocols(&request) {
-            log(&self.peer, &path, Code::Unimplemented, "NOT_GRPC");
-            return Box::pin(std::future::ready(Ok(answer)));
+            return Box::pin(async move {
+                let listed = list(&audit, Code::Unimplemented, "NOT_GRPC", &path, &peer).await;
+                Ok(listed.map_or_else(|fault| Status::from(fault).into_http(), |()| answer))
+            });
         }
-        let peer = self.peer.clone();
         request.extensions_mut().insert(peer.clone());
         let deadline = asked_deadline(&request)
             .unwrap_or(self.gate.default_deadline)
             .min(LONGEST_DEADLINE);
-        let is_stream = path.starts_with("/grpc.") || path.ends_with("/WatchChanges");
+        let is_stream = path.starts_with(INFRASTRUCTURE) || STREAMS.iter().any(|stream| path.ends_with(stream));
         let ending = is_stream.then(|| (standing.end(), self.gate.is_ending.clone()));
         let answer = self.gate.routes.clone().call(request);
         Box::pin(async move {
             let Ok(answer) = tokio::time::timeout(deadline, answer).await else {
-                // The dropped call has logged itself.
+                // The dropped call has listed itself.
                 let message = format!("the call took longer than its deadline of {deadline:?}");
                 return Ok(Status::from(Fault::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", message)).into_http());
             };
             let Ok(answer) = answer;
-            let answer = with_reason(answer, &path, &peer);
+            let answer = match without_reason(&answer, &path) {
+                Some(fault) => refuse(&audit, fault, &path, &peer).await,
+                None => answer,
+            };
             Ok(match ending {
                 Some((identity, server)) => answer.map(|body| Body::new(EndingBody::new(body, identity, server))),
                 None => answer,
@@ -132,6 +144,11 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionGate {
         })
     }
 }
+
+/// Health and reflection. They say nothing of what the vault holds, and are asked all the time: they are not listed.
+const INFRASTRUCTURE: &str = "/grpc.";
+/// The calls of ours that go on.
+const STREAMS: [&str; 2] = ["/WatchChanges", "/ReadAudit"];
 
 impl ConnectionGate {
     /// The standing of the client's identity, which holds now.
@@ -162,16 +179,13 @@ fn asked_deadline(request: &Request<Body>) -> Option<Duration> {
     unit.checked_mul(amount)
 }
 
-/// Errors that come from below the services (an unknown method, bytes that are no message) get a reason like all others, and
-/// a line in the log.
-fn with_reason(answer: Response<Body>, path: &str, peer: &Peer) -> Response<Body> {
+/// Errors that come from below the services (an unknown method, bytes that are no message) get a reason like all others.
+fn without_reason(answer: &Response<Body>, path: &str) -> Option<Fault> {
     let headers = answer.headers();
     if !headers.contains_key("grpc-status") || headers.contains_key("grpc-status-details-bin") {
-        return answer;
+        return None;
     }
-    let Some(status) = Status::from_header_map(headers).filter(|status| status.code() != Code::Ok) else {
-        return answer;
-    };
+    let status = Status::from_header_map(headers).filter(|status| status.code() != Code::Ok)?;
     let (code, reason) = match status.code() {
         Code::Unimplemented if status.message().is_empty() => (Code::Unimplemented, "UNKNOWN_METHOD"),
         // A compression that is not spoken here.
@@ -182,23 +196,54 @@ fn with_reason(answer: Response<Body>, path: &str, peer: &Peer) -> Response<Body
         Code::NotFound => (Code::NotFound, "UNKNOWN_SERVICE"),
         other => (other, "TRANSPORT"),
     };
-    tracing::info!(target: "tresor::call", path, peer = %peer.address(), ?code, reason, "call");
     let message = if status.message().is_empty() {
         format!("there is no method {path}")
     } else {
         status.message().into()
     };
-    Status::from(Fault::new(code, reason, message)).into_http()
+    Some(Fault::new(code, reason, message))
 }
 
-fn log(peer: &Peer, path: &str, code: Code, reason: &str) {
-    tracing::info!(target: "tresor::call", path, peer = %peer.address(), ?code, reason, "call");
+/// Refuses a call that has come to no service, once that is listed.
+async fn refuse(audit: &Audit, fault: Fault, path: &str, peer: &Peer) -> Response<Body> {
+    let listed = list(audit, fault.code, fault.reason, path, peer).await;
+    Status::from(listed.err().unwrap_or(fault)).into_http()
+}
+
+/// Lists a call that has come to no service. An error is what its caller gets instead of its answer.
+async fn list(audit: &Audit, code: Code, reason: &'static str, path: &str, peer: &Peer) -> Result<(), Fault> {
+    tracing::debug!(target: "tresor::call", path, peer = %peer.address(), ?code, reason, "call");
+    let caller = peer.identity().ok().map(LivePermissions::caller);
+    if caller.is_some() && path.starts_with(INFRASTRUCTURE) {
+        return Ok(());
+    }
+    let entry = Entry {
+        caller: caller.map(Caller::as_str),
+        peer: Some(peer.address()),
+        ..Entry::new(Event::Call, method(path))
+    };
+    let listed = audit.submit(&ended(entry, code, Some(reason))).written().await;
+    listed.map(drop).map_err(|error| Fault::from(&ApiError::Audit(error)))
+}
+
+/// What the audit log calls a method that was asked for; what is not even written like a method has no name there.
+fn method(path: &str) -> &str {
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"._/".contains(&byte);
+    match path.strip_prefix('/') {
+        Some(name) if (1..=128).contains(&name.len()) && name.bytes().all(is_name) => {
+            let ours = name.strip_prefix("dynarex.credentials.v1.");
+            ours.and_then(|name| name.split_once('/'))
+                .map_or(name, |(_, method)| method)
+        }
+        _ => "?",
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::{Caller, LivePermissions, LivePolicy, Policy};
+    use crate::access::{LivePolicy, Policy};
+    use crate::config::Config;
 
     fn deadline(header: &str) -> Option<Duration> {
         asked_deadline(
@@ -209,16 +254,34 @@ mod tests {
         )
     }
 
-    #[test]
-    fn a_call_on_a_connection_whose_identity_has_ended_is_refused() {
+    #[tokio::test]
+    async fn a_call_on_a_connection_whose_identity_has_ended_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut settings = Config::parse(crate::init::CONFIGURATION, "", []).unwrap().audit;
+        settings.directory = directory.path().into();
+        let audit = Audit::open(&settings, Arc::new(SystemClock)).unwrap();
         let text = "[[grant]]\nwho = 'a'\nmay = ['operate']\ntenants = ['*']\nproviders = ['*']\n";
         let policy = LivePolicy::new(Policy::parse(text, "test").unwrap());
         let permissions = LivePermissions::new(Caller::parse("a").unwrap(), policy);
         let peer = Peer::new(([127, 0, 0, 1], 1).into(), Ok(permissions));
-        let gate = Gate::new(Routes::default(), LONGEST_DEADLINE, signal::channel(false).1);
+        let gate = Gate::new(Routes::default(), audit, LONGEST_DEADLINE, signal::channel(false).1);
         for standing in [Some(Standing::over()), None] {
             let refused = gate.for_connection(peer.clone(), standing).identify().err();
             assert!(matches!(refused, Some(ApiError::IdentityEnded)), "{refused:?}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_written_like_a_method_is_listed_by_its_name() {
+        for (path, name) in [
+            ("/dynarex.credentials.v1.VaultOperator/GetStatus", "GetStatus"),
+            ("/dynarex.credentials.v1.VaultOperator/Nothing", "Nothing"),
+            ("/other.Service/Method", "other.Service/Method"),
+            ("/", "?"),
+            ("/a/\"b", "?"),
+            ("/%0a", "?"),
+        ] {
+            assert_eq!(method(path), name, "{path}");
         }
     }
 

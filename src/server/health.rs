@@ -1,11 +1,12 @@
 //! `grpc.health.v1`: one status per service, on both listeners.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::server::NamedService;
@@ -23,9 +24,25 @@ const MOST_PROBES: usize = 64;
 /// How long to wait when the system has no more sockets.
 const BREATHER: Duration = Duration::from_millis(50);
 
-/// The statuses.
+/// The statuses. The server says that it serves while nothing is in the way of that.
 #[derive(Clone)]
-pub(super) struct Health(HealthReporter);
+pub struct Health {
+    reporter: HealthReporter,
+    obstacles: Arc<Mutex<BTreeSet<Obstacle>>>,
+}
+
+/// What keeps a server from serving.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Obstacle {
+    /// It is not ready yet.
+    Starting,
+    /// Its keys are not at hand.
+    Sealed,
+    /// Its audit log cannot be written, so that every call fails.
+    Audit,
+    /// It is ending.
+    Ending,
+}
 
 /// The whole server, and each service.
 const SERVICES: [&str; 4] = [
@@ -38,24 +55,43 @@ const SERVICES: [&str; 4] = [
 impl Health {
     /// Says that nothing is served yet.
     pub(super) async fn new() -> Self {
-        let health = Self(HealthReporter::new());
-        health.set(false).await;
+        let health = Self {
+            reporter: HealthReporter::new(),
+            obstacles: Arc::default(),
+        };
+        health.obstruct(Obstacle::Starting).await;
         health
     }
 
-    pub(super) async fn set(&self, is_serving: bool) {
-        let status = if is_serving {
+    /// Something is in the way from now on.
+    pub async fn obstruct(&self, obstacle: Obstacle) {
+        self.change(|obstacles| obstacles.insert(obstacle)).await;
+    }
+
+    /// It is not in the way any more.
+    pub async fn clear(&self, obstacle: Obstacle) {
+        self.change(|obstacles| obstacles.remove(&obstacle)).await;
+    }
+
+    async fn change(&self, change: impl FnOnce(&mut BTreeSet<Obstacle>) -> bool) {
+        // Held while it is told, so that what is told last is what holds.
+        let mut obstacles = self.obstacles.lock().await;
+        if !change(&mut obstacles) {
+            return;
+        }
+        let status = if obstacles.is_empty() {
             ServingStatus::Serving
         } else {
             ServingStatus::NotServing
         };
         for service in SERVICES {
-            self.0.set_service_status(service, status).await;
+            self.reporter.set_service_status(service, status).await;
         }
     }
 
     pub(super) fn server(&self) -> HealthServer<HealthService> {
-        HealthServer::new(HealthService::from_health_reporter(self.0.clone())).max_decoding_message_size(MAX_REQUEST)
+        let service = HealthService::from_health_reporter(self.reporter.clone());
+        HealthServer::new(service).max_decoding_message_size(MAX_REQUEST)
     }
 
     /// Serves health alone, in plaintext: the kubelet has no certificate. Each connection lives for a few seconds, which is

@@ -24,10 +24,12 @@ use tokio::task::JoinHandle;
 
 use self::accept::Acceptor;
 pub use self::accept::Access;
-use self::health::Health;
+use self::gate::Gate;
+pub use self::health::{Health, Obstacle};
 pub use self::tls::{Expiry, LiveTls, Tls, TlsError, TlsFiles};
 use self::worker::Worker;
 use crate::api::Services;
+use crate::audit::Audit;
 
 /// The sockets. Bound before anything else is done, so that a port in use costs nothing.
 pub struct Listeners {
@@ -137,7 +139,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves `services` to those whom `access` lets in.
+    /// Serves `services` to those whom `access` lets in; what is refused at the gate is listed in `audit`.
     ///
     /// # Errors
     /// [`ServerError::Io`] if the system gives no threads or sockets.
@@ -145,12 +147,21 @@ impl Server {
         listeners: Listeners,
         access: Access,
         services: &Services,
+        audit: &Audit,
         limits: Limits,
     ) -> Result<Self, ServerError> {
         let (is_ending, ending) = signal::channel(false);
         let health = Health::new().await;
         let workers = (0..limits.workers.get())
-            .map(|number| Worker::start(number, gate::routes(services, &health), &limits, ending.clone()))
+            .map(|number| {
+                let gate = Gate::new(
+                    gate::routes(services, &health),
+                    audit.clone(),
+                    limits.default_deadline,
+                    ending.clone(),
+                );
+                Worker::start(number, gate, &limits, ending.clone())
+            })
             .collect::<Result<Vec<_>, _>>()?;
         let main = tokio::net::TcpListener::from_std(listeners.main)?;
         let acceptor = Acceptor::new(main, access, &limits, workers.iter().map(Worker::inlet).collect());
@@ -170,14 +181,20 @@ impl Server {
         })
     }
 
-    /// Says that it serves.
+    /// Says that it serves, unless something else is in the way.
     pub async fn set_ready(&self) {
-        self.health.set(true).await;
+        self.health.clear(Obstacle::Starting).await;
+    }
+
+    /// What it says of itself, for those who know what is in the way.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.health.clone()
     }
 
     /// Ends: says so, takes nothing new on, lets open calls finish within the drain time, then closes what is left.
     pub async fn stop(self) {
-        self.health.set(false).await;
+        self.health.obstruct(Obstacle::Ending).await;
         self.is_ending.send_replace(true);
         let deadline = tokio::time::Instant::now() + self.drain_timeout;
         let _ = self.acceptor.await;

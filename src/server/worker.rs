@@ -12,7 +12,6 @@ use tokio::runtime;
 use tokio::sync::{mpsc, oneshot, watch as signal};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tonic::service::Routes;
 
 use super::Limits;
 use super::accept::{Accepted, Visitor};
@@ -34,7 +33,7 @@ pub(super) struct Worker {
 impl Worker {
     pub(super) fn start(
         number: usize,
-        routes: Routes,
+        gate: Gate,
         limits: &Limits,
         is_ending: signal::Receiver<bool>,
     ) -> io::Result<Self> {
@@ -42,7 +41,6 @@ impl Worker {
         let (finished, done) = oneshot::channel();
         let (cut_off, is_cut_off) = oneshot::channel::<()>();
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-        let gate = Gate::new(routes, limits.default_deadline, is_ending.clone());
         let serving = serve(gate, accepted, limits.max_streams_per_connection.get(), is_ending);
         let thread = std::thread::Builder::new()
             .name(format!("worker-{number}"))

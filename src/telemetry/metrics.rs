@@ -95,12 +95,12 @@ pub fn reloaded(what: Reload, is_taken: bool) {
     METRICS.reloads.get_or_create(&what.labels(is_taken)).inc();
 }
 
-/// A line was written to the audit log.
-pub fn audit_line() {
-    METRICS.audit_lines.inc();
+/// Lines were written to the audit log.
+pub fn audit_lines(count: u64) {
+    METRICS.audit_lines.inc_by(count);
 }
 
-/// A line could not be written to the audit log, or not in time.
+/// Lines could not be written to the audit log, or not made durable.
 pub fn audit_failure(sink: AuditSink) {
     METRICS.audit_failures.get_or_create(&sink.labels()).inc();
 }
@@ -154,7 +154,7 @@ impl Metrics {
         );
         registry.register(
             "audit_failures",
-            "Audit lines that could not be written; their calls have failed",
+            "Writes and syncs of audit lines that have failed; their calls fail",
             metrics.audit_failures.clone(),
         );
         metrics.sealed.set(1);

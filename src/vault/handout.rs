@@ -84,6 +84,8 @@ pub struct HandOut {
     pub resolution: Resolution,
     /// The receipt, if one was asked for.
     pub receipt: Option<String>,
+    /// Its id (`jti`).
+    pub receipt_id: Option<String>,
     /// The revision that all this is from, at least.
     pub revision: Revision,
 }
@@ -188,6 +190,7 @@ impl Vault {
         let receipt = receipt_for
             .map(|caller| self.receipt(caller, ask.order, &chosen, &resolution, now))
             .transpose()?;
+        let (receipt, receipt_id) = receipt.unzip();
         let is_time_limited = self.is_time_limited(ask.provider, asked.assignment, &chosen.content.secret);
         let Chosen {
             credential,
@@ -212,6 +215,7 @@ impl Vault {
             cache_for,
             resolution,
             receipt,
+            receipt_id,
             revision,
         })
     }
@@ -347,7 +351,7 @@ impl Vault {
         Ok((Some(secret), Some(key.compact(TokenKind::Credential, &signature))))
     }
 
-    /// A JWT (RFC 7519) that says what was handed out to whom and for which order.
+    /// A JWT (RFC 7519) that says what was handed out to whom and for which order, and its id.
     fn receipt(
         &self,
         caller: &str,
@@ -355,18 +359,19 @@ impl Vault {
         chosen: &Chosen,
         resolution: &Resolution,
         now: Timestamp,
-    ) -> Result<String, VaultError> {
+    ) -> Result<(String, String), VaultError> {
         let CredentialRef {
             tenant,
             provider,
             scope,
         } = &chosen.credential;
+        let id = random_id()?;
         let claims = Receipt {
             iss: &self.settings.issuer,
             sub: caller,
             iat: now.unix_seconds(),
             exp: now.after(self.settings.receipt_lifetime).unix_seconds(),
-            jti: random_id()?,
+            jti: &id,
             order_id: order.id.as_str(),
             tenant: tenant.as_str(),
             provider: provider.as_str(),
@@ -378,7 +383,8 @@ impl Vault {
         };
         let json = serde_json::to_vec(&claims).expect("writing to memory cannot fail, and all keys are strings");
         let key = self.keyring.signing_key();
-        Ok(key.compact(TokenKind::Receipt, &key.sign(TokenKind::Receipt, Zeroizing::new(json))))
+        let signature = key.sign(TokenKind::Receipt, Zeroizing::new(json));
+        Ok((key.compact(TokenKind::Receipt, &signature), id))
     }
 }
 
@@ -388,7 +394,7 @@ struct Receipt<'a> {
     sub: &'a str,
     iat: i64,
     exp: i64,
-    jti: String,
+    jti: &'a str,
     order_id: &'a str,
     tenant: &'a str,
     provider: &'a str,

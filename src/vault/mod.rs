@@ -6,6 +6,7 @@
 pub mod assignment;
 mod assignments;
 pub mod catalogue;
+mod checkpoint;
 mod content;
 mod coverage;
 pub mod credential;

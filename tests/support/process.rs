@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 
 use tresor::pki::{self, DevPki};
 use tresor::time::{Clock as _, SystemClock};
@@ -18,6 +18,16 @@ pub(crate) fn tresor(arguments: &[&str]) -> Command {
     command.args(arguments).env_clear().stdin(Stdio::null());
     command
 }
+
+/// A development vault on ports that are free; its directory follows.
+const DEV: [&str; 6] = [
+    "dev",
+    "--listen",
+    "127.0.0.1:0",
+    "--health-listen",
+    "127.0.0.1:0",
+    "--data-dir",
+];
 
 /// A vault that serves. It is killed when it is dropped, and asked to end by [`Server::stop`].
 pub(crate) struct Server {
@@ -36,17 +46,23 @@ impl Server {
     }
 
     pub(crate) fn dev_with(directory: &Path, environment: &[(&str, &str)]) -> Self {
+        let mut command = tresor(&DEV);
+        command.envs(environment.iter().copied());
+        Self::dev_as(directory, command)
+    }
+
+    /// The same, as a process that gets an error where a limit on the size of files would end it.
+    pub(crate) fn dev_ignoring_size_signals(directory: &Path) -> Self {
+        let mut command = Command::new("/bin/sh");
+        let script = r#"trap '' XFSZ; exec "$0" "$@""#;
+        command.args(["-c", script, env!("CARGO_BIN_EXE_tresor")]).args(DEV);
+        command.env_clear().stdin(Stdio::null());
+        Self::dev_as(directory, command)
+    }
+
+    fn dev_as(directory: &Path, mut command: Command) -> Self {
         let data = directory.join("data");
-        let arguments = [
-            "dev",
-            "--listen",
-            "127.0.0.1:0",
-            "--health-listen",
-            "127.0.0.1:0",
-            "--data-dir",
-        ];
-        let mut command = tresor(&arguments);
-        command.arg(&data).envs(environment.iter().copied());
+        command.arg(&data);
         let child = spawn(&mut command, directory);
         let mut server = Self {
             child,
@@ -72,6 +88,22 @@ impl Server {
 
     /// The same by a command of one's own, which is or becomes `tresor serve`.
     pub(crate) fn serve_by(command: &mut Command, directory: &Path) -> Self {
+        Self::serve_with(command, directory, spawn)
+    }
+
+    /// The same, and what it writes to standard output, which goes nowhere unless it is read.
+    pub(crate) fn serve_piped(directory: &Path, environment: &[(&str, &str)]) -> (Self, ChildStdout) {
+        let mut command = serve_command(directory);
+        command.envs(environment.iter().copied());
+        let mut server = Self::serve_with(&mut command, directory, |command, directory| {
+            let log = File::create(directory.join("stderr")).unwrap();
+            command.stdout(Stdio::piped()).stderr(log).spawn().unwrap()
+        });
+        let output = server.child.stdout.take().unwrap();
+        (server, output)
+    }
+
+    fn serve_with(command: &mut Command, directory: &Path, spawn: impl FnOnce(&mut Command, &Path) -> Child) -> Self {
         let (listen, health_listen) = (free_address(), free_address());
         command
             .env("TRESOR_SERVER_LISTEN", listen.to_string())
@@ -137,6 +169,10 @@ impl Server {
             );
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Ends it without asking.

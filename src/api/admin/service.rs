@@ -60,6 +60,7 @@ impl CredentialAdmin for Admin {
         let (mut call, request) = self.calls.begin("DeleteCredential", request);
         let answer = async {
             let (credential, reveal) = self.credential(&mut call, Action::CredentialsWrite, request.r#ref.as_ref())?;
+            call.announce().await?;
             let (info, revision) = self.vault()?.delete(credential, request.expected_version).await?;
             let credential = Some(wire::credential(&info, reveal));
             Ok::<_, ApiError>(v1::DeleteCredentialResponse {
@@ -78,6 +79,7 @@ impl CredentialAdmin for Admin {
         let (mut call, request) = self.calls.begin("UndeleteCredential", request);
         let answer = async {
             let (credential, reveal) = self.credential(&mut call, Action::CredentialsWrite, request.r#ref.as_ref())?;
+            call.announce().await?;
             let (info, revision) = self.vault()?.undelete(credential, request.expected_version).await?;
             let credential = Some(wire::credential(&info, reveal));
             Ok::<_, ApiError>(v1::UndeleteCredentialResponse {

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use governor::clock::FakeRelativeClock;
 use prost::Message;
+use tempfile::TempDir;
 use tonic::{Code, Request, Response, Status};
 use tonic_types::StatusExt as _;
 
@@ -14,7 +16,10 @@ use crate::api::admin::Admin;
 use crate::api::operator::Operator;
 use crate::api::resolver::Resolver;
 use crate::api::{Calls, MAX_REQUEST, Peer, Services};
+use crate::audit::Audit;
+use crate::config::Config;
 use crate::pb::v1::{self, scope};
+use crate::time::SystemClock;
 use crate::vault::Door;
 use crate::vault::tests::support::TestVault;
 
@@ -43,6 +48,14 @@ pub(super) struct Api {
     /// The time by which quotas are counted.
     pub(super) clock: FakeRelativeClock,
     peer: Peer,
+    _audit: TempDir,
+}
+
+fn open_audit(directory: &Path) -> Audit {
+    let text = crate::init::CONFIGURATION;
+    let mut settings = Config::parse(text, "tresor.toml", []).unwrap().audit;
+    settings.directory = directory.into();
+    Audit::open(&settings, Arc::new(SystemClock)).unwrap()
 }
 
 /// Who may do everything, whatever else a test's policy says.
@@ -62,12 +75,14 @@ impl Api {
 
     fn behind(door: &Arc<Door>, vault: TestVault) -> Self {
         let clock = FakeRelativeClock::default();
-        let calls = Calls::new(Arc::new(Quotas::by_hand(&clock)));
+        let directory = tempfile::tempdir().unwrap();
+        let calls = Calls::new(open_audit(directory.path()), Arc::new(Quotas::by_hand(&clock)));
         let policy = LivePolicy::new(policy(""));
         Self {
             admin: Admin::new(door.clone(), calls.clone()),
             resolver: Resolver::new(door.clone(), calls.clone()),
             operator: Operator::new(door.clone(), calls.clone()),
+            _audit: directory,
             vault,
             door: door.clone(),
             calls,

@@ -44,6 +44,10 @@ pub(crate) fn start() -> Timestamp {
 pub(crate) struct ManualClock(AtomicI64);
 
 impl ManualClock {
+    pub(crate) fn at(now: Timestamp) -> Self {
+        Self(AtomicI64::new(now.unix_ms()))
+    }
+
     pub(crate) fn advance(&self, by: Duration) {
         self.set(self.now().after(by));
     }
@@ -111,7 +115,7 @@ impl TestVault {
         let mut kek = NamedTempFile::new().unwrap();
         kek.write_all(&[7; 32]).unwrap();
         let kek = Arc::new(KeyFile::read(kek.path()).unwrap());
-        let clock = Arc::new(ManualClock(AtomicI64::new(start().unix_ms())));
+        let clock = Arc::new(ManualClock::at(start()));
         let (shared, time) = (Arc::clone(&store), Arc::clone(&clock) as Arc<dyn Clock>);
         Ok(Self {
             vault: Vault::open(shared, kek, time, catalogue, settings).await?,

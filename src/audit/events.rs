@@ -1,0 +1,113 @@
+//! What the log says of itself.
+
+use super::chain::{Hash, Link};
+use super::entry::Body;
+use super::tail::Torn;
+
+/// The version of the lines' format.
+const FORMAT: u64 = 1;
+
+pub(super) const CHECKPOINT: &str = "checkpoint";
+pub(super) const OPENED: &str = "file_opened";
+pub(super) const RECOVERED: &str = "torn_line";
+pub(super) const REMOVED: &str = "file_removed";
+
+/// The first line of every file.
+pub(super) fn file_opened(number: u64) -> Body {
+    let mut body = Body::event(OPENED);
+    body.number("file", Some(number));
+    body.number("format", Some(FORMAT));
+    body
+}
+
+/// A process begins to write.
+pub(super) fn started() -> Body {
+    let mut body = Body::event("started");
+    body.text("program", concat!("tresor ", env!("CARGO_PKG_VERSION")));
+    body
+}
+
+/// It has ended in order.
+pub(super) fn stopped() -> Body {
+    Body::event("stopped")
+}
+
+/// A signature over everything before follows.
+pub(super) fn checkpoint() -> Body {
+    Body::event(CHECKPOINT)
+}
+
+/// What a process or a machine that ended in the midst of a line has left of it. It stands before this line.
+pub(super) fn torn_line(torn: Torn) -> Body {
+    let mut body = Body::event(RECOVERED);
+    body.number("torn_bytes", Some(torn.bytes));
+    body.plain("torn_sha256", &torn.sha256);
+    body
+}
+
+/// Lines could be written again; so many calls were refused meanwhile.
+pub(super) fn resumed(refused: u64) -> Body {
+    let mut body = Body::event("resumed");
+    body.number("refused", Some(refused));
+    body
+}
+
+/// The file that was being written is gone, or is another one. Its lines up to the one before this are elsewhere.
+pub(super) fn file_lost(number: u64) -> Body {
+    let mut body = Body::event("file_lost");
+    body.number("file", Some(number));
+    body
+}
+
+/// The system could not say that the lines after `synced` are on the disk.
+pub(super) fn sync_failed(synced: u64) -> Body {
+    let mut body = Body::event("sync_failed");
+    body.number("synced", Some(synced));
+    body
+}
+
+/// An earlier checkpoint, which the store has kept, is not in the log.
+pub(super) fn log_cut(kept: Link, found: Option<Hash>) -> Body {
+    let mut body = Body::event("log_cut");
+    body.number("kept", Some(kept.seq));
+    body.plain("kept_hash", &kept.hash);
+    if let Some(found) = found {
+        body.plain("found_hash", &found);
+    }
+    body
+}
+
+/// A file that is old enough is about to be removed.
+pub(super) fn file_removed(number: u64, last: Link) -> Body {
+    let mut body = Body::event(REMOVED);
+    body.number("file", Some(number));
+    body.number("last", Some(last.seq));
+    body.plain("last_hash", &last.hash);
+    body
+}
+
+/// The answers of these calls were withheld, because their lines were written too late.
+pub(super) fn withheld(seqs: &[u64]) -> Body {
+    let mut body = Body::event("withheld");
+    let list: Vec<_> = seqs.iter().map(u64::to_string).collect();
+    body.raw("lines", &format!("[{}]", list.join(",")));
+    body
+}
+
+/// Refusals that have no line of their own, because there were too many of them.
+pub(super) fn not_listed(caller: Option<&str>, reason: &str, count: u64) -> Body {
+    let mut body = Body::event("not_listed");
+    body.optional("caller", caller);
+    body.text("outcome", "denied");
+    body.text("reason", reason);
+    body.number("count", Some(count));
+    body
+}
+
+/// Calls whose caller had gone, and whose lines found no room.
+pub(super) fn lines_lost(count: u64) -> Body {
+    let mut body = Body::event("not_listed");
+    body.text("reason", "NOT_FINISHED");
+    body.number("count", Some(count));
+    body
+}

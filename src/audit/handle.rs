@@ -1,0 +1,393 @@
+//! The log as those who use it see it.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{oneshot, watch};
+
+use super::chain::{Hash, Link, signed_parts};
+use super::entry::{Body, Entry, Outcome};
+use super::error::{OpenError, Unavailable};
+use super::events;
+use super::flood::Flood;
+use super::jws::Keys;
+use super::log::Log;
+use super::record::Record;
+use super::sync::{Progress, SyncFile, Syncer};
+use super::writer::{Copy, Job, Writer};
+use crate::time::Clock;
+
+/// How many lines may wait before calls are refused.
+const QUEUE: usize = 16 * 1024;
+/// How often it is looked at whether the writer is stuck.
+const WATCH: Duration = Duration::from_millis(50);
+
+/// What a deployment chooses.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// The directory of the log.
+    pub directory: PathBuf,
+    /// How long a line may be written and not durable.
+    pub sync_interval: Duration,
+    /// How long a call waits for its line.
+    pub timeout: Duration,
+    /// How large a file gets before the next one begins, in bytes.
+    pub rotate_size: u64,
+    /// How long a file is written before the next one begins.
+    pub rotate_age: Duration,
+    /// How long lines are kept; none: for ever.
+    pub keep: Option<Duration>,
+    /// After how many lines a checkpoint is signed.
+    pub checkpoint_lines: u64,
+    /// After what time one is signed if there are new lines.
+    pub checkpoint_interval: Duration,
+    /// Whether lines go to standard output too.
+    pub stdout: bool,
+}
+
+/// Signs the payload of a checkpoint: a JWS whose payload is detached (RFC 7515, appendix F).
+pub type Sign = Arc<dyn Fn(&[u8]) -> String + Send + Sync>;
+
+/// A line with a signature over everything before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Its place in the chain.
+    pub link: Link,
+    /// The line.
+    pub line: String,
+}
+
+impl Checkpoint {
+    /// The checkpoint that a line holds; none if it is none, or is not signed by one of these keys.
+    #[must_use]
+    pub fn parse(line: &str, keys: &Keys) -> Option<Self> {
+        let record = Record::of(line)?;
+        let (payload, signature) = signed_parts(line.as_bytes())?;
+        keys.verify(signature, &payload).ok()?;
+        Some(Self {
+            link: Link {
+                seq: record.seq,
+                hash: Hash::of(line.as_bytes()),
+            },
+            line: line.to_owned(),
+        })
+    }
+}
+
+/// The audit log. Its clones are the same one.
+#[derive(Clone)]
+pub struct Audit(Arc<Shared>);
+
+struct Shared {
+    directory: PathBuf,
+    timeout: Duration,
+    jobs: SyncSender<Job>,
+    flood: Flood,
+    /// Lines that nobody waited for and that found no room.
+    lost: AtomicU64,
+    progress: watch::Receiver<Progress>,
+    sign: Arc<OnceLock<Sign>>,
+    checkpoints: watch::Receiver<Option<Checkpoint>>,
+    status: Arc<Status>,
+    is_healthy: watch::Receiver<bool>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// What the writer says of itself.
+pub(super) struct Status {
+    began: Instant,
+    /// Milliseconds after `began` plus one, when the writer took up what it is at; 0: it waits for work.
+    busy_since: AtomicU64,
+    is_writable: AtomicBool,
+    written: AtomicU64,
+}
+
+impl Status {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            began: Instant::now(),
+            busy_since: AtomicU64::new(0),
+            is_writable: AtomicBool::new(true),
+            written: AtomicU64::new(0),
+        })
+    }
+
+    pub(super) fn set_busy(&self, is_busy: bool) {
+        let now = if is_busy { self.now() } else { 0 };
+        self.busy_since.store(now, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_writable(&self, is_writable: bool) {
+        self.is_writable.store(is_writable, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_written(&self, seq: u64) {
+        self.written.store(seq, Ordering::Relaxed);
+    }
+
+    /// Whether lines get written: nothing fails, and nothing takes longer than `limit`.
+    fn is_healthy(&self, limit: Duration) -> bool {
+        let since = self.busy_since.load(Ordering::Relaxed);
+        let limit = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        let is_stuck = since > 0 && self.now().saturating_sub(since) > limit;
+        !is_stuck && self.is_writable.load(Ordering::Relaxed)
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1
+    }
+}
+
+/// A line that was handed in. Whoever answers a call waits for its ticket first.
+#[must_use = "the answer must wait until the line is written"]
+pub struct Ticket {
+    timeout: Duration,
+    state: TicketState,
+}
+
+enum TicketState {
+    Waiting(oneshot::Receiver<Result<u64, Unavailable>>),
+    /// It is counted with others.
+    NotListed,
+    NoRoom,
+}
+
+/// A change that was announced.
+#[derive(Clone, Copy, Debug)]
+pub struct Intent {
+    /// The number of its line.
+    pub seq: u64,
+    failures: u64,
+}
+
+impl Audit {
+    /// Opens the log and begins to write; what a crash has left is recorded first. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// [`OpenError`] says what is in the way.
+    pub fn open(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        let copy: Option<Copy> = settings.stdout.then(|| Box::new(std::io::stdout()) as Copy);
+        Self::open_with(settings, clock, copy, Arc::new(File::sync_data))
+    }
+
+    /// The same with a copy and a way to make files durable that a test has chosen.
+    pub(super) fn open_with(
+        settings: &Settings,
+        clock: Arc<dyn Clock>,
+        copy: Option<Copy>,
+        sync: SyncFile,
+    ) -> Result<Self, OpenError> {
+        let opened = Log::open(&settings.directory, clock.now())?;
+        let at = || OpenError::io(settings.directory.clone());
+        let syncer = Syncer::new(settings.sync_interval, sync);
+        let (status, sign) = (Status::new(), Arc::new(OnceLock::new()));
+        let (checkpoint, checkpoints) = watch::channel(None);
+        let mut writer = Writer::new(
+            settings.clone(),
+            clock,
+            opened,
+            copy,
+            Arc::clone(&syncer),
+            Arc::clone(&status),
+            Arc::clone(&sign),
+            checkpoint,
+        );
+        writer.begin().map_err(at())?;
+        let (jobs, received) = sync_channel(QUEUE);
+        let progress = syncer.progress();
+        let threads = vec![
+            spawn("audit-writer", move || writer.run(&received)).map_err(at())?,
+            spawn("audit-sync", move || syncer.run()).map_err(at())?,
+        ];
+        let (health, is_healthy) = watch::channel(true);
+        let shared = Arc::new(Shared {
+            directory: settings.directory.clone(),
+            timeout: settings.timeout,
+            jobs,
+            flood: Flood::default(),
+            lost: AtomicU64::new(0),
+            progress,
+            sign,
+            checkpoints,
+            status,
+            is_healthy,
+            threads: Mutex::new(threads),
+        });
+        tokio::spawn(watch_over(Arc::downgrade(&shared), health));
+        Ok(Self(shared))
+    }
+
+    /// Hands in the line of a call that is over.
+    pub fn submit(&self, entry: &Entry<'_>) -> Ticket {
+        self.submit_as(entry, false)
+    }
+
+    /// Announces a change: its line is written when this returns, and becomes durable beside the change.
+    ///
+    /// # Errors
+    /// [`Unavailable`]: then nothing may be changed.
+    pub async fn announce(&self, entry: &Entry<'_>) -> Result<Intent, Unavailable> {
+        let failures = self.0.progress.borrow().failures;
+        let seq = self.submit_as(entry, true).written().await?;
+        Ok(Intent { seq, failures })
+    }
+
+    /// Waits until the announcement of a change is durable.
+    ///
+    /// # Errors
+    /// [`Unavailable`] if that fails or takes too long.
+    pub async fn is_durable(&self, intent: Intent) -> Result<(), Unavailable> {
+        let mut progress = self.0.progress.clone();
+        let decided =
+            progress.wait_for(|progress| progress.synced >= intent.seq || progress.failures != intent.failures);
+        match tokio::time::timeout(self.0.timeout, decided).await {
+            Ok(Ok(progress)) if progress.failures == intent.failures => Ok(()),
+            _ => Err(Unavailable),
+        }
+    }
+
+    /// Hands in a line that nobody waits for, because its caller has gone.
+    pub fn note(&self, entry: &Entry<'_>) {
+        if self.is_listed(entry) && self.send(entry.body(), false, None).is_err() {
+            self.0.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Says that the log lacks a checkpoint that the store has kept: `found` is what stands in its place.
+    pub fn note_cut(&self, kept: Link, found: Option<Hash>) {
+        let _ = self.send(events::log_cut(kept, found), false, None);
+    }
+
+    /// From now on checkpoints are signed.
+    pub fn sign_with(&self, sign: Sign) {
+        let _ = self.0.sign.set(sign);
+    }
+
+    /// The newest checkpoint.
+    #[must_use]
+    pub fn checkpoints(&self) -> watch::Receiver<Option<Checkpoint>> {
+        self.0.checkpoints.clone()
+    }
+
+    /// Whether lines get written.
+    #[must_use]
+    pub fn health(&self) -> watch::Receiver<bool> {
+        self.0.is_healthy.clone()
+    }
+
+    /// The number of the newest line.
+    #[must_use]
+    pub fn newest(&self) -> u64 {
+        self.0.status.written.load(Ordering::Relaxed)
+    }
+
+    /// Where the files are.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.0.directory
+    }
+
+    /// Signs and closes the log. Lines that are handed in later fail.
+    pub async fn close(&self) {
+        let shared = Arc::clone(&self.0);
+        let closed = tokio::task::spawn_blocking(move || {
+            // The queue may be full, and the writer is emptying it.
+            let _ = shared.jobs.send(Job::End);
+            let threads = std::mem::take(&mut *shared.threads.lock().unwrap_or_else(PoisonError::into_inner));
+            for thread in threads {
+                let _ = thread.join();
+            }
+        });
+        if tokio::time::timeout(self.0.timeout * 5, closed).await.is_err() {
+            tracing::error!("the audit log could not be closed in time");
+        }
+    }
+
+    fn submit_as(&self, entry: &Entry<'_>, is_urgent: bool) -> Ticket {
+        let ticket = |state| Ticket {
+            timeout: self.0.timeout,
+            state,
+        };
+        if !self.is_listed(entry) {
+            return ticket(TicketState::NotListed);
+        }
+        let (answer, answered) = oneshot::channel();
+        match self.send(entry.body(), is_urgent, Some(answer)) {
+            Ok(()) => ticket(TicketState::Waiting(answered)),
+            Err(Unavailable) => ticket(TicketState::NoRoom),
+        }
+    }
+
+    fn is_listed(&self, entry: &Entry<'_>) -> bool {
+        let may_flood = entry.outcome == Some(Outcome::Denied) || entry.reason == Some(NOT_FINISHED);
+        !may_flood || self.0.flood.admits(entry.caller, entry.reason.unwrap_or_default())
+    }
+
+    fn send(
+        &self,
+        body: Body,
+        is_urgent: bool,
+        answer: Option<oneshot::Sender<Result<u64, Unavailable>>>,
+    ) -> Result<(), Unavailable> {
+        let job = Job::Line {
+            body,
+            is_urgent,
+            answer,
+        };
+        self.0.jobs.try_send(job).map_err(|error| match error {
+            TrySendError::Full(_) | TrySendError::Disconnected(_) => Unavailable,
+        })
+    }
+}
+
+/// The reason of calls whose caller has gone, or whose deadline has passed.
+pub(crate) const NOT_FINISHED: &str = "NOT_FINISHED";
+
+impl Ticket {
+    /// Waits until the line is written, and returns its number; 0 if it is counted with others.
+    ///
+    /// # Errors
+    /// [`Unavailable`] if that fails or takes too long: nothing of the answer may leave.
+    pub async fn written(self) -> Result<u64, Unavailable> {
+        match self.state {
+            TicketState::Waiting(answer) => match tokio::time::timeout(self.timeout, answer).await {
+                Ok(Ok(written)) => written,
+                Ok(Err(_)) | Err(_) => Err(Unavailable),
+            },
+            TicketState::NotListed => Ok(0),
+            TicketState::NoRoom => Err(Unavailable),
+        }
+    }
+}
+
+/// Tells whether lines get written, and what was not listed one by one, for as long as somebody uses the log.
+async fn watch_over(shared: Weak<Shared>, health: watch::Sender<bool>) {
+    let mut ticks = tokio::time::interval(WATCH);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let Some(shared) = shared.upgrade() else { return };
+        let is_healthy = shared.status.is_healthy(shared.timeout);
+        health.send_if_modified(|before| std::mem::replace(before, is_healthy) != is_healthy);
+        if !is_healthy {
+            continue;
+        }
+        let audit = Audit(shared);
+        for summary in audit.0.flood.summary() {
+            let _ = audit.send(summary, false, None);
+        }
+        let lost = audit.0.lost.swap(0, Ordering::Relaxed);
+        if lost > 0 && audit.send(events::lines_lost(lost), false, None).is_err() {
+            audit.0.lost.fetch_add(lost, Ordering::Relaxed);
+        }
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.into()).spawn(work)
+}

@@ -1,0 +1,256 @@
+//! The files of the log: appended to one after the other, never rewritten.
+
+use std::fs::File;
+use std::io::{self, BufReader, Write as _};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::chain::Link;
+use super::directory::{Directory, files_in};
+use super::error::OpenError;
+use super::tail::{Tail, Torn};
+use crate::time::Timestamp;
+
+/// The file that lines go to.
+pub(super) struct Log {
+    directory: Directory,
+    number: u64,
+    file: Arc<File>,
+    /// In bytes, as far as it was written in full.
+    length: u64,
+    began: Timestamp,
+    is_empty: bool,
+}
+
+/// Where the log goes on.
+pub(super) struct Resumed {
+    pub(super) link: Link,
+    /// What was left of a line; the next line says so.
+    pub(super) torn: Option<Torn>,
+    /// The file that was lost.
+    pub(super) lost: Option<u64>,
+}
+
+impl Log {
+    /// Opens the log where it ended, or begins a new one.
+    pub(super) fn open(path: &Path, now: Timestamp) -> Result<(Self, Resumed), OpenError> {
+        let directory = Directory::open(path)?;
+        let Some(number) = directory.newest()? else {
+            let log = Self::begin(directory, 1, now)?;
+            let resumed = Resumed {
+                link: Link::START,
+                torn: None,
+                lost: None,
+            };
+            return Ok((log, resumed));
+        };
+        let file = directory.open_file(number)?;
+        let (tail, length) = read_tail(&file).map_err(OpenError::io(directory.file_path(number)))?;
+        let link = match tail.link {
+            Some(link) => link,
+            None => last_before(&directory, number)?,
+        };
+        let began = tail.began.as_deref().and_then(parse_time).unwrap_or(now);
+        let mut log = Self {
+            directory,
+            number,
+            file: Arc::new(file),
+            length,
+            began,
+            is_empty: tail.link.is_none(),
+        };
+        log.close_last_line(length, &tail)?;
+        let torn = tail.torn;
+        Ok((log, Resumed { link, torn, lost: None }))
+    }
+
+    fn begin(directory: Directory, number: u64, now: Timestamp) -> Result<Self, OpenError> {
+        let file = Arc::new(directory.create_file(number)?);
+        Ok(Self {
+            directory,
+            number,
+            file,
+            length: 0,
+            began: now,
+            is_empty: true,
+        })
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    pub(super) fn file(&self) -> &Arc<File> {
+        &self.file
+    }
+
+    /// Whether the file has no line yet; then its first line says which file it is.
+    pub(super) fn is_empty(&self) -> bool {
+        self.is_empty
+    }
+
+    /// In bytes.
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
+    pub(super) fn began(&self) -> Timestamp {
+        self.began
+    }
+
+    /// Appends whole lines. They are in the file with this name when it returns; they are on the disk after a sync, and there
+    /// to stay once they are kept.
+    pub(super) fn write(&self, lines: &[u8]) -> io::Result<()> {
+        (&*self.file).write_all(lines)?;
+        // A file that was removed takes lines without a complaint, and they are gone when it is closed.
+        if !self.directory.holds(self.number, &self.file)? {
+            return Err(io::Error::other("its file was removed or replaced"));
+        }
+        Ok(())
+    }
+
+    /// Keeps what was written.
+    pub(super) fn keep(&mut self, lines: &[u8]) {
+        self.length += lines.len() as u64;
+        self.is_empty = false;
+    }
+
+    /// Takes back what was written and not kept: its calls are refused.
+    pub(super) fn take_back(&self) -> io::Result<()> {
+        self.file.set_len(self.length)
+    }
+
+    /// After a failed write: goes on in the same file if it is still there, else in a new one.
+    pub(super) fn reopen(&mut self, link: Link, now: Timestamp) -> Result<Resumed, OpenError> {
+        let io = |log: &Self| OpenError::io(log.directory.file_path(log.number));
+        if !self.directory.holds(self.number, &self.file).map_err(io(self))? {
+            let lost = Some(self.number);
+            self.begin_anew(now)?;
+            return Ok(Resumed { link, torn: None, lost });
+        }
+        let length = self.file.metadata().map_err(io(self))?.len();
+        if length == self.length {
+            return Ok(Resumed {
+                link,
+                torn: None,
+                lost: None,
+            });
+        }
+        // What could not be taken back is looked at as after a crash.
+        let file = self.directory.open_file(self.number)?;
+        let (tail, length) = read_tail(&file).map_err(io(self))?;
+        self.close_last_line(length, &tail)?;
+        Ok(Resumed {
+            link: tail.link.unwrap_or(link),
+            torn: tail.torn,
+            lost: None,
+        })
+    }
+
+    /// Begins a new file, in a directory that may be a new one too.
+    pub(super) fn begin_anew(&mut self, now: Timestamp) -> Result<(), OpenError> {
+        let path = self.directory.path().to_owned();
+        if !self.directory.is_in_place().map_err(OpenError::io(&path))? {
+            self.directory = Directory::open(&path)?;
+        }
+        let number = self.directory.newest()?.unwrap_or(0).max(self.number) + 1;
+        self.file = Arc::new(self.directory.create_file(number)?);
+        (self.number, self.length, self.began, self.is_empty) = (number, 0, now, true);
+        Ok(())
+    }
+
+    /// The oldest file that is not being written, if its last line was written before `limit`; and that line.
+    pub(super) fn oldest_before(&self, limit: Timestamp) -> Result<Option<(u64, Link)>, OpenError> {
+        let path = self.directory.path();
+        let files = files_in(path).map_err(OpenError::io(path))?;
+        let Some((number, _)) = files.first().filter(|(number, _)| *number < self.number) else {
+            return Ok(None);
+        };
+        // The next file begins when this one ends.
+        let next = files.get(1).map_or(self.number, |(next, _)| *next);
+        let (next, _) = self.tail_of(next)?;
+        let is_old = next
+            .began
+            .as_deref()
+            .and_then(parse_time)
+            .is_some_and(|time| time < limit);
+        if !is_old {
+            return Ok(None);
+        }
+        let (tail, _) = self.tail_of(*number)?;
+        Ok(tail.link.map(|link| (*number, link)))
+    }
+
+    pub(super) fn remove(&self, number: u64) -> Result<(), OpenError> {
+        self.directory.remove_file(number)
+    }
+
+    fn tail_of(&self, number: u64) -> Result<(Tail, u64), OpenError> {
+        let file = self.directory.open_file(number)?;
+        read_tail(&file).map_err(OpenError::io(self.directory.file_path(number)))
+    }
+
+    /// A torn line stays as it is and gets a line end, and so does a whole one that lacks it.
+    fn close_last_line(&mut self, length: u64, tail: &Tail) -> Result<(), OpenError> {
+        self.length = length;
+        if tail.torn.is_some() || tail.lacks_end {
+            let path = self.directory.file_path(self.number);
+            if let Err(error) = (&*self.file).write_all(b"\n") {
+                // Looked at anew by the next attempt.
+                self.length = 0;
+                return Err(OpenError::io(path)(error));
+            }
+            self.length += 1;
+        }
+        Ok(())
+    }
+}
+
+/// The newest line of the files before this one.
+fn last_before(directory: &Directory, number: u64) -> Result<Link, OpenError> {
+    let files = files_in(directory.path()).map_err(OpenError::io(directory.path()))?;
+    for (earlier, _) in files.into_iter().rev().filter(|(earlier, _)| *earlier < number) {
+        let file = directory.open_file(earlier)?;
+        let (tail, _) = read_tail(&file).map_err(OpenError::io(directory.file_path(earlier)))?;
+        if let Some(link) = tail.link {
+            return Ok(link);
+        }
+    }
+    Ok(Link::START)
+}
+
+fn read_tail(file: &File) -> io::Result<(Tail, u64)> {
+    let tail = Tail::of(BufReader::with_capacity(256 * 1024, file))?;
+    Ok((tail, file.metadata()?.len()))
+}
+
+/// A time as it stands in a line.
+pub(super) fn parse_time(text: &str) -> Option<Timestamp> {
+    let wire: prost_types::Timestamp = text.parse().ok()?;
+    Timestamp::try_from(&wire).ok()
+}
+
+/// A time as it stands in a line: always in milliseconds, so that lines sort as their times do.
+pub(super) fn time_text(time: Timestamp) -> String {
+    let seconds = Timestamp::from_unix_ms(time.unix_seconds() * 1000).to_string();
+    let ms = time.unix_ms().rem_euclid(1000);
+    format!("{}.{ms:03}Z", seconds.trim_end_matches('Z'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_written_in_milliseconds_and_read_back() {
+        for (ms, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (-1, "1969-12-31T23:59:59.999Z"),
+            (1_800_000_000_120, "2027-01-15T08:00:00.120Z"),
+        ] {
+            let time = Timestamp::from_unix_ms(ms);
+            assert_eq!(time_text(time), text);
+            assert_eq!(parse_time(text), Some(time));
+        }
+    }
+}

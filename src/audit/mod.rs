@@ -1,0 +1,36 @@
+//! The audit log: who got what, who was refused, and who changed what, in lines that cannot be changed unnoticed.
+//!
+//! In goes an [`Entry`] for each call, out comes a [`Ticket`] that is good once the line is written: whoever answers waits
+//! for it, and does not answer if it fails. One thread gives the lines their numbers, chains them by their hashes and writes
+//! them; another one makes them durable. The vault's signing key signs checkpoints as soon as it is at hand. `docs/AUDIT.md`
+//! says what a line holds, what is guaranteed and what is not.
+
+mod chain;
+mod directory;
+mod entry;
+mod error;
+mod events;
+mod flood;
+mod handle;
+mod jws;
+mod log;
+mod read;
+mod record;
+mod sync;
+mod tail;
+mod verify;
+mod writer;
+
+pub use self::chain::{Hash, Link};
+pub use self::directory::files_in;
+pub use self::entry::{Entry, Event, Outcome};
+pub use self::error::{OpenError, Unavailable};
+pub(crate) use self::handle::NOT_FINISHED;
+pub use self::handle::{Audit, Checkpoint, Intent, Settings, Sign, Ticket};
+pub use self::jws::{Keys, KeysError};
+pub use self::read::{Filter, ReadError, Reader};
+pub use self::record::Record;
+pub use self::verify::{Finding, Report, Verifier, verify};
+
+#[cfg(test)]
+mod tests;

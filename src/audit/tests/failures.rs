@@ -1,0 +1,223 @@
+//! What happens when lines cannot be written: the call fails, and the log mends itself.
+
+use std::fs;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::support::*;
+use crate::audit::{Entry, Event, Unavailable};
+
+#[tokio::test]
+async fn a_file_that_was_removed_fails_a_call_and_is_followed_by_another() {
+    let log = TestLog::new();
+    let audit = log.open();
+    resolve_all(&audit, 0..3).await;
+    fs::remove_file(log.file(1)).unwrap();
+    assert_eq!(resolve(&audit, "lost").await, Err(Unavailable));
+    let seq = until_written(&audit, "found").await;
+    until_healthy(&audit, true).await;
+    audit.close().await;
+    let orders: Vec<_> = log
+        .lines()
+        .iter()
+        .filter_map(|line| line["order_id"].as_str().map(str::to_owned))
+        .collect();
+    assert_eq!(orders, ["found"]);
+    assert!(log.events().contains(&"file_lost".into()) && seq > 5);
+    let report = log.verify();
+    assert!(report.findings[0].what.contains("are missing"), "{report:#?}");
+    assert!(
+        report
+            .notes
+            .iter()
+            .any(|note| note.what.contains("the server lost the file 1")),
+        "{report:#?}"
+    );
+}
+
+#[tokio::test]
+async fn a_file_that_was_replaced_takes_no_more_lines() {
+    let log = TestLog::new();
+    let audit = log.open();
+    resolve_all(&audit, 0..3).await;
+    let content = fs::read(log.file(1)).unwrap();
+    fs::rename(log.file(1), log.parent().join("moved")).unwrap();
+    fs::write(log.file(1), &content).unwrap();
+    assert_eq!(resolve(&audit, "lost").await, Err(Unavailable));
+    until_written(&audit, "found").await;
+    audit.close().await;
+    assert_eq!(fs::read(log.file(1)).unwrap(), content);
+    assert_eq!(
+        fs::read(log.parent().join("moved")).unwrap(),
+        content,
+        "the refused call has left no line"
+    );
+    log.assert_whole();
+}
+
+#[tokio::test]
+async fn a_directory_that_cannot_be_used_fails_every_call_until_it_is_back() {
+    let log = TestLog::new();
+    let audit = log.open();
+    resolve_all(&audit, 0..3).await;
+    let (directory, away) = (&log.settings.directory, log.parent().join("away"));
+    fs::rename(directory, &away).unwrap();
+    fs::write(directory, "in the way").unwrap();
+    for _ in 0..3 {
+        assert_eq!(resolve(&audit, "refused").await, Err(Unavailable));
+    }
+    until_healthy(&audit, false).await;
+    fs::remove_file(directory).unwrap();
+    // It recovers by itself, without a call.
+    until_healthy(&audit, true).await;
+    until_written(&audit, "again").await;
+    audit.close().await;
+    assert!(log.events().contains(&"resumed".into()), "{:?}", log.events());
+}
+
+#[tokio::test]
+async fn cve_2026_115357_no_ticket_is_good_whose_line_cannot_be_written() {
+    let log = TestLog::new();
+    let pipe = Pipe::default();
+    let audit = log.open_with(Some(Box::new(pipe.clone())), Arc::new(fs::File::sync_data));
+    resolve_all(&audit, 0..3).await;
+    pipe.is_broken.store(true, Ordering::Relaxed);
+    // Lines of refused calls are taken back.
+    let before = log.read(1);
+    for _ in 0..5 {
+        assert_eq!(resolve(&audit, "refused").await, Err(Unavailable));
+    }
+    until_healthy(&audit, false).await;
+    until(|| log.read(1) == before).await;
+    pipe.is_broken.store(false, Ordering::Relaxed);
+    until_healthy(&audit, true).await;
+    resolve(&audit, "again").await.unwrap();
+    audit.close().await;
+    let resumed = log.lines().into_iter().find(|line| line["event"] == "resumed").unwrap();
+    assert!(resumed["refused"].as_u64().unwrap() >= 5, "{resumed}");
+    log.assert_whole();
+    let copy = String::from_utf8(pipe.taken.lock().unwrap().clone()).unwrap();
+    assert!(
+        copy.contains("\"again\"") && !copy.contains("\"order_id\":\"refused\""),
+        "{copy}"
+    );
+}
+
+#[tokio::test]
+async fn a_sink_that_hangs_fails_calls_in_time_and_blocks_nobody() {
+    let log = TestLog::new();
+    let pipe = Pipe::default();
+    let audit = log.open_with(Some(Box::new(pipe.clone())), Arc::new(fs::File::sync_data));
+    resolve_all(&audit, 0..3).await;
+    pipe.barrier.close();
+    let began = Instant::now();
+    let (one, other) = tokio::join!(resolve(&audit, "one"), resolve(&audit, "other"));
+    assert_eq!((one, other), (Err(Unavailable), Err(Unavailable)));
+    assert!(began.elapsed() >= log.settings.timeout);
+    until_healthy(&audit, false).await;
+    pipe.barrier.open();
+    until_healthy(&audit, true).await;
+    until_written(&audit, "again").await;
+    audit.close().await;
+    let withheld: Vec<_> = log
+        .lines()
+        .into_iter()
+        .filter(|line| line["event"] == "withheld")
+        .collect();
+    assert!(
+        !withheld.is_empty(),
+        "the log says which answers have not left: {:?}",
+        log.events()
+    );
+    log.assert_whole();
+}
+
+#[tokio::test]
+async fn a_change_that_is_not_durable_in_time_is_not_answered() {
+    let log = TestLog::new();
+    let barrier = Barrier::default();
+    let at = barrier.clone();
+    let sync = Arc::new(move |file: &fs::File| {
+        at.pass();
+        file.sync_data()
+    });
+    let audit = log.open_with(None, sync);
+    let entry = Entry::new(Event::Intent, "PutCredential");
+    let intent = audit.announce(&entry).await.unwrap();
+    audit.is_durable(intent).await.unwrap();
+    barrier.close();
+    let intent = audit.announce(&entry).await.unwrap();
+    assert_eq!(audit.is_durable(intent).await, Err(Unavailable));
+    // What cannot be made durable for longer than is promised is not taken any more.
+    until_healthy(&audit, false).await;
+    assert_eq!(resolve(&audit, "refused").await, Err(Unavailable));
+    barrier.open();
+    until_healthy(&audit, true).await;
+    until_written(&audit, "again").await;
+    audit.close().await;
+    log.assert_whole();
+}
+
+#[tokio::test]
+async fn after_a_failed_sync_the_log_goes_on_in_a_new_file_and_says_so() {
+    let log = TestLog::new();
+    let is_failing = Arc::new(AtomicBool::new(false));
+    let fails = Arc::clone(&is_failing);
+    let sync = Arc::new(move |file: &fs::File| {
+        if fails.load(Ordering::Relaxed) {
+            return Err(io::Error::other("the disk is gone"));
+        }
+        file.sync_data()
+    });
+    let audit = log.open_with(None, sync);
+    resolve_all(&audit, 0..3).await;
+    is_failing.store(true, Ordering::Relaxed);
+    let entry = Entry::new(Event::Intent, "PutCredential");
+    let intent = audit.announce(&entry).await.unwrap();
+    assert_eq!(audit.is_durable(intent).await, Err(Unavailable));
+    until_healthy(&audit, false).await;
+    is_failing.store(false, Ordering::Relaxed);
+    until_healthy(&audit, true).await;
+    until_written(&audit, "again").await;
+    audit.close().await;
+    assert!(log.file(2).exists());
+    let report = log.assert_whole();
+    assert!(
+        report.notes.iter().any(|note| note.what.contains("a sync failed")),
+        "{report:#?}"
+    );
+}
+
+#[tokio::test]
+async fn a_call_whose_caller_has_gone_leaves_a_line_that_says_so() {
+    let log = TestLog::new();
+    let pipe = Pipe::default();
+    let audit = log.open_with(Some(Box::new(pipe.clone())), Arc::new(fs::File::sync_data));
+    pipe.barrier.close();
+    let gone = tokio::time::timeout(Duration::from_millis(1), resolve(&audit, "gone")).await;
+    assert!(gone.is_err());
+    pipe.barrier.open();
+    until_written(&audit, "next").await;
+    audit.close().await;
+    let lines = log.lines();
+    let seq = lines.iter().find(|line| line["order_id"] == "gone").unwrap()["seq"].clone();
+    let withheld = lines.iter().find(|line| line["event"] == "withheld").unwrap();
+    assert!(withheld["lines"].as_array().unwrap().contains(&seq), "{withheld}");
+}
+
+#[tokio::test]
+async fn a_link_in_the_way_of_the_next_file_is_not_followed_and_the_old_file_goes_on() {
+    let mut log = TestLog::new();
+    log.settings.rotate_size = 2000;
+    let audit = log.open();
+    let victim = log.parent().join("victim");
+    fs::write(&victim, "theirs").unwrap();
+    std::os::unix::fs::symlink(&victim, log.file(2)).unwrap();
+    resolve_all(&audit, 0..40).await;
+    audit.close().await;
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "theirs");
+    fs::remove_file(log.file(2)).unwrap();
+    log.assert_whole();
+}

@@ -1,0 +1,422 @@
+//! The writer: the one thread that numbers, chains and writes lines.
+
+use std::io::{self, Write};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{oneshot, watch};
+
+use super::chain::Link;
+use super::entry::Body;
+use super::error::{OpenError, Unavailable};
+use super::events;
+use super::handle::{Checkpoint, Settings, Sign, Status};
+use super::log::{Log, Resumed, time_text};
+use super::sync::Syncer;
+use crate::telemetry::metrics::{self, AuditSink};
+use crate::time::{Clock, Timestamp};
+
+/// How many lines share one write at most; bounds the time that the first of them waits.
+const GROUP: usize = 1024;
+/// How often the writer looks around when there is nothing to write.
+const TICK: Duration = Duration::from_millis(50);
+/// How soon after a failure it tries again, and how late at most.
+const FIRST_RETRY: Duration = Duration::from_millis(20);
+const LAST_RETRY: Duration = Duration::from_secs(1);
+
+/// What the writer is asked for.
+pub(super) enum Job {
+    /// A line.
+    Line {
+        body: Body,
+        /// Whether somebody waits until it is durable.
+        is_urgent: bool,
+        /// Who waits for its number; none if nobody does.
+        answer: Option<oneshot::Sender<Result<u64, Unavailable>>>,
+    },
+    /// The last line.
+    End,
+}
+
+/// Where lines go beside the files: for collectors of logs.
+pub(super) type Copy = Box<dyn Write + Send>;
+
+/// The only one who writes.
+pub(super) struct Writer {
+    settings: Settings,
+    clock: Arc<dyn Clock>,
+    log: Log,
+    copy: Option<Copy>,
+    link: Link,
+    syncer: Arc<Syncer>,
+    status: Arc<Status>,
+    sign: Arc<OnceLock<Sign>>,
+    checkpoints: watch::Sender<Option<Checkpoint>>,
+    /// What the log has to say of itself before anything else.
+    notes: Vec<Body>,
+    buffer: Vec<u8>,
+    /// Lines since the last checkpoint, and when the first of them was written.
+    unsigned: u64,
+    unsigned_since: Option<Instant>,
+    trouble: Option<Trouble>,
+    rotate_not_before: Option<Instant>,
+}
+
+/// Why nothing is written, and what is done about it.
+struct Trouble {
+    retry_at: Instant,
+    delay: Duration,
+    refused: u64,
+    /// The file cannot be trusted any more.
+    needs_new_file: bool,
+}
+
+/// What a group of lines ends with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    Open,
+    Signed,
+}
+
+impl Writer {
+    #[expect(clippy::too_many_arguments, reason = "it is made in one place")]
+    pub(super) fn new(
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+        (log, resumed): (Log, Resumed),
+        copy: Option<Copy>,
+        syncer: Arc<Syncer>,
+        status: Arc<Status>,
+        sign: Arc<OnceLock<Sign>>,
+        checkpoints: watch::Sender<Option<Checkpoint>>,
+    ) -> Self {
+        let mut notes: Vec<_> = resumed.torn.map(events::torn_line).into_iter().collect();
+        if let Some(torn) = resumed.torn {
+            tracing::warn!(
+                bytes = torn.bytes,
+                "the audit log ended in a torn line; it is kept and recorded"
+            );
+        }
+        if log.is_empty() {
+            notes.push(events::file_opened(log.number()));
+        }
+        notes.push(events::started());
+        Self {
+            settings,
+            clock,
+            log,
+            copy,
+            link: resumed.link,
+            syncer,
+            status,
+            sign,
+            checkpoints,
+            notes,
+            buffer: Vec::new(),
+            unsigned: 0,
+            unsigned_since: None,
+            trouble: None,
+            rotate_not_before: None,
+        }
+    }
+
+    /// Writes what the log says of itself at its start.
+    pub(super) fn begin(&mut self) -> io::Result<()> {
+        self.write(&mut [], Ending::Open)
+    }
+
+    /// The thread's work, until it is told to end or nobody is left who could.
+    pub(super) fn run(&mut self, jobs: &Receiver<Job>) {
+        let mut group = Vec::with_capacity(GROUP);
+        let mut is_ending = false;
+        while !is_ending {
+            match jobs.recv_timeout(TICK) {
+                Ok(job) => take(job, &mut group, &mut is_ending),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => is_ending = true,
+            }
+            while group.len() < GROUP
+                && !is_ending
+                && let Ok(job) = jobs.try_recv()
+            {
+                take(job, &mut group, &mut is_ending);
+            }
+            self.status.set_busy(true);
+            self.turn(&mut group);
+            self.status.set_busy(false);
+        }
+        self.end();
+    }
+
+    fn turn(&mut self, group: &mut Vec<Line>) {
+        if !self.is_writable() {
+            self.refuse(group);
+            return;
+        }
+        let is_due = self.is_checkpoint_due(group.len());
+        let ending = if is_due { Ending::Signed } else { Ending::Open };
+        if !group.is_empty() || !self.notes.is_empty() || is_due {
+            match self.write(group, ending) {
+                Ok(()) => self.answer(group),
+                Err(error) => {
+                    self.fail(&error, false);
+                    self.refuse(group);
+                    return;
+                }
+            }
+        }
+        self.rotate_if_due();
+    }
+
+    /// Writes the notes and a group of lines, all or none of them.
+    fn write(&mut self, group: &mut [Line], ending: Ending) -> io::Result<()> {
+        let time = time_text(self.clock.now());
+        let before = self.link;
+        self.buffer.clear();
+        for note in &self.notes {
+            self.link.append(&mut self.buffer, &time, note.as_str());
+        }
+        let mut is_urgent = false;
+        for line in group.iter_mut() {
+            self.link.append(&mut self.buffer, &time, line.body.as_str());
+            line.seq = self.link.seq;
+            is_urgent |= line.is_urgent;
+        }
+        let mut checkpoint = None;
+        if let Some(sign) = self.sign.get().filter(|_| ending == Ending::Signed) {
+            let (start, body) = (self.buffer.len(), events::checkpoint());
+            self.link
+                .append_signed(&mut self.buffer, &time, body.as_str(), |payload| sign(payload));
+            let line = String::from_utf8_lossy(&self.buffer[start..]).trim_end().to_owned();
+            checkpoint = Some(Checkpoint { link: self.link, line });
+        }
+        if let Err(error) = self.write_buffer() {
+            self.link = before;
+            return Err(error);
+        }
+        self.notes.clear();
+        self.syncer.written(self.log.file(), self.link.seq, is_urgent);
+        self.status.set_written(self.link.seq);
+        metrics::audit_lines(self.link.seq - before.seq);
+        if checkpoint.is_some() {
+            (self.unsigned, self.unsigned_since) = (0, None);
+            self.checkpoints.send_replace(checkpoint);
+        } else {
+            self.unsigned += self.link.seq - before.seq;
+            self.unsigned_since.get_or_insert_with(Instant::now);
+        }
+        Ok(())
+    }
+
+    fn write_buffer(&mut self) -> io::Result<()> {
+        let written = self
+            .log
+            .write(&self.buffer)
+            .inspect_err(|_| metrics::audit_failure(AuditSink::File));
+        let written = written.and_then(|()| match &mut self.copy {
+            Some(copy) => copy
+                .write_all(&self.buffer)
+                .and_then(|()| copy.flush())
+                .inspect_err(|_| metrics::audit_failure(AuditSink::Stdout)),
+            None => Ok(()),
+        });
+        if written.is_ok() {
+            self.log.keep(&self.buffer);
+        } else if let Err(error) = self.log.take_back() {
+            tracing::warn!(%error, "lines of refused calls could not be taken back from the audit log");
+        }
+        written
+    }
+
+    fn answer(&mut self, group: &mut Vec<Line>) {
+        let mut withheld = Vec::new();
+        for line in group.drain(..) {
+            if let Some(answer) = line.answer
+                && answer.send(Ok(line.seq)).is_err()
+            {
+                withheld.push(line.seq);
+            }
+        }
+        if !withheld.is_empty() {
+            self.notes.push(events::withheld(&withheld));
+        }
+    }
+
+    fn refuse(&mut self, group: &mut Vec<Line>) {
+        if let Some(trouble) = &mut self.trouble {
+            trouble.refused += group.len() as u64;
+        }
+        for line in group.drain(..) {
+            if let Some(answer) = line.answer {
+                let _ = answer.send(Err(Unavailable));
+            }
+        }
+    }
+
+    /// Whether lines can be written; mends what is wrong if it is time to try.
+    fn is_writable(&mut self) -> bool {
+        if self.syncer.take_failure() {
+            metrics::audit_failure(AuditSink::File);
+            self.fail(&io::Error::other("its lines could not be made durable"), true);
+        }
+        if let Some(trouble) = &self.trouble {
+            if Instant::now() < trouble.retry_at {
+                return false;
+            }
+            let delay = (trouble.delay * 2).min(LAST_RETRY);
+            if let Err(error) = self.mend() {
+                tracing::debug!(%error, "the audit log still cannot be written");
+                if let Some(trouble) = &mut self.trouble {
+                    (trouble.delay, trouble.retry_at) = (delay, Instant::now() + delay);
+                }
+                return false;
+            }
+            tracing::info!("the audit log can be written again");
+        }
+        // What is written and not durable for so long may never be: no more of it.
+        let is_overdue = self.syncer.is_overdue(self.settings.timeout);
+        self.status.set_writable(!is_overdue);
+        !is_overdue
+    }
+
+    fn fail(&mut self, error: &io::Error, needs_new_file: bool) {
+        tracing::error!(%error, "the audit log cannot be written: calls fail until it can");
+        self.status.set_writable(false);
+        self.trouble = Some(Trouble {
+            retry_at: Instant::now() + FIRST_RETRY,
+            delay: FIRST_RETRY,
+            refused: 0,
+            needs_new_file,
+        });
+    }
+
+    /// Opens the file anew, or another one, and writes what has happened. Only a line that was written proves that it works.
+    fn mend(&mut self) -> Result<(), OpenError> {
+        let now = self.clock.now();
+        let Some(trouble) = &self.trouble else { return Ok(()) };
+        let (refused, needs_new_file) = (trouble.refused, trouble.needs_new_file);
+        let synced = self.syncer.progress().borrow().synced;
+        let before = self.log.number();
+        if needs_new_file {
+            self.log.begin_anew(now)?;
+            self.syncer.sync_now(self.log.file()).map_err(self.at_file())?;
+            self.add_note(events::sync_failed(synced));
+        } else {
+            let resumed = self.log.reopen(self.link, now)?;
+            self.link = resumed.link;
+            // Before all others: it stands right behind what it speaks of.
+            self.notes.splice(0..0, resumed.torn.map(events::torn_line));
+            if let Some(lost) = resumed.lost {
+                self.add_note(events::file_lost(lost));
+            }
+        }
+        if self.log.number() != before {
+            self.notes.insert(0, events::file_opened(self.log.number()));
+        }
+        let notes = self.notes.len();
+        self.notes.push(events::resumed(refused));
+        if let Err(error) = self.write(&mut [], Ending::Open) {
+            self.notes.truncate(notes);
+            return Err(self.at_file()(error));
+        }
+        self.trouble = None;
+        Ok(())
+    }
+
+    /// Notes something once, however often it is tried to write it.
+    fn add_note(&mut self, note: Body) {
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
+    }
+
+    fn at_file(&self) -> impl FnOnce(io::Error) -> OpenError + use<> {
+        OpenError::io(self.settings.directory.clone())
+    }
+
+    fn is_checkpoint_due(&self, coming: usize) -> bool {
+        let is_late = self
+            .unsigned_since
+            .is_some_and(|since| since.elapsed() >= self.settings.checkpoint_interval);
+        let is_due = is_late || self.unsigned + coming as u64 >= self.settings.checkpoint_lines;
+        is_due && self.sign.get().is_some()
+    }
+
+    fn rotate_if_due(&mut self) {
+        let now = self.clock.now();
+        let is_large = self.log.length() >= self.settings.rotate_size;
+        let is_old = now.since(self.log.began()) >= self.settings.rotate_age;
+        let may = self.rotate_not_before.is_none_or(|time| Instant::now() >= time);
+        if !(is_large || is_old) || !may || self.log.is_empty() {
+            return;
+        }
+        if let Err(error) = self.rotate(now) {
+            // The old file still takes lines; there is no reason to refuse calls.
+            tracing::error!(%error, "the audit log cannot begin its next file; it goes on with the old one");
+            self.rotate_not_before = Some(Instant::now() + LAST_RETRY);
+        }
+    }
+
+    /// Signs what the file holds and begins the next one.
+    fn rotate(&mut self, now: Timestamp) -> Result<(), OpenError> {
+        if self.unsigned > 0 && self.sign.get().is_some() {
+            self.write(&mut [], Ending::Signed).map_err(self.at_file())?;
+        }
+        self.log.begin_anew(now)?;
+        self.notes.push(events::file_opened(self.log.number()));
+        self.write(&mut [], Ending::Open).map_err(self.at_file())?;
+        self.remove_old_files(now)
+    }
+
+    /// Removes what is older than it has to be kept. The log says so, durably and signed, before it happens.
+    fn remove_old_files(&mut self, now: Timestamp) -> Result<(), OpenError> {
+        let Some(keep) = self.settings.keep else { return Ok(()) };
+        let limit = Timestamp::from_unix_ms(
+            now.unix_ms()
+                .saturating_sub(i64::try_from(keep.as_millis()).unwrap_or(i64::MAX)),
+        );
+        // Without a signature nobody could tell it from a theft.
+        while self.sign.get().is_some()
+            && let Some((number, last)) = self.log.oldest_before(limit)?
+        {
+            self.notes.push(events::file_removed(number, last));
+            self.write(&mut [], Ending::Signed).map_err(self.at_file())?;
+            self.syncer.sync_now(self.log.file()).map_err(self.at_file())?;
+            self.log.remove(number)?;
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) {
+        self.notes.push(events::stopped());
+        if let Err(error) = self.write(&mut [], Ending::Signed) {
+            tracing::error!(%error, "the audit log could not be closed");
+        }
+        self.syncer.end();
+    }
+}
+
+/// A line on its way.
+struct Line {
+    body: Body,
+    is_urgent: bool,
+    answer: Option<oneshot::Sender<Result<u64, Unavailable>>>,
+    seq: u64,
+}
+
+fn take(job: Job, group: &mut Vec<Line>, is_ending: &mut bool) {
+    match job {
+        Job::Line {
+            body,
+            is_urgent,
+            answer,
+        } => group.push(Line {
+            body,
+            is_urgent,
+            answer,
+            seq: 0,
+        }),
+        Job::End => *is_ending = true,
+    }
+}

@@ -1,0 +1,129 @@
+//! Ties the audit log to the vault: the vault's key signs it, the newest checkpoint is kept beside the store, health tells of
+//! it.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::audit::{Audit, Checkpoint, Keys, Reader};
+use crate::server::{Health, Obstacle};
+use crate::vault::{Door, Vault};
+
+/// How often it is looked whether the vault is open.
+const LOOK: Duration = Duration::from_millis(100);
+/// How often the newest checkpoint is kept at most.
+const KEEP_EVERY: Duration = Duration::from_secs(5);
+
+/// Where the newest checkpoint is kept: in the store's folder, away from the log. It is signed, so nobody can forge it, and
+/// no record of the store, so that it makes no revision.
+#[derive(Clone)]
+pub(super) struct Kept {
+    path: PathBuf,
+    writing: Arc<Mutex<()>>,
+}
+
+impl Kept {
+    pub(super) fn beside(store: &Path) -> Self {
+        Self {
+            path: store.join("audit-checkpoint"),
+            writing: Arc::default(),
+        }
+    }
+
+    fn read(&self) -> io::Result<Option<String>> {
+        match fs::read_to_string(&self.path) {
+            Ok(line) => Ok(Some(line)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Puts a line in the place of the one before, whole or not at all.
+    fn write(&self, line: &str) -> io::Result<()> {
+        let _one_at_a_time = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = self.path.with_extension("new");
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+        file.write_all(line.as_bytes())?;
+        file.sync_data()?;
+        fs::rename(new, &self.path)
+    }
+}
+
+/// Once the vault is open, compares the log with what was kept of it, has it signed, and keeps checkpoints.
+pub(super) async fn keep_signed(audit: Audit, door: Arc<Door>, kept: Kept) {
+    let mut ticks = tokio::time::interval(LOOK);
+    let vault = loop {
+        ticks.tick().await;
+        if let Ok(vault) = door.vault() {
+            break Arc::clone(vault);
+        }
+    };
+    compare(&audit, &vault, &kept).await;
+    audit.sign_with(Arc::new(move |payload: &[u8]| vault.sign_checkpoint(payload)));
+    let mut checkpoints = audit.checkpoints();
+    while checkpoints.changed().await.is_ok() {
+        keep_newest(&audit, &kept).await;
+        tokio::time::sleep(KEEP_EVERY).await;
+    }
+}
+
+/// Keeps the newest checkpoint.
+pub(super) async fn keep_newest(audit: &Audit, kept: &Kept) {
+    let Some(Checkpoint { line, .. }) = audit.checkpoints().borrow().clone() else {
+        return;
+    };
+    let kept = kept.clone();
+    if let Ok(Err(error)) = tokio::task::spawn_blocking(move || kept.write(&line)).await {
+        tracing::warn!(%error, "the newest checkpoint of the audit log was not kept");
+    }
+}
+
+/// Tells health whether lines get written.
+pub(super) async fn tell(audit: Audit, health: Health) {
+    let mut is_healthy = audit.health();
+    loop {
+        let now = *is_healthy.borrow_and_update();
+        if now {
+            health.clear(Obstacle::Audit).await;
+        } else {
+            health.obstruct(Obstacle::Audit).await;
+        }
+        if is_healthy.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Records it if the log lacks what was kept of it: a chain cannot tell that its end was cut off.
+async fn compare(audit: &Audit, vault: &Vault, kept: &Kept) {
+    let kept = match kept.read() {
+        Ok(kept) => kept,
+        Err(error) => return tracing::error!(%error, "the audit log could not be compared with its kept checkpoint"),
+    };
+    let Some(line) = kept else { return };
+    let keys = Keys::parse(&vault.jwks());
+    let Some(kept) = keys.ok().and_then(|keys| Checkpoint::parse(&line, &keys)) else {
+        return tracing::error!("the kept checkpoint of the audit log is damaged or forged");
+    };
+    let directory = audit.directory().to_owned();
+    let found = tokio::task::spawn_blocking(move || Reader::new(&directory)?.hash_of(kept.link)).await;
+    match found {
+        Ok(Ok(found)) if found == Some(kept.link.hash) => {}
+        Ok(Ok(found)) => {
+            tracing::error!(
+                line = kept.link.seq,
+                "the audit log was cut or replaced: it lacks a line that was signed; that is recorded in it"
+            );
+            audit.note_cut(kept.link, found);
+        }
+        Ok(Err(error)) => tracing::error!(%error, "the audit log could not be compared with its kept checkpoint"),
+        Err(_) => tracing::error!("the audit log could not be compared with its kept checkpoint"),
+    }
+}
