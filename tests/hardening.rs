@@ -73,6 +73,7 @@ impl Deployment {
 
     fn serve(&self, limits: &str, environment: &[(&str, &str)]) -> Server {
         let mut command = self.serve_command(limits);
+        command.env("TRESOR_METRICS_LISTEN", "off");
         Server::serve_by(command.envs(environment.iter().copied()), self.directory.path())
     }
 
