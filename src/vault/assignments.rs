@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 
 use super::assignment::{Assignment, Choice};
 use super::ids::{ProviderId, TenantId};
+use super::ranges::Walk;
 use super::record::{HEAD_PREFIX, assignment_key, seal_choice};
 use super::resolve::Refusal;
 use super::scope::{CredentialRef, Scope, ScopeKind};
 use super::warning::Warning;
 use super::{Vault, VaultError};
 use crate::access::Reach;
-use crate::store::{CommitError, Expectation, Revision, Scan, Transaction};
+use crate::store::{CommitError, Expectation, Revision, Transaction};
 
 const TRIES: usize = 32;
 /// How many subjects a warning names one by one.
@@ -156,21 +157,11 @@ impl Vault {
             return Ok(BTreeSet::from([Scope::General]));
         }
         let mut subjects = BTreeSet::new();
-        for provider in self.catalogue.ids().filter(|id| readable.includes_some(tenant, id)) {
-            let prefix = format!("{HEAD_PREFIX}{tenant}/{provider}/{kind}/");
-            for record in self
-                .store
-                .scan(Scan {
-                    prefix,
-                    after: None,
-                    limit: usize::MAX,
-                })
-                .await?
-            {
-                let path = record.key.as_str().strip_prefix(HEAD_PREFIX);
-                let name = path.and_then(CredentialRef::from_path);
-                subjects.extend(name.filter(|name| readable.includes(name)).map(|name| name.scope));
-            }
+        let mut walk = Walk::new(&self.store, readable, tenant, self.catalogue.ids(), &[kind]);
+        while let Some(place) = walk.next().await? {
+            let path = place.key.as_str().strip_prefix(HEAD_PREFIX);
+            let name = place.record.and(path).and_then(CredentialRef::from_path);
+            subjects.extend(name.map(|name| name.scope));
         }
         Ok(subjects)
     }

@@ -16,6 +16,7 @@ mod handout;
 pub mod ids;
 mod lifecycle;
 mod provider;
+mod ranges;
 mod read;
 pub mod record;
 pub mod replica;
