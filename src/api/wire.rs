@@ -2,7 +2,7 @@
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::fault::refusal_reason;
+use super::fault::lack_reason;
 use crate::access::Reveal;
 use crate::pb::v1::{self, mail_account, resolved_credential, scope};
 use crate::vault::assignment::{Choice, Mode};
@@ -199,7 +199,7 @@ pub(super) fn gap(gap: &Gap) -> v1::CoverageGap {
         provider: gap.provider.to_string(),
         mode: mode(gap.mode).into(),
         scope: Some((&gap.scope).into()),
-        reason: refusal_reason(gap.refusal).into(),
+        reason: lack_reason(&gap.lack).into(),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::assignment::{Assignment, Choice};
+use super::handout::Lack;
 use super::ids::{ProviderId, TenantId};
 use super::ranges::Walk;
 use super::record::{HEAD_PREFIX, assignment_key, seal_choice};
@@ -131,8 +132,8 @@ impl Vault {
             .known_subjects(tenant, assignment.mode.scope_kind(), readable)
             .await?;
         let is_without = |scope: &Scope| {
-            self.coverage_of(tenant, provider, assignment, scope, readable)
-                .is_some_and(|refusal| refusal != Refusal::NotGranted)
+            self.lack_of(tenant, provider, assignment, scope, readable)
+                .is_some_and(|lack| lack != Lack::Refused(Refusal::NotGranted))
         };
         let lacking: Vec<Scope> = known.into_iter().filter(is_without).collect();
         let more = lacking.len().saturating_sub(NAMED);

@@ -35,7 +35,7 @@ use self::catalogue::Catalogue;
 pub use self::coverage::{CoverageQuery, Gap};
 pub use self::door::{Door, Sealed};
 pub use self::error::{Refused, VaultError};
-pub use self::handout::{Ask, Asked, Explanation, Granted, HandOut, Resolution};
+pub use self::handout::{Ask, Asked, Explanation, Granted, HandOut, Lack, Resolution};
 pub use self::read::{CredentialInfo, ListQuery, Masked, Page, StateFilter, VersionInfo};
 use self::record::Corrupt;
 use self::replica::{Counts, Replica, Subscription};
