@@ -12,3 +12,4 @@ mod quotas;
 mod reach;
 mod scopes;
 mod secret_fields;
+mod watches;
