@@ -1,6 +1,7 @@
 //! Choosing and reading assignments.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::assignment::{Assignment, Choice};
 use super::handout::Lack;
@@ -12,7 +13,7 @@ use super::scope::{CredentialRef, Scope, ScopeKind};
 use super::warning::Warning;
 use super::{Vault, VaultError};
 use crate::access::Reach;
-use crate::store::{CommitError, Expectation, Revision, Transaction};
+use crate::store::{CommitError, Expectation, Revision, StoreError, Transaction};
 
 const TRIES: usize = 32;
 /// How many subjects a warning names one by one.
@@ -48,7 +49,7 @@ impl Vault {
     ///
     /// # Errors
     /// [`VaultError::RevisionMismatch`], and what every change may answer.
-    pub async fn set_assignment(&self, set: SetAssignment) -> Result<(Choice, Vec<Warning>), VaultError> {
+    pub async fn set_assignment(self: &Arc<Self>, set: SetAssignment) -> Result<(Choice, Vec<Warning>), VaultError> {
         let SetAssignment {
             tenant,
             provider,
@@ -58,18 +59,13 @@ impl Vault {
             by,
         } = set;
         let name = assignment_key(&tenant, &provider);
+        let current = self.chosen_at(&tenant, &provider, expected_revision.is_some()).await?;
+        expect_revision(&tenant, &provider, expected_revision, current)?;
         // Before anything is changed: a choice that is kept must not be said to have failed.
         let warnings = self.left_without(&tenant, &provider, assignment, &readable).await?;
         for _ in 0..TRIES {
             let current = self.chosen_at(&tenant, &provider, expected_revision.is_some()).await?;
-            if let Some(expected) = expected_revision.filter(|expected| *expected != current) {
-                return Err(VaultError::RevisionMismatch {
-                    tenant,
-                    provider,
-                    expected,
-                    current,
-                });
-            }
+            expect_revision(&tenant, &provider, expected_revision, current)?;
             let expectation = match current {
                 Revision(0) => Expectation::Absent,
                 current => Expectation::WrittenAt(current),
@@ -119,23 +115,28 @@ impl Vault {
     /// Everybody who has a readable credential of the assignment's kind for any provider, and no usable one for this. Of those
     /// whose answer the caller may not read, nothing is said.
     async fn left_without(
-        &self,
+        self: &Arc<Self>,
         tenant: &TenantId,
         provider: &ProviderId,
         assignment: Assignment,
         readable: &Reach,
     ) -> Result<Vec<Warning>, VaultError> {
-        let Some(provider) = self.catalogue.get(provider.as_str()) else {
-            return Ok(Vec::new());
-        };
         let known = self
             .known_subjects(tenant, assignment.mode.scope_kind(), readable)
             .await?;
-        let is_without = |scope: &Scope| {
-            self.lack_of(tenant, provider, assignment, scope, readable)
-                .is_some_and(|lack| lack != Lack::Refused(Refusal::NotGranted))
-        };
-        let lacking: Vec<Scope> = known.into_iter().filter(is_without).collect();
+        let (vault, tenant, provider, readable) =
+            (Arc::clone(self), tenant.clone(), provider.clone(), readable.clone());
+        // As many decisions as the tenant has subjects, which must not hold up the calls on this thread.
+        let lacking: Vec<Scope> = tokio::task::spawn_blocking(move || {
+            let is_without = |scope: &Scope| {
+                let provider = vault.catalogue.get(provider.as_str());
+                let lack = provider.and_then(|one| vault.lack_of(&tenant, one, assignment, scope, &readable));
+                lack.is_some_and(|lack| lack != Lack::Refused(Refusal::NotGranted))
+            };
+            known.into_iter().filter(is_without).collect()
+        })
+        .await
+        .map_err(|_| StoreError::Closed)?;
         let more = lacking.len().saturating_sub(NAMED);
         let mut warnings: Vec<_> = lacking
             .into_iter()
@@ -166,4 +167,21 @@ impl Vault {
         }
         Ok(subjects)
     }
+}
+
+fn expect_revision(
+    tenant: &TenantId,
+    provider: &ProviderId,
+    expected: Option<Revision>,
+    current: Revision,
+) -> Result<(), VaultError> {
+    let Some(expected) = expected.filter(|expected| *expected != current) else {
+        return Ok(());
+    };
+    Err(VaultError::RevisionMismatch {
+        tenant: tenant.clone(),
+        provider: provider.clone(),
+        expected,
+        current,
+    })
 }
