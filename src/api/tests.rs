@@ -8,6 +8,7 @@ mod faults;
 mod fields;
 mod lists;
 mod mail_fields;
+mod narrow_writers;
 mod quotas;
 mod reach;
 mod scopes;
