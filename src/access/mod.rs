@@ -25,6 +25,6 @@ pub use policy::Policy;
 pub(crate) use policy::read_policy;
 pub use quota::{Exceeded, Limits, Quota, Quotas, Usage};
 pub use review::{Remark, ServedBy, ShownGrant};
-pub use scopes::NamedScope;
+pub use scopes::{NamedScope, Scopes, Within};
 pub use trust_domains::{OtherTrustDomain, TrustDomain, TrustDomains};
 pub use verdict::{Because, Question, Verdict};

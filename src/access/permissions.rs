@@ -164,6 +164,15 @@ impl Reach {
             .is_some()
     }
 
+    /// The scopes of this provider of this tenant that are in reach.
+    #[must_use]
+    pub fn scopes(&self, tenant: &TenantId, provider: &ProviderId) -> Scopes {
+        let grants = self
+            .permissions
+            .for_provider(self.action, tenant.as_str(), provider.as_str());
+        Scopes::union(grants.map(|grant| &grant.scopes))
+    }
+
     /// Whether some credential of this provider of this tenant is in reach.
     #[must_use]
     pub fn includes_some(&self, tenant: &TenantId, provider: &ProviderId) -> bool {

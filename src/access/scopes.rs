@@ -1,23 +1,25 @@
 //! The scopes that a grant is for.
 
+use std::collections::BTreeSet;
+
 use crate::vault::scope::{Scope, ScopeKind};
 
 /// A scope as a request names it, before anybody has looked whether it is well-formed: its kind and its id, which is empty for
 /// the general one. None if the request names none.
 pub type NamedScope<'a> = Option<(ScopeKind, &'a str)>;
 
-/// The scopes that a grant is for.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Scopes {
+/// The scopes that a grant, or several of them, are for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scopes {
     /// All there are and will be.
     All,
-    /// These, in the order of the file.
+    /// These.
     Only(Box<[Within]>),
 }
 
 /// One entry of a grant's scopes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Within {
+pub enum Within {
     /// Every scope of a kind.
     Kind(ScopeKind),
     /// One office, appraiser or user.
@@ -25,6 +27,25 @@ pub(super) enum Within {
 }
 
 impl Scopes {
+    /// Everything that is in one of `several`: each scope once, in an order that depends on nothing else.
+    pub(super) fn union<'a>(several: impl Iterator<Item = &'a Self>) -> Self {
+        let (mut kinds, mut ones) = (BTreeSet::new(), BTreeSet::new());
+        for scopes in several {
+            let Self::Only(list) = scopes else {
+                return Self::All;
+            };
+            for within in list {
+                match within {
+                    Within::Kind(kind) => drop(kinds.insert(*kind)),
+                    Within::One(one) => drop(ones.insert(one)),
+                }
+            }
+        }
+        ones.retain(|one| !kinds.contains(&one.kind()));
+        let ones = ones.into_iter().cloned().map(Within::One);
+        Self::Only(kinds.into_iter().map(Within::Kind).chain(ones).collect())
+    }
+
     /// Whether the scope is among them; one that is not named is only among all.
     pub(super) fn contain(&self, named: NamedScope<'_>) -> bool {
         match (self, named) {
@@ -143,5 +164,17 @@ mod tests {
         assert!(only(&["office", "user/a"]).cover(&only(&["user/a", "office/x"])));
         assert!(!only(&["office/x"]).cover(&only(&["office"])));
         assert!(Scopes::All.cover(&only(&["office"])) && !only(&["office"]).cover(&Scopes::All));
+    }
+
+    #[test]
+    fn several_together_hold_each_scope_once_whatever_their_order() {
+        let only = |words: &[&str]| Scopes::Only(words.iter().map(|word| Within::parse(word).unwrap()).collect());
+        let one = only(&["office/leipzig", "user", "office/halle"]);
+        let other = only(&["user/lang", "office/halle", "general"]);
+        let both = only(&["general", "user", "office/halle", "office/leipzig"]);
+        assert_eq!(Scopes::union([&one, &other].into_iter()), both);
+        assert_eq!(Scopes::union([&other, &one].into_iter()), both);
+        assert_eq!(Scopes::union([&one, &Scopes::All].into_iter()), Scopes::All);
+        assert_eq!(Scopes::union([].into_iter()), only(&[]));
     }
 }

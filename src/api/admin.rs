@@ -36,6 +36,17 @@ fn authorize(call: &mut Call, action: Action, wire: Option<&v1::CredentialRef>) 
     call.authorize_credential(action, tenant, provider, scope)
 }
 
+/// A credential after a change, as far as the caller may read it: the right to write is none to read.
+fn changed(call: &Call, info: &CredentialInfo) -> Result<v1::Credential, ApiError> {
+    let CredentialRef {
+        tenant,
+        provider,
+        scope,
+    } = &info.credential;
+    let readable = call.permissions()?.reach(Action::CredentialsRead);
+    Ok(wire::credential(info, readable.reveals(tenant, provider, scope)))
+}
+
 impl Admin {
     pub(super) fn new(door: Arc<Door>, calls: Calls) -> Self {
         Self { door, calls }
@@ -66,7 +77,7 @@ impl Admin {
         call: &mut Call,
         request: v1::PutCredentialRequest,
     ) -> Result<v1::PutCredentialResponse, ApiError> {
-        let reveal = authorize(call, Action::CredentialsWrite, request.r#ref.as_ref())?;
+        authorize(call, Action::CredentialsWrite, request.r#ref.as_ref())?;
         let mut violations = Violations::default();
         let named = parse::credential_ref(&mut violations, self.vault()?.catalogue(), request.r#ref.as_ref());
         let provider = request.r#ref.as_ref().map_or("", |named| &named.provider);
@@ -104,7 +115,7 @@ impl Admin {
             .await?;
         call.about_credential(&saved.credential.credential, Some(saved.credential.header.version.0));
         Ok(v1::PutCredentialResponse {
-            credential: Some(wire::credential(&saved.credential, reveal)),
+            credential: Some(changed(call, &saved.credential)?),
             warnings: wire::warnings(&saved.warnings, provider.kind),
             revision: saved.revision.map_or(0, |revision| revision.0),
         })
@@ -114,7 +125,7 @@ impl Admin {
         let (credential, reveal) = self.credential(call, Action::CredentialsRead, request.r#ref.as_ref())?;
         let info = self.vault()?.get(&credential)?;
         Ok(v1::GetCredentialResponse {
-            credential: Some(wire::credential(&info, reveal)),
+            credential: Some(wire::credential(&info, Some(reveal))),
         })
     }
 
@@ -122,8 +133,8 @@ impl Admin {
         &self,
         call: &mut Call,
         request: v1::SetCredentialStateRequest,
-    ) -> Result<(CredentialInfo, Reveal, Revision), ApiError> {
-        let reveal = authorize(call, Action::CredentialsWrite, request.r#ref.as_ref())?;
+    ) -> Result<v1::SetCredentialStateResponse, ApiError> {
+        authorize(call, Action::CredentialsWrite, request.r#ref.as_ref())?;
         let mut violations = Violations::default();
         let named = parse::credential_ref(&mut violations, self.vault()?.catalogue(), request.r#ref.as_ref());
         let enabled = match request.state() {
@@ -141,7 +152,10 @@ impl Admin {
             .vault()?
             .set_enabled(credential, enabled, request.expected_version)
             .await?;
-        Ok((info, reveal, revision))
+        Ok(v1::SetCredentialStateResponse {
+            credential: Some(changed(call, &info)?),
+            revision: revision.0,
+        })
     }
 
     async fn purge(
@@ -168,7 +182,7 @@ impl Admin {
         call: &mut Call,
         request: v1::RollbackCredentialRequest,
     ) -> Result<v1::RollbackCredentialResponse, ApiError> {
-        let reveal = authorize(call, Action::CredentialsWrite, request.r#ref.as_ref())?;
+        authorize(call, Action::CredentialsWrite, request.r#ref.as_ref())?;
         let mut violations = Violations::default();
         let named = parse::credential_ref(&mut violations, self.vault()?.catalogue(), request.r#ref.as_ref());
         if request.to_version == 0 {
@@ -188,7 +202,7 @@ impl Admin {
             .await?;
         call.about_credential(&saved.credential.credential, Some(saved.credential.header.version.0));
         Ok(v1::RollbackCredentialResponse {
-            credential: Some(wire::credential(&saved.credential, reveal)),
+            credential: Some(changed(call, &saved.credential)?),
             revision: saved.revision.map_or(0, |revision| revision.0),
             warnings: wire::warnings(&saved.warnings, provider.kind),
         })
@@ -286,7 +300,7 @@ impl Admin {
             Err(error @ ApiError::NotGranted { .. }) => return Err(error),
             Ok(info) => v1::ExplainResolutionResponse {
                 resolution,
-                credential: Some(wire::credential(&info, reveal)),
+                credential: Some(wire::credential(&info, Some(reveal))),
                 error: None,
             },
             Err(error) => v1::ExplainResolutionResponse {

@@ -13,10 +13,12 @@ use crate::keyring::KeyringError;
 use crate::pb::v1;
 use crate::vault::resolve::Refusal;
 use crate::vault::scope::ScopeKind;
-use crate::vault::{Refused, Sealed, VaultError};
+use crate::vault::{Lack, Refused, Sealed, VaultError};
 
 /// The `domain` of every `google.rpc.ErrorInfo`.
 const DOMAIN: &str = "credentials.dynarex";
+/// The reason of whatever fails for a damaged record.
+const CORRUPT: &str = "CORRUPT_RECORD";
 /// When a caller may try again what failed for a passing reason.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -195,12 +197,12 @@ fn of_vault(error: &VaultError, message: String) -> Fault {
         VaultError::NotDeleted(name) => fault(Code::FailedPrecondition, "CREDENTIAL_NOT_DELETED").with("path", name),
         VaultError::PlaintextMail(name) => fault(Code::FailedPrecondition, "PLAINTEXT_NOT_ALLOWED").with("path", name),
         VaultError::Contended(_) => fault(Code::Aborted, "CONTENDED").retry(),
-        VaultError::Corrupt(corrupt) => fault(Code::DataLoss, "CORRUPT_RECORD").with("record", &corrupt.0),
+        VaultError::Corrupt(corrupt) => fault(Code::DataLoss, CORRUPT).with("record", &corrupt.0),
         VaultError::Stale { seen, wanted } => fault(Code::Unavailable, "STALE")
             .with("revision", seen)
             .with("min_revision", wanted)
             .retry(),
-        VaultError::Keyring(KeyringError::Corrupt(key)) => fault(Code::DataLoss, "CORRUPT_RECORD").with("record", key),
+        VaultError::Keyring(KeyringError::Corrupt(key)) => fault(Code::DataLoss, CORRUPT).with("record", key),
         // What exactly is wrong is for the operator's log, not for the caller.
         VaultError::Keyring(KeyringError::Kek(_) | KeyringError::OtherKek { .. }) => Fault::new(
             Code::Unavailable,
@@ -255,8 +257,15 @@ fn of_refusal(refused: &Refused, message: String) -> Fault {
     }
 }
 
-/// The reason of a refusal, as callers see it.
-pub(super) fn refusal_reason(refusal: Refusal) -> &'static str {
+/// Why nothing is handed out, as callers see it.
+pub(super) fn lack_reason(lack: &Lack) -> &'static str {
+    match lack {
+        Lack::Refused(refusal) => refusal_reason(*refusal),
+        Lack::Damaged(_) => CORRUPT,
+    }
+}
+
+fn refusal_reason(refusal: Refusal) -> &'static str {
     match refusal {
         Refusal::UnknownProvider => "UNKNOWN_PROVIDER",
         Refusal::OrderLacks(kind) => order_lacks(kind),

@@ -152,7 +152,7 @@ impl Resolver {
         let named = parse::providers(&mut violations, vault.catalogue(), &request.providers, Vec::new);
         let (tenant, named) = violations.finish(tenant.zip(named))?;
         let refusal = call.not_granted(Action::Watch);
-        let watcher = Watcher::new(call.live()?, tenant, named, &refusal)?;
+        let watcher = Watcher::new(vault, call.live()?, tenant, named, &refusal)?;
         let from = (request.from_revision > 0).then_some(Revision(request.from_revision));
         Ok(ChangeStream::new(vault, watcher, from, call.stream()))
     }

@@ -13,7 +13,7 @@ use tonic::Status;
 
 use super::call::{Peer, StreamEnd};
 use super::fault::{ApiError, Fault};
-use crate::access::Action;
+use crate::access::{Action, LivePermissions, Scopes};
 use crate::pb::v1::{self, change_event::Kind};
 use crate::store::Revision;
 use crate::vault::Vault;
@@ -21,7 +21,8 @@ use crate::vault::ids::{ProviderId, TenantId};
 use crate::vault::replica::{Event, EventKind, Subscription};
 
 /// A tenant's changes, as far as the caller may know of them at that moment. Whoever reads too slowly gets `RESYNC`; nothing
-/// waits for a reader. When the caller loses the right to what it asked for, the stream ends.
+/// waits for a reader. So does whoever may suddenly watch more, or less: what it keeps lacks what it was not told, or holds what
+/// it will not be told of again. When the caller loses the right to what it asked for, the stream ends.
 pub struct ChangeStream {
     vault: Arc<Vault>,
     watcher: Watcher,
@@ -37,16 +38,27 @@ pub(super) struct Watcher {
     tenant: TenantId,
     /// Asked for by name: each must be granted. None: all that are.
     named: Vec<ProviderId>,
+    /// What the caller reaches of each provider that it may be told of.
+    reached: Vec<(ProviderId, Scopes)>,
     policy_replaced: WatchStream<()>,
     /// What it is told when it may watch no longer.
     refusal: Status,
     is_over: bool,
 }
 
+/// What a replaced policy means for a watch.
+enum Replaced {
+    /// The caller may not watch any longer what it asked for.
+    Refused(Status),
+    /// It reaches something else than before.
+    Reach,
+}
+
 impl Watcher {
     /// # Errors
     /// That the connection has no identity.
     pub(super) fn new(
+        vault: &Vault,
         peer: Peer,
         tenant: TenantId,
         named: Vec<ProviderId>,
@@ -54,27 +66,40 @@ impl Watcher {
     ) -> Result<Self, ApiError> {
         let identity = peer.identity().map_err(|why| ApiError::NoIdentity(why.to_owned()))?;
         let policy_replaced = WatchStream::new(identity.replacements());
+        let providers = if named.is_empty() {
+            vault.catalogue().ids().cloned().collect()
+        } else {
+            named.clone()
+        };
+        // After the subscription, so that no replacement falls between the two.
+        let reached = reached(identity, &tenant, providers);
         Ok(Self {
             peer,
             tenant,
             named,
+            reached,
             policy_replaced,
             refusal: Fault::from(refusal).into(),
             is_over: false,
         })
     }
 
-    /// The refusal, once, when the policy was replaced by one that does not let the caller watch what it asked for.
-    fn poll_refusal(&mut self, context: &mut Context<'_>) -> Option<Status> {
+    /// What a replaced policy changes for the caller, once.
+    fn poll_replaced(&mut self, context: &mut Context<'_>) -> Option<Replaced> {
         let mut is_replaced = false;
         while let Poll::Ready(Some(())) = Pin::new(&mut self.policy_replaced).poll_next(context) {
             is_replaced = true;
         }
-        if !is_replaced || self.may_watch() {
+        if !is_replaced {
             return None;
         }
-        self.is_over = true;
-        Some(self.refusal.clone())
+        if !self.may_watch() {
+            self.is_over = true;
+            return Some(Replaced::Refused(self.refusal.clone()));
+        }
+        let providers = self.reached.iter().map(|(provider, _)| provider.clone()).collect();
+        let now = reached(self.peer.identity().ok()?, &self.tenant, providers);
+        (std::mem::replace(&mut self.reached, now) != self.reached).then_some(Replaced::Reach)
     }
 
     fn may_watch(&self) -> bool {
@@ -101,6 +126,15 @@ impl Watcher {
     }
 }
 
+fn reached(identity: &LivePermissions, tenant: &TenantId, providers: Vec<ProviderId>) -> Vec<(ProviderId, Scopes)> {
+    let reach = identity.now().reach(Action::Watch);
+    let reached = |provider: ProviderId| {
+        let scopes = reach.scopes(tenant, &provider);
+        (provider, scopes)
+    };
+    providers.into_iter().map(reached).collect()
+}
+
 impl ChangeStream {
     pub(super) fn new(vault: &Arc<Vault>, watcher: Watcher, from: Option<Revision>, end: StreamEnd) -> Self {
         let (missed, resync_at, live) = subscribe(vault, from);
@@ -118,6 +152,15 @@ impl ChangeStream {
     fn send(&mut self, event: v1::ChangeEvent) -> Poll<Option<Result<v1::WatchChangesResponse, Status>>> {
         self.end.count();
         Poll::Ready(Some(Ok(v1::WatchChangesResponse { event: Some(event) })))
+    }
+
+    /// Goes on with what comes, and tells the caller that it has to start over.
+    fn start_over(&mut self) {
+        let (_, _, live) = subscribe(&self.vault, None);
+        self.live = BroadcastStream::new(live);
+        self.missed.clear();
+        // Only now: what falls between the two comes as an event, too.
+        self.resync_at = Some(self.vault.revision());
     }
 
     fn resync(&self, revision: Revision) -> v1::ChangeEvent {
@@ -140,8 +183,10 @@ impl Stream for ChangeStream {
         if self.watcher.is_over {
             return Poll::Ready(None);
         }
-        if let Some(refusal) = self.watcher.poll_refusal(context) {
-            return Poll::Ready(Some(Err(refusal)));
+        match self.watcher.poll_replaced(context) {
+            Some(Replaced::Refused(refusal)) => return Poll::Ready(Some(Err(refusal))),
+            Some(Replaced::Reach) => self.start_over(),
+            None => {}
         }
         loop {
             if let Some(revision) = self.resync_at.take() {
@@ -162,13 +207,8 @@ impl Stream for ChangeStream {
                         return self.send(wire_event(&event));
                     }
                 }
-                Poll::Ready(Some(Err(BroadcastStreamRecvError::Lagged(_)))) => {
-                    // From now on: what is still in the way is older than the new start.
-                    let revision = self.vault.revision();
-                    let (_, _, live) = subscribe(&self.vault, None);
-                    self.live = BroadcastStream::new(live);
-                    self.resync_at = Some(revision);
-                }
+                // What is still in the way is older than the new start.
+                Poll::Ready(Some(Err(BroadcastStreamRecvError::Lagged(_)))) => self.start_over(),
             }
         }
     }

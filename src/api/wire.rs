@@ -2,7 +2,7 @@
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::fault::refusal_reason;
+use super::fault::lack_reason;
 use crate::access::Reveal;
 use crate::pb::v1::{self, mail_account, resolved_credential, scope};
 use crate::vault::assignment::{Choice, Mode};
@@ -122,12 +122,15 @@ pub(super) fn mode(mode: Mode) -> v1::AssignmentMode {
     }
 }
 
-/// A credential's metadata; names in full only to those who may see everything.
-pub(super) fn credential(info: &CredentialInfo, reveal: Reveal) -> v1::Credential {
-    let show = |text: &crate::vault::Masked| match reveal {
-        Reveal::Full => text.in_full().to_owned(),
-        Reveal::Signature | Reveal::None => text.masked(),
+/// A credential's metadata as far as the caller may read it: names in full with [`Reveal::Full`] alone. Who may not read it is
+/// told its name, version, state and times.
+pub(super) fn credential(info: &CredentialInfo, readable: Option<Reveal>) -> v1::Credential {
+    let show = |text: &crate::vault::Masked| match readable {
+        Some(Reveal::Full) => text.in_full().to_owned(),
+        Some(Reveal::Signature | Reveal::None) => text.masked(),
+        None => String::new(),
     };
+    let tell = |text: &str| readable.map(|_| text.to_owned()).unwrap_or_default();
     let (state, delete_time) = match info.header.state {
         State::Enabled => (v1::CredentialState::Enabled, None),
         State::Disabled => (v1::CredentialState::Disabled, None),
@@ -139,9 +142,9 @@ pub(super) fn credential(info: &CredentialInfo, reveal: Reveal) -> v1::Credentia
         state: state.into(),
         version: info.header.version.0,
         saved_at: Some(info.header.saved_at.into()),
-        saved_by: info.saved_by.clone(),
+        saved_by: tell(&info.saved_by),
         valid_until: info.header.valid_until.map(Into::into),
-        note: info.note.clone(),
+        note: tell(&info.note),
         username: show(&info.username),
         customer_number: info.customer_number.as_ref().map(show).unwrap_or_default(),
         last_verified: None,
@@ -199,7 +202,7 @@ pub(super) fn gap(gap: &Gap) -> v1::CoverageGap {
         provider: gap.provider.to_string(),
         mode: mode(gap.mode).into(),
         scope: Some((&gap.scope).into()),
-        reason: refusal_reason(gap.refusal).into(),
+        reason: lack_reason(&gap.lack).into(),
     }
 }
 

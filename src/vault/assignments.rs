@@ -1,16 +1,19 @@
 //! Choosing and reading assignments.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::assignment::{Assignment, Choice};
+use super::handout::Lack;
 use super::ids::{ProviderId, TenantId};
+use super::ranges::Walk;
 use super::record::{HEAD_PREFIX, assignment_key, seal_choice};
 use super::resolve::Refusal;
 use super::scope::{CredentialRef, Scope, ScopeKind};
 use super::warning::Warning;
 use super::{Vault, VaultError};
 use crate::access::Reach;
-use crate::store::{CommitError, Expectation, Revision, Scan, Transaction};
+use crate::store::{CommitError, Expectation, Revision, StoreError, Transaction};
 
 const TRIES: usize = 32;
 /// How many subjects a warning names one by one.
@@ -46,7 +49,7 @@ impl Vault {
     ///
     /// # Errors
     /// [`VaultError::RevisionMismatch`], and what every change may answer.
-    pub async fn set_assignment(&self, set: SetAssignment) -> Result<(Choice, Vec<Warning>), VaultError> {
+    pub async fn set_assignment(self: &Arc<Self>, set: SetAssignment) -> Result<(Choice, Vec<Warning>), VaultError> {
         let SetAssignment {
             tenant,
             provider,
@@ -56,18 +59,13 @@ impl Vault {
             by,
         } = set;
         let name = assignment_key(&tenant, &provider);
+        let current = self.chosen_at(&tenant, &provider, expected_revision.is_some()).await?;
+        expect_revision(&tenant, &provider, expected_revision, current)?;
         // Before anything is changed: a choice that is kept must not be said to have failed.
         let warnings = self.left_without(&tenant, &provider, assignment, &readable).await?;
         for _ in 0..TRIES {
             let current = self.chosen_at(&tenant, &provider, expected_revision.is_some()).await?;
-            if let Some(expected) = expected_revision.filter(|expected| *expected != current) {
-                return Err(VaultError::RevisionMismatch {
-                    tenant,
-                    provider,
-                    expected,
-                    current,
-                });
-            }
+            expect_revision(&tenant, &provider, expected_revision, current)?;
             let expectation = match current {
                 Revision(0) => Expectation::Absent,
                 current => Expectation::WrittenAt(current),
@@ -117,23 +115,28 @@ impl Vault {
     /// Everybody who has a readable credential of the assignment's kind for any provider, and no usable one for this. Of those
     /// whose answer the caller may not read, nothing is said.
     async fn left_without(
-        &self,
+        self: &Arc<Self>,
         tenant: &TenantId,
         provider: &ProviderId,
         assignment: Assignment,
         readable: &Reach,
     ) -> Result<Vec<Warning>, VaultError> {
-        let Some(provider) = self.catalogue.get(provider.as_str()) else {
-            return Ok(Vec::new());
-        };
         let known = self
             .known_subjects(tenant, assignment.mode.scope_kind(), readable)
             .await?;
-        let is_without = |scope: &Scope| {
-            self.coverage_of(tenant, provider, assignment, scope, readable)
-                .is_some_and(|refusal| refusal != Refusal::NotGranted)
-        };
-        let lacking: Vec<Scope> = known.into_iter().filter(is_without).collect();
+        let (vault, tenant, provider, readable) =
+            (Arc::clone(self), tenant.clone(), provider.clone(), readable.clone());
+        // As many decisions as the tenant has subjects, which must not hold up the calls on this thread.
+        let lacking: Vec<Scope> = tokio::task::spawn_blocking(move || {
+            let is_without = |scope: &Scope| {
+                let provider = vault.catalogue.get(provider.as_str());
+                let lack = provider.and_then(|one| vault.lack_of(&tenant, one, assignment, scope, &readable));
+                lack.is_some_and(|lack| lack != Lack::Refused(Refusal::NotGranted))
+            };
+            known.into_iter().filter(is_without).collect()
+        })
+        .await
+        .map_err(|_| StoreError::Closed)?;
         let more = lacking.len().saturating_sub(NAMED);
         let mut warnings: Vec<_> = lacking
             .into_iter()
@@ -156,22 +159,29 @@ impl Vault {
             return Ok(BTreeSet::from([Scope::General]));
         }
         let mut subjects = BTreeSet::new();
-        for provider in self.catalogue.ids().filter(|id| readable.includes_some(tenant, id)) {
-            let prefix = format!("{HEAD_PREFIX}{tenant}/{provider}/{kind}/");
-            for record in self
-                .store
-                .scan(Scan {
-                    prefix,
-                    after: None,
-                    limit: usize::MAX,
-                })
-                .await?
-            {
-                let path = record.key.as_str().strip_prefix(HEAD_PREFIX);
-                let name = path.and_then(CredentialRef::from_path);
-                subjects.extend(name.filter(|name| readable.includes(name)).map(|name| name.scope));
-            }
+        let mut walk = Walk::new(&self.store, readable, tenant, self.catalogue.ids(), &[kind]);
+        while let Some(place) = walk.next().await? {
+            let path = place.key.as_str().strip_prefix(HEAD_PREFIX);
+            let name = place.record.and(path).and_then(CredentialRef::from_path);
+            subjects.extend(name.map(|name| name.scope));
         }
         Ok(subjects)
     }
+}
+
+fn expect_revision(
+    tenant: &TenantId,
+    provider: &ProviderId,
+    expected: Option<Revision>,
+    current: Revision,
+) -> Result<(), VaultError> {
+    let Some(expected) = expected.filter(|expected| *expected != current) else {
+        return Ok(());
+    };
+    Err(VaultError::RevisionMismatch {
+        tenant: tenant.clone(),
+        provider: provider.clone(),
+        expected,
+        current,
+    })
 }

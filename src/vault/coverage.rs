@@ -2,9 +2,10 @@
 
 use super::assignment::{Assignment, Mode};
 use super::catalogue::Provider;
+use super::handout::{Ask, Asked, Lack};
 use super::ids::{OrderId, ProviderId, SubjectId, TenantId};
-use super::resolve::{InReach, Order, Refusal, decide};
-use super::scope::{CredentialRef, Scope};
+use super::resolve::Order;
+use super::scope::Scope;
 use super::{Vault, VaultError};
 use crate::access::Reach;
 
@@ -35,7 +36,7 @@ pub struct Gap {
     /// Who lacks it.
     pub scope: Scope,
     /// Why.
-    pub refusal: Refusal,
+    pub lack: Lack,
 }
 
 impl Vault {
@@ -52,12 +53,12 @@ impl Vault {
             let choice = self.replica.choice(&query.tenant, id)?;
             let assignment = choice.map(|choice| choice.assignment).unwrap_or_default();
             for scope in query.scopes(assignment.mode) {
-                if let Some(refusal) = self.coverage_of(&query.tenant, provider, assignment, &scope, &query.readable) {
+                if let Some(lack) = self.lack_of(&query.tenant, provider, assignment, &scope, &query.readable) {
                     gaps.push(Gap {
                         provider: id.clone(),
                         mode: assignment.mode,
                         scope,
-                        refusal,
+                        lack,
                     });
                 }
             }
@@ -66,31 +67,22 @@ impl Vault {
     }
 
     /// Why an order of this office, appraiser or user would get no credential; none if it would get one.
-    pub(super) fn coverage_of(
+    pub(super) fn lack_of(
         &self,
         tenant: &TenantId,
         provider: &Provider,
         assignment: Assignment,
         scope: &Scope,
         readable: &Reach,
-    ) -> Option<Refusal> {
-        let order = order_of(scope);
-        let is_readable = |scope: &Scope| readable.reveals(tenant, &provider.id, scope).is_some();
-        let reach = InReach {
-            wanted: is_readable(scope),
-            general: is_readable(&Scope::General),
+    ) -> Option<Lack> {
+        let ask = Ask {
+            tenant,
+            provider: &provider.id,
+            order: &order_of(scope),
         };
-        let decision = decide(Some(provider), &assignment, &order, self.clock.now(), reach, |scope| {
-            let credential = CredentialRef {
-                tenant: tenant.clone(),
-                provider: provider.id.clone(),
-                scope: scope.clone(),
-            };
-            // A damaged record is no usable credential, and opening shows whether it is one.
-            let head = self.replica.head(&credential).ok().flatten()?;
-            self.open_head(&credential, &head).ok().map(|_| head)
-        });
-        decision.outcome.err()
+        let asked = Asked::new(&ask, Some(provider), assignment);
+        let decided = self.decide(&asked, asked.granted(readable), self.clock.now());
+        decided.outcome.err()
     }
 }
 

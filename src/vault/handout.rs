@@ -101,18 +101,36 @@ pub struct Explanation {
     pub outcome: Result<CredentialInfo, VaultError>,
 }
 
-struct Decided {
-    resolution: Resolution,
-    outcome: Result<Chosen, VaultError>,
+/// Why nothing is handed out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lack {
+    /// The decision gives no credential.
+    Refused(Refusal),
+    /// A record that the decision looked at is damaged. It is neither used nor passed over.
+    Damaged(Corrupt),
 }
 
-struct Chosen {
+pub(super) struct Decided {
+    resolution: Resolution,
+    pub(super) outcome: Result<Chosen, Lack>,
+}
+
+pub(super) struct Chosen {
     credential: CredentialRef,
     header: HeadHeader,
     content: Content,
 }
 
-impl Asked<'_> {
+impl<'a> Asked<'a> {
+    pub(super) fn new(ask: &'a Ask<'a>, provider: Option<&'a Provider>, assignment: Assignment) -> Self {
+        Self {
+            wanted: provider.and_then(|provider| wanted_scope(provider, assignment.mode, ask.order)),
+            ask,
+            provider,
+            assignment,
+        }
+    }
+
     /// The scope of the credential that the order should get, before any fallback; none if the order does not say, or if
     /// nobody knows the provider.
     #[must_use]
@@ -141,6 +159,23 @@ impl Asked<'_> {
     }
 }
 
+impl Lack {
+    fn of(self, ask: &Ask<'_>, resolution: &Resolution) -> VaultError {
+        let refusal = match self {
+            Self::Refused(refusal) => refusal,
+            Self::Damaged(corrupt) => return corrupt.into(),
+        };
+        VaultError::Refused(Box::new(Refused {
+            refusal,
+            tenant: ask.tenant.clone(),
+            provider: ask.provider.clone(),
+            mode: resolution.mode,
+            scope: resolution.scope.clone(),
+            rule: resolution.rule,
+        }))
+    }
+}
+
 impl Granted {
     fn of(self, resolution: &Resolution) -> Reveal {
         let granted = if resolution.fell_back {
@@ -161,13 +196,7 @@ impl Vault {
         let provider = self.catalogue.get(ask.provider.as_str());
         let choice = self.replica.choice(ask.tenant, ask.provider)?;
         let assignment = choice.map(|choice| choice.assignment).unwrap_or_default();
-        let wanted = provider.and_then(|provider| wanted_scope(provider, assignment.mode, ask.order));
-        Ok(Asked {
-            ask,
-            provider,
-            assignment,
-            wanted,
-        })
+        Ok(Asked::new(ask, provider, assignment))
     }
 
     /// The credential that an order gets, as far as the caller may see it.
@@ -185,7 +214,7 @@ impl Vault {
         let revision = self.replica.revision();
         let now = self.clock.now();
         let Decided { resolution, outcome } = self.decide(asked, granted, now);
-        let chosen = outcome?;
+        let chosen = outcome.map_err(|lack| lack.of(ask, &resolution))?;
         let reveal = granted.of(&resolution);
         let receipt = receipt_for
             .map(|caller| self.receipt(caller, ask.order, &chosen, &resolution, now))
@@ -227,12 +256,13 @@ impl Vault {
         let info = |chosen: Chosen| CredentialInfo::new(chosen.credential, &chosen.header, &chosen.content);
         Explanation {
             reveal: granted.of(&resolution),
+            outcome: outcome.map(info).map_err(|lack| lack.of(asked.ask, &resolution)),
             resolution,
-            outcome: outcome.map(info),
         }
     }
 
-    fn decide(&self, asked: &Asked<'_>, granted: Granted, now: Timestamp) -> Decided {
+    /// Decides, and proves everything that the decision looked at.
+    pub(super) fn decide(&self, asked: &Asked<'_>, granted: Granted, now: Timestamp) -> Decided {
         let Asked {
             ask,
             provider,
@@ -265,14 +295,15 @@ impl Vault {
         if let Some(corrupt) = seen.corrupt {
             return Decided {
                 resolution,
-                outcome: Err(corrupt.into()),
+                outcome: Err(Lack::Damaged(corrupt)),
             };
         }
         let outcome = match outcome {
             Ok(head) => {
                 let credential = asked.name(&resolution.scope);
                 self.prove(asked, seen.heads.iter().filter(|(scope, _)| *scope != resolution.scope))
-                    .and_then(|()| Ok(self.open_head(&credential, &head)?))
+                    .and_then(|()| self.open_head(&credential, &head))
+                    .map_err(Lack::Damaged)
                     .map(|content| Chosen {
                         credential,
                         header: head.header,
@@ -281,7 +312,8 @@ impl Vault {
             }
             Err(refusal) => self
                 .prove(asked, seen.heads.iter())
-                .and(Err(refused(refusal, ask, &resolution))),
+                .map_err(Lack::Damaged)
+                .and(Err(Lack::Refused(refusal))),
         };
         Decided { resolution, outcome }
     }
@@ -291,10 +323,8 @@ impl Vault {
         &self,
         asked: &Asked<'_>,
         mut heads: impl Iterator<Item = &'a (Scope, Arc<SealedHead>)>,
-    ) -> Result<(), VaultError> {
-        heads
-            .try_for_each(|(scope, head)| self.open_head(&asked.name(scope), head).map(drop))
-            .map_err(VaultError::Corrupt)
+    ) -> Result<(), Corrupt> {
+        heads.try_for_each(|(scope, head)| self.open_head(&asked.name(scope), head).map(drop))
     }
 
     fn is_time_limited(&self, provider: &ProviderId, assignment: Assignment, secret: &Secret) -> bool {
@@ -434,17 +464,6 @@ fn limit_signature(secret: &mut Secret, now: Timestamp) {
         let made = time_limited_customer_signature(number, &login.username, password, now);
         login.customer_signature = Some(CustomerSignature::Made(made));
     }
-}
-
-fn refused(refusal: Refusal, ask: &Ask<'_>, resolution: &Resolution) -> VaultError {
-    VaultError::Refused(Box::new(Refused {
-        refusal,
-        tenant: ask.tenant.clone(),
-        provider: ask.provider.clone(),
-        mode: resolution.mode,
-        scope: resolution.scope.clone(),
-        rule: resolution.rule,
-    }))
 }
 
 /// 128 random bits in hex.

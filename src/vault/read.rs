@@ -1,18 +1,18 @@
 //! What may be told about credentials without handing out the secret.
 
-use std::collections::BTreeSet;
-
 use super::credential::{State, Version};
 use super::ids::{ProviderId, TenantId};
+use super::ranges::{Place, Walk};
 use super::record::{Content, Corrupt, HEAD_PREFIX, HeadHeader, SealedHead, head_key, open_version, version_prefix};
 use super::scope::{CredentialRef, ScopeKind};
 use super::{Vault, VaultError};
 use crate::access::Reach;
-use crate::store::{Record, Scan};
+use crate::store::{Key, Record, Scan};
 use crate::time::Timestamp;
 
-/// How many heads one page looks at, at most, so that a filter that matches little does not walk over everything at once.
-const LOOKED_AT: usize = 10_000;
+/// How many heads one page looks at, at most, so that a filter that matches little does not walk over everything at once: the
+/// page may be empty then, and says where to go on. More than the largest page.
+pub(super) const LOOKED_AT: usize = 4096;
 
 /// A credential without its secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,24 +94,22 @@ pub struct Page {
 }
 
 impl ListQuery {
-    fn asks_for(&self, credential: &CredentialRef, header: &HeadHeader) -> bool {
+    fn asks_for(&self, header: &HeadHeader) -> bool {
         let state = match header.state {
             State::Enabled => StateFilter::Enabled,
             State::Disabled => StateFilter::Disabled,
             State::Deleted { .. } => StateFilter::Deleted,
         };
-        let kind = credential.scope.kind();
         let is_early = |before| header.valid_until.is_some_and(|end| end < before);
-        (self.scope_kinds.is_empty() || self.scope_kinds.contains(&kind))
-            && (self.states.contains(&state) || (self.states.is_empty() && state != StateFilter::Deleted))
+        (self.states.contains(&state) || (self.states.is_empty() && state != StateFilter::Deleted))
             && self.expires_before.is_none_or(is_early)
     }
 }
 
-fn listed_name(record: &Record) -> Result<CredentialRef, Corrupt> {
-    let path = record.key.as_str().strip_prefix(HEAD_PREFIX);
+fn named_by(head: &Key) -> Result<CredentialRef, Corrupt> {
+    let path = head.as_str().strip_prefix(HEAD_PREFIX);
     path.and_then(CredentialRef::from_path)
-        .ok_or_else(|| Corrupt(record.key.clone()))
+        .ok_or_else(|| Corrupt(head.clone()))
 }
 
 impl CredentialInfo {
@@ -169,49 +167,27 @@ impl Vault {
     /// # Errors
     /// The store's, or that a record is damaged.
     pub async fn list(&self, query: &ListQuery) -> Result<Page, VaultError> {
-        let prefix = |id: &ProviderId| format!("{HEAD_PREFIX}{}/{id}/", query.tenant);
-        // In the order of the paths, which is not that of the ids: `a-b/` comes before `a/`.
-        let prefixes: BTreeSet<String> = query.providers.iter().map(prefix).collect();
-        let start = query.after.as_ref().map(head_key);
-        let mut page = Page::default();
-        let mut looked_at = 0;
-        for prefix in prefixes {
-            let mut after = start.clone().filter(|start| start.as_str().starts_with(&prefix));
-            if after.is_none() && start.as_ref().is_some_and(|start| start.as_str() > prefix.as_str()) {
-                continue;
-            }
-            loop {
-                let limit = query.limit + 1;
-                let records = self
-                    .store
-                    .scan(Scan {
-                        prefix: prefix.clone(),
-                        after: after.take(),
-                        limit,
-                    })
-                    .await?;
-                let is_last = records.len() < limit;
-                for record in records {
-                    let credential = listed_name(&record)?;
-                    // Before anything else: what is out of reach must show in no page, token or error.
-                    if !query.readable.includes(&credential) {
-                        after = Some(record.key);
-                        continue;
-                    }
-                    if page.credentials.len() == query.limit || looked_at == LOOKED_AT {
-                        return Ok(page);
-                    }
-                    looked_at += 1;
-                    page.credentials.extend(self.listed(&credential, &record, query)?);
-                    page.next = Some(credential);
-                    after = Some(record.key);
-                }
-                if is_last {
-                    break;
-                }
-            }
+        let (tenant, providers) = (&query.tenant, &query.providers);
+        let mut walk = Walk::new(&self.store, &query.readable, tenant, providers, &query.scope_kinds);
+        if let Some(after) = &query.after {
+            walk = walk.after(head_key(after));
         }
-        page.next = None;
+        let mut page = Page::default();
+        for looked_at in 0.. {
+            let Some(Place { key, record }) = walk.next().await? else {
+                page.next = None;
+                break;
+            };
+            let is_full = page.credentials.len() == query.limit;
+            if looked_at == LOOKED_AT || (is_full && record.is_some()) {
+                break;
+            }
+            let credential = named_by(&key)?;
+            if let Some(record) = record {
+                page.credentials.extend(self.listed(&credential, &record, query)?);
+            }
+            page.next = Some(credential);
+        }
         Ok(page)
     }
 
@@ -225,7 +201,7 @@ impl Vault {
         let head = SealedHead::decode(record)?;
         // Opening proves the header that the filters look at.
         let content = self.open_head(credential, &head)?;
-        let is_asked_for = query.asks_for(credential, &head.header);
+        let is_asked_for = query.asks_for(&head.header);
         Ok(is_asked_for.then(|| CredentialInfo::new(credential.clone(), &head.header, &content)))
     }
 

@@ -5,9 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 
-use super::{
-    Action, Admin, ApiError, Call, CoverageQuery, CredentialRef, ProviderId, Reveal, Violations, parse, v1, wire,
-};
+use super::{Action, Admin, ApiError, Call, CoverageQuery, CredentialRef, ProviderId, Violations, parse, v1, wire};
 use crate::access::Reach;
 use crate::store::StoreError;
 use crate::vault::{ListQuery, StateFilter, VaultError};
@@ -59,8 +57,7 @@ impl Admin {
                 provider,
                 scope,
             } = &info.credential;
-            let reveal = query.readable.reveals(tenant, provider, scope);
-            wire::credential(info, reveal.unwrap_or(Reveal::None))
+            wire::credential(info, query.readable.reveals(tenant, provider, scope))
         };
         Ok(v1::ListCredentialsResponse {
             credentials: page.credentials.iter().map(show).collect(),

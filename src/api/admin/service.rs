@@ -1,6 +1,6 @@
 //! The methods as gRPC knows them. Each begins a call, does it, and ends it.
 
-use super::{Action, Admin, ApiError, CredentialAdmin, Request, Response, Status, v1, wire};
+use super::{Action, Admin, ApiError, CredentialAdmin, Request, Response, Status, changed, v1};
 
 #[tonic::async_trait]
 impl CredentialAdmin for Admin {
@@ -46,11 +46,7 @@ impl CredentialAdmin for Admin {
     ) -> Result<Response<v1::SetCredentialStateResponse>, Status> {
         let (mut call, request) = self.calls.begin("SetCredentialState", request);
         let answer = self.set_state(&mut call, request).await;
-        call.end(answer.map(|(info, reveal, revision)| v1::SetCredentialStateResponse {
-            credential: Some(wire::credential(&info, reveal)),
-            revision: revision.0,
-        }))
-        .await
+        call.end(answer).await
     }
 
     async fn delete_credential(
@@ -59,10 +55,10 @@ impl CredentialAdmin for Admin {
     ) -> Result<Response<v1::DeleteCredentialResponse>, Status> {
         let (mut call, request) = self.calls.begin("DeleteCredential", request);
         let answer = async {
-            let (credential, reveal) = self.credential(&mut call, Action::CredentialsWrite, request.r#ref.as_ref())?;
+            let (credential, _) = self.credential(&mut call, Action::CredentialsWrite, request.r#ref.as_ref())?;
             call.announce().await?;
             let (info, revision) = self.vault()?.delete(credential, request.expected_version).await?;
-            let credential = Some(wire::credential(&info, reveal));
+            let credential = Some(changed(&call, &info)?);
             Ok::<_, ApiError>(v1::DeleteCredentialResponse {
                 credential,
                 revision: revision.0,
@@ -78,10 +74,10 @@ impl CredentialAdmin for Admin {
     ) -> Result<Response<v1::UndeleteCredentialResponse>, Status> {
         let (mut call, request) = self.calls.begin("UndeleteCredential", request);
         let answer = async {
-            let (credential, reveal) = self.credential(&mut call, Action::CredentialsWrite, request.r#ref.as_ref())?;
+            let (credential, _) = self.credential(&mut call, Action::CredentialsWrite, request.r#ref.as_ref())?;
             call.announce().await?;
             let (info, revision) = self.vault()?.undelete(credential, request.expected_version).await?;
-            let credential = Some(wire::credential(&info, reveal));
+            let credential = Some(changed(&call, &info)?);
             Ok::<_, ApiError>(v1::UndeleteCredentialResponse {
                 credential,
                 revision: revision.0,

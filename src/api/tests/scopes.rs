@@ -249,6 +249,8 @@ async fn a_watch_ends_when_the_policy_no_longer_allows_it() {
     // What was asked for by name is lost in part; what was not goes on with the rest.
     assert_eq!(reason(&both.next().await.unwrap().unwrap_err()), "NOT_GRANTED");
     assert!(both.next().await.is_none());
+    let event = all.next().await.unwrap().unwrap().event.unwrap();
+    assert_eq!(event.kind(), v1::change_event::Kind::Resync);
     api.vault.save(dat().office("leipzig")).await;
     api.vault.save(wom()).await;
     api.vault.save(wom().office("leipzig")).await;

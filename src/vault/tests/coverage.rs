@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use super::builders::{TENANT, dat, mail, order, subject, tenant, wom};
 use super::support::{TestVault, assigned, reach, start, with_fallback};
-use crate::vault::CoverageQuery;
 use crate::vault::assignment::Mode;
 use crate::vault::ids::{ProviderId, SubjectId};
+use crate::vault::record::head_key;
 use crate::vault::resolve::Refusal;
+use crate::vault::{CoverageQuery, Lack};
 
 fn ids(ids: &[&str]) -> Vec<SubjectId> {
     ids.iter().map(|id| subject(id)).collect()
@@ -25,7 +26,13 @@ fn gaps(vault: &TestVault, offices: &[&str], providers: &[&str]) -> Vec<String> 
     };
     let gaps = vault.coverage(&query).unwrap();
     gaps.iter()
-        .map(|gap| format!("{} {} {:?}", gap.provider, gap.scope, gap.refusal))
+        .map(|gap| {
+            let why = match &gap.lack {
+                Lack::Refused(refusal) => format!("{refusal:?}"),
+                Lack::Damaged(corrupt) => format!("damaged: {}", corrupt.0),
+            };
+            format!("{} {} {why}", gap.provider, gap.scope)
+        })
         .collect()
 }
 
@@ -103,4 +110,49 @@ async fn a_gap_is_exactly_what_a_resolve_would_refuse() {
         }
     }
     assert_eq!(vault.refusal("wom", order().office("halle")).refusal, Refusal::Disabled);
+}
+
+/// The general credential takes the place of one that is not there, never of one that cannot be read.
+#[tokio::test]
+async fn a_damaged_credential_is_a_gap_although_the_general_one_could_take_its_place() {
+    let vault = TestVault::new().await;
+    vault.save(wom()).await;
+    vault.save(wom().office("leipzig")).await;
+    vault.save(wom().office("halle")).await;
+    vault.save(wom().office("gera")).await;
+    vault.choose("wom", with_fallback(Mode::PerOffice)).await;
+    let head = |id: &str| head_key(&wom().office(id).name());
+    vault.overwrite(&head("leipzig"), b"garbage").await;
+    // This one is whole, and opens nowhere but in its own place.
+    let elsewhere = vault.record(&head("gera")).await.value;
+    vault.overwrite(&head("halle"), &elsewhere).await;
+    let offices = ["leipzig", "halle", "gera", "nowhere"];
+    assert_eq!(
+        gaps(&vault, &offices, &["wom"]),
+        ["leipzig", "halle"].map(|id| format!("wom office/{id} damaged: {}", head(id)))
+    );
+    for id in offices {
+        let is_refused = vault.resolve("wom", order().office(id)).is_err();
+        assert_eq!(is_refused, !gaps(&vault, &[id], &["wom"]).is_empty(), "{id}");
+    }
+
+    let general = head_key(&wom().name());
+    vault.overwrite(&general, b"garbage").await;
+    assert_eq!(
+        gaps(&vault, &["nowhere", "gera"], &["wom"]),
+        [format!("wom office/nowhere damaged: {general}")]
+    );
+}
+
+#[tokio::test]
+async fn a_choice_warns_of_whoever_has_a_damaged_credential() {
+    let vault = TestVault::new().await;
+    vault.save(wom()).await;
+    vault.save(wom().office("leipzig")).await;
+    vault.save(wom().office("halle")).await;
+    vault
+        .overwrite(&head_key(&wom().office("leipzig").name()), b"garbage")
+        .await;
+    let warnings = vault.choose("wom", with_fallback(Mode::PerOffice)).await;
+    assert_eq!(warnings, ["office/leipzig has no usable credential"]);
 }

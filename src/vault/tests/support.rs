@@ -1,9 +1,11 @@
 //! A vault in a directory of its own, with a clock that is set by hand.
 
+use std::collections::HashSet;
 use std::io::Write as _;
 use std::ops::Deref;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::ThreadId;
 use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
@@ -40,12 +42,18 @@ pub(crate) fn start() -> Timestamp {
     Timestamp::from_unix_ms(2_970_000 * 600_000)
 }
 
-/// A clock that stands still until it is moved.
-pub(crate) struct ManualClock(AtomicI64);
+/// A clock that stands still until it is moved, and knows which threads have asked it.
+pub(crate) struct ManualClock {
+    now: AtomicI64,
+    asked_on: Mutex<HashSet<ThreadId>>,
+}
 
 impl ManualClock {
     pub(crate) fn at(now: Timestamp) -> Self {
-        Self(AtomicI64::new(now.unix_ms()))
+        Self {
+            now: AtomicI64::new(now.unix_ms()),
+            asked_on: Mutex::default(),
+        }
     }
 
     pub(crate) fn advance(&self, by: Duration) {
@@ -53,13 +61,20 @@ impl ManualClock {
     }
 
     pub(crate) fn set(&self, now: Timestamp) {
-        self.0.store(now.unix_ms(), Ordering::Relaxed);
+        self.now.store(now.unix_ms(), Ordering::Relaxed);
+    }
+
+    /// Whether another thread than this one has asked.
+    pub(crate) fn was_asked_on_another_thread(&self) -> bool {
+        let this = std::thread::current().id();
+        self.asked_on.lock().unwrap().iter().any(|thread| *thread != this)
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        Timestamp::from_unix_ms(self.0.load(Ordering::Relaxed))
+        self.asked_on.lock().unwrap().insert(std::thread::current().id());
+        Timestamp::from_unix_ms(self.now.load(Ordering::Relaxed))
     }
 }
 
@@ -81,9 +96,9 @@ pub(crate) struct TestVault {
 }
 
 impl Deref for TestVault {
-    type Target = Vault;
+    type Target = Arc<Vault>;
 
-    fn deref(&self) -> &Vault {
+    fn deref(&self) -> &Arc<Vault> {
         &self.vault
     }
 }

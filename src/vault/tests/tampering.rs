@@ -3,14 +3,14 @@
 use std::fmt::Debug;
 
 use super::builders::{Credential, OrderBuilder, dat, office, order, tenant, wom};
-use super::support::{EVERYTHING, TestVault, assigned, password, reach, with_fallback};
+use super::support::{EVERYTHING, TestVault, password, reach, with_fallback};
 use crate::store::Key;
 use crate::vault::assignment::Mode;
 use crate::vault::credential::Version;
 use crate::vault::ids::ProviderId;
-use crate::vault::record::{assignment_key, head_key, version_key};
+use crate::vault::record::{Corrupt, assignment_key, head_key, version_key};
 use crate::vault::scope::CredentialRef;
-use crate::vault::{Ask, VaultError};
+use crate::vault::{Ask, Lack, VaultError};
 
 fn leipzig() -> Credential {
     wom().office("leipzig")
@@ -251,13 +251,13 @@ async fn damage_to_one_record_leaves_the_others_alone_and_is_there_after_a_resta
             password(&vault.resolve("wom", order().office("dresden")).unwrap()),
             "dresden"
         );
-        let gap = vault.coverage_of(
+        let gap = vault.lack_of(
             &tenant("demo"),
             vault.catalogue().get("wom").unwrap(),
-            assigned(Mode::PerOffice),
+            with_fallback(Mode::PerOffice),
             &office("leipzig"),
             &reach(&["*"], &["*"]),
         );
-        assert!(gap.is_some(), "a damaged credential is no usable one");
+        assert_eq!(gap, Some(Lack::Damaged(Corrupt(head.clone()))));
     }
 }
