@@ -61,12 +61,22 @@ pub fn keygen(file: &Path) -> Result<RecoveryKey, RecoveryError> {
     Ok(public)
 }
 
-/// Wraps every key of the store that `config` names by the key-encryption key that it names, and for its recovery key; says how
-/// many. All of them or none.
+/// What was recovered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restored {
+    /// How many keys.
+    pub keys: usize,
+    /// The ids of the signing keys among them. Whoever could write to the store while the key-encryption key was lost could
+    /// have added one, so they are to be compared with those that verifiers know.
+    pub signing_keys: Vec<String>,
+}
+
+/// Wraps every key of the store that `config` names by the key-encryption key that it names, and for its recovery key; says which.
+/// All of them or none.
 ///
 /// # Errors
 /// [`RecoveryError`] says what is in the way.
-pub async fn restore(config: &Config, secret_file: &Path) -> Result<usize, RecoveryError> {
+pub async fn restore(config: &Config, secret_file: &Path) -> Result<Restored, RecoveryError> {
     let secret = RecoverySecret::read(secret_file)?;
     let kek = Kek::new(&config.keys)?;
     if !config.store.path.exists() {
@@ -78,7 +88,7 @@ pub async fn restore(config: &Config, secret_file: &Path) -> Result<usize, Recov
         .map_err(|_| StoreError::Closed)??;
     let recovery = config.keys.recovery_public_key.as_ref();
     match keyring::recover(&store, &secret, &*kek.source, recovery).await? {
-        Recovered::All { keys } => Ok(keys),
+        Recovered::All { keys, signing_keys } => Ok(Restored { keys, signing_keys }),
         Recovered::Lacking(keys) => Err(RecoveryError::Lacking(keys)),
     }
 }

@@ -17,7 +17,7 @@ use super::kek::{KekError, read_secret_file};
 use crate::pb::storage;
 use crate::store::Key;
 
-const INFO: &[u8] = b"tresor recovery v1";
+const INFO: &str = "tresor recovery v1";
 const PUBLIC: &str = "recovery-x25519:";
 const SECRET: &str = "recovery-secret-x25519:";
 const EXPECTED: &str = "a line that begins with recovery-secret-x25519:, as `tresor recovery keygen` writes it";
@@ -54,7 +54,7 @@ impl RecoveryKey {
 
     pub(super) fn wrap(&self, name: &Key, key: &[u8; 32]) -> Result<storage::RecoveryWrapping, DoesNotFit> {
         let public = HpkePublicKey(self.0.to_vec());
-        let sealed = SUITE.seal(INFO, name.as_str().as_bytes(), key, &public);
+        let sealed = SUITE.seal(&info(name), &[], key, &public);
         let (EncapsulatedSecret(encapsulated), ciphertext) = sealed.map_err(|_| DoesNotFit)?;
         Ok(storage::RecoveryWrapping {
             recipient: self.to_string(),
@@ -62,6 +62,11 @@ impl RecoveryKey {
             ciphertext,
         })
     }
+}
+
+/// Binds what is wrapped to its record: without it, it opens nowhere.
+fn info(name: &Key) -> Vec<u8> {
+    format!("{INFO} {name}").into_bytes()
 }
 
 impl fmt::Display for RecoveryKey {
@@ -126,13 +131,7 @@ impl RecoverySecret {
         let encapsulated = EncapsulatedSecret(wrapped.encapsulated.clone());
         let secret = HpkePrivateKey::from(self.0.to_vec());
         let mut opened = SUITE
-            .open(
-                &encapsulated,
-                INFO,
-                name.as_str().as_bytes(),
-                &wrapped.ciphertext,
-                &secret,
-            )
+            .open(&encapsulated, &info(name), &[], &wrapped.ciphertext, &secret)
             .map_err(|_| DoesNotFit)?;
         let key = <[u8; 32]>::try_from(&opened[..]).map(Zeroizing::new);
         opened.zeroize();
@@ -169,6 +168,23 @@ mod tests {
                 .unwrap(&Key::new("data-key/other/0000000001"), &wrapped)
                 .is_err()
         );
+    }
+
+    /// Made by the HPKE of pyca/cryptography 50.0.2.
+    #[test]
+    fn what_another_library_wrapped_is_unwrapped() {
+        let public = "13be4feaeaf204c7fd3358fc9c00721881d174278128227ec674f37f7fe97b6d";
+        assert_eq!(hex::encode(secret(7).public().unwrap().0), public);
+        let wrapped = storage::RecoveryWrapping {
+            recipient: secret(7).public().unwrap().to_string(),
+            encapsulated: hex::decode("21a5702177648ea07144c9a4873436b11609adc18a60a0da19a846ce4b80f34c").unwrap(),
+            ciphertext: hex::decode(
+                "1622b15a0a652df5c0346f0a93cbe6c5090b0318b46f153f361f65b32e3312f313138b4bc99d0fb5ba27689ea0c92b9e",
+            )
+            .unwrap(),
+        };
+        let name = Key::new("data-key/demo/0000000001");
+        assert_eq!(*secret(7).unwrap(&name, &wrapped).unwrap(), [42; 32]);
     }
 
     #[test]

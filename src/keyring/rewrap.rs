@@ -60,6 +60,8 @@ pub enum Recovered {
     All {
         /// How many.
         keys: usize,
+        /// The ids of the signing keys among them, those included that only verify.
+        signing_keys: Vec<String>,
     },
     /// These are not wrapped for the recovery key. Nothing was changed.
     Lacking(Vec<Key>),
@@ -77,7 +79,7 @@ pub async fn recover(
     recovery: Option<&RecoveryKey>,
 ) -> Result<Recovered, KeyringError> {
     let mut transaction = Transaction::new();
-    let (mut keys, mut lacking) = (0, Vec::new());
+    let (mut keys, mut signing_keys, mut lacking) = (0, Vec::new(), Vec::new());
     for prefix in [SIGNING_KEY_PREFIX, DATA_KEY_PREFIX] {
         let all = Scan {
             prefix: prefix.into(),
@@ -92,6 +94,7 @@ pub async fn recover(
             };
             let (bytes, _) = wrapped::wrap(kek, recovery, &name, &unwrapped.key, &unwrapped.facts).await?;
             keys += 1;
+            signing_keys.extend(name.as_str().strip_prefix(SIGNING_KEY_PREFIX).map(str::to_owned));
             transaction = transaction
                 .only_if(name.clone(), Expectation::WrittenAt(record.revision))
                 .put(name, bytes);
@@ -101,7 +104,7 @@ pub async fn recover(
         return Ok(Recovered::Lacking(lacking));
     }
     match store.commit(transaction).await {
-        Ok(_) => Ok(Recovered::All { keys }),
+        Ok(_) => Ok(Recovered::All { keys, signing_keys }),
         Err(CommitError::Conflict { key, .. }) => Err(KeyringError::Corrupt(key)),
         Err(CommitError::Store(error)) => Err(error.into()),
     }

@@ -36,7 +36,7 @@ pub(crate) struct Keygen {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  tresor recovery restore --config /etc/tresor/tresor.toml --secret-file recovery.key\n\n\
-    JSON: {keys}"
+    JSON: {keys, signing_keys[]}"
 )]
 pub(crate) struct Restore {
     /// The configuration.
@@ -56,6 +56,7 @@ struct Made {
 #[derive(Serialize)]
 struct Restored {
     keys: usize,
+    signing_keys: Vec<String>,
 }
 
 impl Recovery {
@@ -100,13 +101,16 @@ impl Restore {
             .enable_all()
             .build()
             .map_err(Failure::Runtime)?;
-        let keys = runtime
+        let restored = runtime
             .block_on(recovery::restore(&config, &self.secret_file))
             .map_err(failed)?;
-        output.show(&Restored { keys }, |restored| {
+        let recovery::Restored { keys, signing_keys } = restored;
+        output.show(&Restored { keys, signing_keys }, |restored| {
             format!(
-                "wrapped {} keys by the key-encryption key of the configuration\n",
-                restored.keys
+                "wrapped {} keys by the key-encryption key of the configuration\nsigning keys: {}; compare them with those \
+                 that verifiers know\n",
+                restored.keys,
+                restored.signing_keys.join(", ")
             )
         })?;
         Ok(Exit::Done)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::builders::{TENANT, dat, order, tenant, wom};
 use super::dying_store::Dying;
-use super::support::{TestVault, password};
+use super::support::{TestVault, password, reach};
 use crate::keyring::{DataKeyId, KeyringError};
 use crate::store::Transaction;
 use crate::vault::assignment::Mode;
@@ -33,6 +33,7 @@ async fn is_as_if_it_never_was(vault: &TestVault) {
     let query = ListQuery {
         tenant: tenant(TENANT),
         providers: vec![wom().name().provider, dat().name().provider],
+        readable: reach(&["*"], &["*"]),
         scope_kinds: vec![],
         states: vec![],
         expires_before: None,
