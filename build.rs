@@ -11,6 +11,8 @@ const PUBLIC: &[&str] = &[
     "dynarex/credentials/v1/operator.proto",
 ];
 const STORAGE: &str = "tresor/storage/v1/storage.proto";
+/// Of Kubernetes: what every KMS plugin speaks.
+const KMS: &str = "k8s.io/kms/apis/v2/api.proto";
 
 /// What can hold a secret gets no `Debug`, so that none can be printed by accident.
 const SECRET: &[&str] = &[
@@ -39,5 +41,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .build_server(false)
         .skip_debug(["."])
         .compile_fds(storage)?;
+
+    let kms = protox::compile([KMS], ["proto"])?;
+    tonic_prost_build::configure()
+        // Only tests play the plugin.
+        .server_mod_attribute(".", "#[cfg(test)]")
+        .btree_map(".")
+        .skip_debug(["."])
+        .compile_fds(kms)?;
     Ok(())
 }

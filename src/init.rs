@@ -93,10 +93,18 @@ pub fn init(folder: &Path) -> Result<Created, InitError> {
 /// # Errors
 /// [`InitError`]; a file that is there is not overwritten.
 pub fn make_kek(path: &Path) -> Result<(), InitError> {
+    write_secret(path, &new_kek()?)
+}
+
+/// Creates a file for a secret, for its owner only.
+///
+/// # Errors
+/// [`InitError`]; a file that is there is not overwritten.
+pub(crate) fn write_secret(path: &Path, content: &str) -> Result<(), InitError> {
     if is_there(path) {
         return Err(InitError::Exists(vec![path.to_owned()]));
     }
-    write(path, &new_kek()?, 0o600).map_err(at(path))
+    write(path, content, 0o600).map_err(at(path))
 }
 
 fn new_kek() -> Result<Zeroizing<String>, InitError> {

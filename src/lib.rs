@@ -14,6 +14,7 @@ pub mod init;
 pub mod keyring;
 pub mod pb;
 pub mod pki;
+pub mod recovery;
 pub mod reload;
 pub mod serve;
 pub mod server;

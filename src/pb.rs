@@ -15,5 +15,10 @@ pub(crate) mod storage {
     tonic::include_proto!("tresor.storage.v1");
 }
 
+/// What KMS plugins speak, `v2` of Kubernetes.
+pub(crate) mod kms {
+    tonic::include_proto!("v2");
+}
+
 /// The contract's descriptors with their comments, for reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -1,6 +1,7 @@
 //! A vault that serves, put together from its configuration.
 
 mod auditing;
+mod unsealing;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,17 +9,19 @@ use std::sync::Arc;
 use tokio::task::JoinHandle;
 
 use self::auditing::Kept;
+pub use self::unsealing::Kek;
+use self::unsealing::{Opener, keep_up};
 use crate::access::{LivePolicy, Policy};
 use crate::api::{Calls, Services};
 use crate::audit::{self, Audit};
-use crate::config::{Config, ConfigErrors};
+use crate::config::{Config, ConfigErrors, KekConfig};
 use crate::hardening::{HardeningError, Reach};
-use crate::keyring::{KekError, KeyFile};
+use crate::keyring::KekError;
 use crate::reload::{PolicyFile, Reload};
-use crate::server::{Access, Limits, Listeners, LiveTls, Server, ServerError, TlsError, TlsFiles};
+use crate::server::{Access, Limits, Listeners, LiveTls, Obstacle, Server, ServerError, TlsError, TlsFiles};
 use crate::store::{SledStore, StoreError};
 use crate::time::{Clock as _, SystemClock};
-use crate::vault::{Door, OpenError, Settings, Vault};
+use crate::vault::{Door, KeyAges, OpenError, Settings};
 
 /// What a vault does not start without. Nothing has been written then.
 #[derive(Debug, thiserror::Error)]
@@ -82,25 +85,29 @@ impl Grants {
     }
 }
 
-/// A vault that serves and is not ready yet: somebody calls [`Server::set_ready`].
+/// A server that serves and is not ready yet: somebody calls [`Server::set_ready`].
 pub struct Serving {
     /// The server.
     pub server: Server,
-    /// What it serves.
-    pub vault: Arc<Vault>,
+    /// The way to what it serves.
+    pub door: Arc<Door>,
     /// Takes changed certificates and a changed policy into use.
     pub reload: Reload,
     /// Where its calls are listed.
     pub audit: Audit,
     kept: Kept,
     auditing: [JoinHandle<()>; 2],
+    /// Opens the vault if it is sealed, then tends it.
+    upkeep: JoinHandle<()>,
 }
 
 impl Serving {
     /// Lets open calls finish, signs and closes the audit log, then ends.
     pub async fn stop(self) {
         self.server.stop().await;
-        for task in self.auditing {
+        // Wherever the upkeep is, what it does is done or not begun.
+        let [signing, telling] = self.auditing;
+        for task in [self.upkeep, signing, telling] {
             task.abort();
             let _ = task.await;
         }
@@ -115,7 +122,7 @@ pub struct Prepared {
     listeners: Listeners,
     tls: Arc<LiveTls>,
     files: TlsFiles,
-    kek: Arc<KeyFile>,
+    kek: Kek,
 }
 
 /// Loads what can be checked without the store.
@@ -135,7 +142,7 @@ pub fn prepare(config: &Config, grants: Grants, listeners: Listeners) -> Result<
         listeners,
         tls: LiveTls::new(files.load(SystemClock.now())?),
         files,
-        kek: Arc::new(KeyFile::read(&config.keys.kek_file)?),
+        kek: Kek::new(&config.keys)?,
     })
 }
 
@@ -143,20 +150,26 @@ pub fn prepare(config: &Config, grants: Grants, listeners: Listeners) -> Result<
 #[must_use]
 pub fn reach(config: &Config) -> Reach {
     let server = &config.server;
+    let kek = match &config.keys.kek {
+        KekConfig::File(path) => Some(path),
+        // Whether a socket can be connected to is not a matter of reading files, and it may not be there yet.
+        KekConfig::Kms(_) => None,
+    };
     let reads = [
         &server.certificate,
         &server.private_key,
         &server.client_ca,
-        &config.keys.kek_file,
         &config.policy.file,
     ];
+    let reads = reads.into_iter().chain(kek);
     Reach {
-        reads: reads.into_iter().chain(&server.client_crl).cloned().collect(),
+        reads: reads.chain(&server.client_crl).cloned().collect(),
         writes: vec![config.store.path.clone(), config.audit.directory.clone()],
     }
 }
 
-/// Opens the vault that `config` describes and serves it.
+/// Opens the vault that `config` describes and serves it. If the keys are not at hand for a passing reason, it serves as a
+/// sealed one and opens when they are.
 ///
 /// # Errors
 /// [`StartError`].
@@ -179,19 +192,28 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
         receipt_lifetime: config.resolver.receipt_lifetime,
         stale_wait: config.resolver.stale_wait,
         allows_plaintext_mail: config.mail.allow_plaintext,
+        recovery_key: config.keys.recovery_public_key.clone(),
+        key_ages: KeyAges {
+            data_key: config.keys.data_key_max_age,
+            signing_key: config.signing.key_max_age,
+            publish_before: config.signing.publish_before,
+        },
     };
-    let opened = Vault::open(
-        Arc::new(store),
-        kek,
-        Arc::new(SystemClock),
-        config.catalogue.clone(),
+    let opener = Opener {
+        store: Arc::new(store),
+        kek: Arc::clone(&kek.source),
+        catalogue: config.catalogue.clone(),
         settings,
-    )
-    .await;
-    let vault = opened.map_err(|error| StartError::Open {
-        path: config.store.path.display().to_string(),
-        error,
-    })?;
+    };
+    let door = Arc::new(Door::default());
+    match opener.open().await {
+        Ok(vault) => door.open(vault),
+        Err(error) if error.is_passing() => door.stays_closed(error.to_string()),
+        Err(error) => {
+            let path = config.store.path.display().to_string();
+            return Err(StartError::Open { path, error });
+        }
+    }
     // After the store: a start that fails leaves no line.
     let audit = Audit::open(&config.audit, Arc::new(SystemClock))?;
     let server = &config.server;
@@ -202,7 +224,6 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
         default_deadline: server.default_deadline,
         drain_timeout: server.drain_timeout,
     };
-    let door = Door::open_to(Arc::clone(&vault));
     let services = Services::new(&door, &Calls::new(audit.clone(), Arc::default()));
     let access = Access {
         tls,
@@ -211,17 +232,22 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
     };
     let reload = Reload::start(files, grants.file, &access)?;
     let server = Server::start(listeners, access, &services, &audit, limits).await?;
+    if door.vault().is_err() {
+        server.health().obstruct(Obstacle::Sealed).await;
+    }
+    let upkeep = tokio::spawn(keep_up(opener, kek.plugin, Arc::clone(&door), server.health()));
     let kept = Kept::beside(&config.store.path);
     let auditing = [
-        tokio::spawn(auditing::keep_signed(audit.clone(), door, kept.clone())),
+        tokio::spawn(auditing::keep_signed(audit.clone(), Arc::clone(&door), kept.clone())),
         tokio::spawn(auditing::tell(audit.clone(), server.health())),
     ];
     Ok(Serving {
         server,
-        vault,
+        door,
         reload,
         audit,
         kept,
         auditing,
+        upkeep,
     })
 }

@@ -241,6 +241,13 @@ impl Call {
         self.unless(self.permissions()?.allows_operation(action), action)
     }
 
+    /// Refuses unless the caller may do this with this tenant as a whole.
+    pub(super) fn authorize_tenant_operation(&mut self, action: Action, tenant: &str) -> Result<(), ApiError> {
+        self.note(tenant, None);
+        let is_granted = self.permissions()?.allows_tenant_operation(action, tenant);
+        self.unless(is_granted, action)
+    }
+
     /// Refuses unless the policy knows the caller at all.
     pub(super) fn authorize_known(&self, action: Action) -> Result<(), ApiError> {
         self.unless(self.permissions()?.is_known(), action)

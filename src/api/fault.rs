@@ -196,6 +196,7 @@ fn of_vault(error: &VaultError, message: String) -> Fault {
         VaultError::Deleted(name) => fault(Code::FailedPrecondition, "CREDENTIAL_DELETED").with("path", name),
         VaultError::NotDeleted(name) => fault(Code::FailedPrecondition, "CREDENTIAL_NOT_DELETED").with("path", name),
         VaultError::PlaintextMail(name) => fault(Code::FailedPrecondition, "PLAINTEXT_NOT_ALLOWED").with("path", name),
+        VaultError::NoSuchTenant(tenant) => fault(Code::NotFound, "TENANT_NOT_FOUND").with("tenant", tenant),
         VaultError::Contended(_) => fault(Code::Aborted, "CONTENDED").retry(),
         VaultError::Corrupt(corrupt) => fault(Code::DataLoss, CORRUPT).with("record", &corrupt.0),
         VaultError::Stale { seen, wanted } => fault(Code::Unavailable, "STALE")
@@ -207,9 +208,12 @@ fn of_vault(error: &VaultError, message: String) -> Fault {
         VaultError::Keyring(KeyringError::Kek(_) | KeyringError::OtherKek { .. }) => Fault::new(
             Code::Unavailable,
             "SEALED",
-            "the vault is sealed: its keys are not at hand",
+            "this needs a new key, and what wraps keys is not at hand; what has its keys goes on",
         )
         .retry(),
+        VaultError::Keyring(KeyringError::Erasing(tenant)) => fault(Code::Aborted, "TENANT_BEING_ERASED")
+            .with("tenant", tenant)
+            .retry(),
         VaultError::Keyring(KeyringError::Store(_)) | VaultError::Store(_) => Fault::new(
             Code::Unavailable,
             "STORE_UNAVAILABLE",

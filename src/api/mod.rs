@@ -16,6 +16,7 @@ mod size;
 mod violations;
 mod watch;
 mod wire;
+mod wire_status;
 
 use std::sync::Arc;
 

@@ -8,9 +8,11 @@ use tonic::{Request, Response, Status};
 use super::audit::{self, AuditStream};
 use super::call::{Call, Calls};
 use super::fault::ApiError;
-use super::wire;
+use super::violations::Violations;
+use super::{parse, wire_status};
 use crate::access::Action;
 use crate::pb::v1;
+use crate::pb::v1::rotate_data_key_request::Target;
 use crate::pb::v1::vault_operator_server::VaultOperator;
 use crate::store::{FORMAT, StoreError};
 use crate::vault::{Door, Sealed, Vault, VaultError};
@@ -64,36 +66,114 @@ impl Operator {
 
     async fn status(&self, call: &Call) -> Result<v1::GetStatusResponse, ApiError> {
         call.authorize_operation(Action::Operate)?;
-        let vault = Arc::clone(self.vault()?);
+        let about_program = v1::GetStatusResponse {
+            version: env!("CARGO_PKG_VERSION").into(),
+            store_format: FORMAT,
+            audit: Some(self.audit_status()),
+            ..v1::GetStatusResponse::default()
+        };
+        let Ok(vault) = self.vault() else {
+            return Ok(v1::GetStatusResponse {
+                sealed: true,
+                sealed_reason: self.door.why_closed(),
+                ..about_program
+            });
+        };
+        let vault = Arc::clone(vault);
         // It counts everything, which must not hold up the calls on this thread.
         let status = tokio::task::spawn_blocking(move || vault.status())
             .await
             .map_err(|_| VaultError::Store(StoreError::Closed))?;
-        Ok(v1::GetStatusResponse {
-            version: env!("CARGO_PKG_VERSION").into(),
-            started_at: Some(status.opened_at.into()),
-            store: status.store.into(),
-            store_format: FORMAT,
-            revision: status.revision.0,
-            // A vault whose keys are not at hand does not start.
-            sealed: false,
-            kek_id: status.kek_id,
-            replica: Some(v1::ReplicaStatus {
-                revision: status.replica_revision.0,
-                lag: status.revision.0.saturating_sub(status.replica_revision.0),
-            }),
-            data_keys: Some(wire::key_status(&status.data_key_ages)),
-            signing_keys: Some(wire::key_status(&status.signing_key_ages)),
-            counts: Some(v1::Counts {
-                tenants: status.tenants,
-                enabled: status.counts.enabled,
-                disabled: status.counts.disabled,
-                deleted: status.counts.deleted,
-                assignments: status.counts.assignments,
-            }),
-            audit: Some(self.audit_status()),
+        Ok(wire_status::status(status, about_program))
+    }
+
+    async fn rotate_data_key(
+        &self,
+        call: &mut Call,
+        request: v1::RotateDataKeyRequest,
+    ) -> Result<v1::RotateDataKeyResponse, ApiError> {
+        match &request.target {
+            Some(Target::Tenant(tenant)) => call.authorize_tenant_operation(Action::Operate, tenant)?,
+            Some(Target::All(_)) | None => call.authorize_operation(Action::Operate)?,
+        }
+        let mut violations = Violations::default();
+        let target = match request.target {
+            Some(Target::Tenant(tenant)) => parse::tenant(&mut violations, "tenant", &tenant).map(Some),
+            Some(Target::All(true)) => Some(None),
+            Some(Target::All(false)) => {
+                violations.add("all", "must be true; to rotate one tenant's data key, name the tenant");
+                None
+            }
+            None => {
+                violations.add("target", "is required: a tenant, or all");
+                None
+            }
+        };
+        let target = violations.finish(target)?;
+        let vault = Arc::clone(self.vault()?);
+        call.announce().await?;
+        let tenants = to_the_end(async move {
+            match target {
+                Some(tenant) => vault.rotate_data_key(&tenant).await.map(|()| 1),
+                None => vault.rotate_all_data_keys().await,
+            }
+        });
+        Ok(v1::RotateDataKeyResponse {
+            tenants: tenants.await?,
         })
     }
+
+    async fn rotate_signing_key(
+        &self,
+        call: &mut Call,
+        request: v1::RotateSigningKeyRequest,
+    ) -> Result<v1::RotateSigningKeyResponse, ApiError> {
+        call.authorize_operation(Action::Operate)?;
+        let vault = Arc::clone(self.vault()?);
+        call.announce().await?;
+        let made = to_the_end(async move { vault.rotate_signing_key(request.at_once).await }).await?;
+        Ok(v1::RotateSigningKeyResponse {
+            kid: made.kid,
+            use_from: Some(made.use_from.into()),
+        })
+    }
+
+    async fn rewrap_keys(&self, call: &mut Call) -> Result<v1::RewrapKeysResponse, ApiError> {
+        call.authorize_operation(Action::Operate)?;
+        let vault = Arc::clone(self.vault()?);
+        call.announce().await?;
+        let keys = to_the_end(async move { vault.request_rewrap().await }).await?;
+        Ok(v1::RewrapKeysResponse { keys })
+    }
+
+    async fn erase_tenant(
+        &self,
+        call: &mut Call,
+        request: v1::EraseTenantRequest,
+    ) -> Result<v1::EraseTenantResponse, ApiError> {
+        call.authorize_tenant_operation(Action::Operate, &request.tenant)?;
+        let mut violations = Violations::default();
+        let tenant = parse::tenant(&mut violations, "tenant", &request.tenant);
+        if tenant.is_some() && request.confirm != request.tenant {
+            let tenant = &request.tenant;
+            violations.add(
+                "confirm",
+                format!("must be the tenant's id, {tenant}: an erasure is for good"),
+            );
+        }
+        let tenant = violations.finish(tenant)?;
+        let vault = Arc::clone(self.vault()?);
+        call.announce().await?;
+        let revision = to_the_end(async move { vault.erase_tenant(&tenant).await }).await?;
+        Ok(v1::EraseTenantResponse { revision: revision.0 })
+    }
+}
+
+/// Does the work to its end also if the caller goes away meanwhile: what is written must be known in memory too.
+async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, VaultError>> + Send + 'static,
+) -> Result<T, VaultError> {
+    tokio::spawn(work).await.map_err(|_| StoreError::Closed)?
 }
 
 #[tonic::async_trait]
@@ -112,6 +192,42 @@ impl VaultOperator for Operator {
     async fn read_audit(&self, request: Request<v1::ReadAuditRequest>) -> Result<Response<AuditStream>, Status> {
         let (mut call, request) = self.calls.begin("ReadAudit", request);
         let answer = self.read_audit(&mut call, request).await;
+        call.end(answer).await
+    }
+
+    async fn rotate_data_key(
+        &self,
+        request: Request<v1::RotateDataKeyRequest>,
+    ) -> Result<Response<v1::RotateDataKeyResponse>, Status> {
+        let (mut call, request) = self.calls.begin("RotateDataKey", request);
+        let answer = self.rotate_data_key(&mut call, request).await;
+        call.end(answer).await
+    }
+
+    async fn rotate_signing_key(
+        &self,
+        request: Request<v1::RotateSigningKeyRequest>,
+    ) -> Result<Response<v1::RotateSigningKeyResponse>, Status> {
+        let (mut call, request) = self.calls.begin("RotateSigningKey", request);
+        let answer = self.rotate_signing_key(&mut call, request).await;
+        call.end(answer).await
+    }
+
+    async fn rewrap_keys(
+        &self,
+        request: Request<v1::RewrapKeysRequest>,
+    ) -> Result<Response<v1::RewrapKeysResponse>, Status> {
+        let (mut call, _) = self.calls.begin("RewrapKeys", request);
+        let answer = self.rewrap_keys(&mut call).await;
+        call.end(answer).await
+    }
+
+    async fn erase_tenant(
+        &self,
+        request: Request<v1::EraseTenantRequest>,
+    ) -> Result<Response<v1::EraseTenantResponse>, Status> {
+        let (mut call, request) = self.calls.begin("EraseTenant", request);
+        let answer = self.erase_tenant(&mut call, request).await;
         call.end(answer).await
     }
 }

@@ -319,13 +319,3 @@ fn fields(provider: &Provider) -> Vec<v1::ProviderField> {
     }
     fields
 }
-
-/// The age of the oldest and of the newest of a group of keys.
-pub(super) fn key_status(ages: &[std::time::Duration]) -> v1::KeyStatus {
-    let wire = |age: Option<&std::time::Duration>| age.and_then(|age| prost_types::Duration::try_from(*age).ok());
-    v1::KeyStatus {
-        count: ages.len() as u64,
-        oldest_age: wire(ages.iter().max()),
-        newest_age: wire(ages.iter().min()),
-    }
-}

@@ -25,7 +25,11 @@ pub(crate) fn for_reason(reason: &str, metadata: &HashMap<String, String>) -> Op
             "someone changed it meanwhile: look at it again, then repeat with its current version".to_owned()
         }
         "QUOTA_EXCEEDED" => "ask less often, or have the quota raised".to_owned(),
-        "SEALED" => "the server has no access to its keys: see its log and its [kek] configuration".to_owned(),
+        "SEALED" => "the server has no access to its keys: `tresor status` says why; see its log and [keys]".to_owned(),
+        "TENANT_NOT_FOUND" => "`tresor status` counts the tenants; ids are compared byte for byte".to_owned(),
+        "TENANT_BEING_ERASED" => {
+            "what is left of it is being removed; `tresor status` shows when that is done".to_owned()
+        }
         "STORE_UNAVAILABLE" => "the server cannot reach its store: see its log, and the disk".to_owned(),
         "AUDIT_UNAVAILABLE" => "the server cannot write its audit log: see its log, and the disk".to_owned(),
         "STALE" => "this replica is behind: try again, or ask another".to_owned(),

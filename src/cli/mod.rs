@@ -7,6 +7,7 @@ mod args;
 mod assignment;
 mod audit;
 mod completions;
+mod confirm;
 mod connect_error;
 mod connection;
 mod coverage;
@@ -20,6 +21,7 @@ mod health;
 mod hint;
 mod identity;
 mod init;
+mod keys;
 mod list;
 mod output;
 mod policy;
@@ -92,6 +94,8 @@ enum Command {
     Client(ClientCommand),
     #[command(subcommand)]
     Audit(audit::Command),
+    #[command(subcommand)]
+    Recovery(keys::Recovery),
     Health(health::Health),
     Completions(completions::Completions),
 }
@@ -109,6 +113,10 @@ enum ClientCommand {
     Explain(explain::Explain),
     Coverage(coverage::Coverage),
     Status(status::Status),
+    #[command(subcommand)]
+    Rotate(keys::Rotate),
+    Rewrap(keys::Rewrap),
+    EraseTenant(keys::EraseTenant),
 }
 
 /// Runs what the arguments say, reports a failure on standard error, and returns the exit code.
@@ -136,6 +144,7 @@ fn run(command: Command, connection: &ConnectionArgs, output: &mut Output) -> Re
         Command::Init(init) => init.run(output),
         Command::Serve(serve) => serve.run(),
         Command::Policy(command) => command.run(output),
+        Command::Recovery(recovery) => recovery.run(output),
         Command::Health(health) => on_runtime(health.run(connection.timeout(), output)),
         Command::Completions(completions) => completions.run(output),
     }
@@ -150,6 +159,9 @@ async fn call(command: ClientCommand, connection: &Connection, output: &mut Outp
         ClientCommand::Explain(explain) => explain.run(connection, output).await,
         ClientCommand::Coverage(coverage) => coverage.run(connection, output).await,
         ClientCommand::Status(status) => status.run(connection, output).await,
+        ClientCommand::Rotate(rotate) => rotate.run(connection, output).await,
+        ClientCommand::Rewrap(rewrap) => rewrap.run(connection, output).await,
+        ClientCommand::EraseTenant(erase) => erase.run(connection, output).await,
     }
 }
 
@@ -214,7 +226,7 @@ mod tests {
             for argument in leaf.get_arguments().filter(|a| a.get_action().takes_values()) {
                 let name = argument.get_id().as_str();
                 let secret = ["password", "signature", "secret", "token"];
-                let harmless = ["oauth2_token_url", "signature"];
+                let harmless = ["oauth2_token_url", "signature", "secret_file"];
                 assert!(
                     harmless.contains(&name) || !secret.iter().any(|word| name.contains(word)),
                     "{} --{name}",

@@ -45,13 +45,12 @@ impl Serve {
             let serving = serve::start(&config, prepared).await.map_err(start)?;
             serving.server.set_ready().await;
             hardened.log(config.server.max_connections.get());
-            tracing::info!(
-                %listen,
-                %health_listen,
-                metrics_listen = metrics_listen.map(tracing::field::display),
-                revision = serving.vault.revision().0,
-                "serving"
-            );
+            let metrics_listen = metrics_listen.map(tracing::field::display);
+            if let Ok(vault) = serving.door.vault() {
+                tracing::info!(%listen, %health_listen, metrics_listen, revision = vault.revision().0, "serving");
+            } else {
+                tracing::warn!(%listen, %health_listen, metrics_listen, "listening, and sealed");
+            }
             let trigger = serving.reload.trigger();
             let reloading = tokio::spawn(async move {
                 while hangup.recv().await.is_some() {

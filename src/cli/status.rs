@@ -1,5 +1,7 @@
 //! `tresor status`: how the server is doing.
 
+mod keys;
+
 use std::time::Duration;
 
 use clap::Args;
@@ -10,11 +12,16 @@ use super::connection::Connection;
 use super::failure::{Exit, Failure};
 use super::output::{Output, details};
 use super::view::{or_empty, seconds, time};
+use keys::{NextSigningKeyView, RewrapView, RotationView, WrappingView, set};
 
 /// Show how the server is doing.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  tresor status\n\n\
-    JSON: {version, started_at, store, store_format, revision, sealed, kek_id, replica: {revision, lag}, \
+    JSON: {version, started_at, store, store_format, revision, sealed, sealed_reason, kek_id, \
+    wrapping: {keys, wrapped_by_another, has_recovery_key, lacking_recovery, trouble}, \
+    next_signing_key: {kid, use_from}, published_signing_keys, \
+    rotations[]: {tenant, requested_at, data_key_id, records, records_done, trouble}, rotation_count, erasing_tenants[], \
+    rewrap: {keys, keys_done, trouble}, replica: {revision, lag}, \
     data_keys and signing_keys: {count, oldest_age_seconds, newest_age_seconds}, \
     counts: {tenants, enabled, disabled, deleted, assignments}}")]
 pub(crate) struct Status {}
@@ -27,7 +34,15 @@ struct Answer {
     store_format: u32,
     revision: u64,
     sealed: bool,
+    sealed_reason: Option<String>,
     kek_id: String,
+    wrapping: WrappingView,
+    next_signing_key: Option<NextSigningKeyView>,
+    published_signing_keys: u64,
+    rotations: Vec<RotationView>,
+    rotation_count: u64,
+    erasing_tenants: Vec<String>,
+    rewrap: Option<RewrapView>,
     replica: ReplicaView,
     data_keys: KeysView,
     signing_keys: KeysView,
@@ -79,7 +94,15 @@ impl From<GetStatusResponse> for Answer {
             store_format: wire.store_format,
             revision: wire.revision,
             sealed: wire.sealed,
+            sealed_reason: set(wire.sealed_reason),
             kek_id: wire.kek_id,
+            wrapping: wire.wrapping.unwrap_or_default().into(),
+            next_signing_key: wire.next_signing_key.map(Into::into),
+            published_signing_keys: wire.published_signing_keys,
+            rotations: wire.rotations.into_iter().map(Into::into).collect(),
+            rotation_count: wire.rotation_count,
+            erasing_tenants: wire.erasing_tenants,
+            rewrap: wire.rewrap.map(Into::into),
             replica: ReplicaView {
                 revision: replica.revision,
                 lag: replica.lag,
@@ -110,17 +133,16 @@ impl From<KeyStatus> for KeysView {
 impl Answer {
     fn details(&self) -> String {
         let counts = &self.counts;
-        details(&[
+        let rows = [
             ("version", self.version.clone()),
             ("started at", or_empty(self.started_at.as_ref())),
             (
                 "sealed",
-                if self.sealed {
-                    "yes: nothing can be opened"
-                } else {
-                    "no"
-                }
-                .to_owned(),
+                match (self.sealed, &self.sealed_reason) {
+                    (true, Some(why)) => format!("yes: {why}"),
+                    (true, None) => "yes: nothing can be opened".to_owned(),
+                    (false, _) => "no".to_owned(),
+                },
             ),
             ("store", format!("{}, format {}", self.store, self.store_format)),
             ("revision", self.revision.to_string()),
@@ -129,6 +151,8 @@ impl Answer {
                 format!("revision {}, {} behind", self.replica.revision, self.replica.lag),
             ),
             ("key-encryption key", self.kek_id.clone()),
+            ("wrapped keys", self.wrapping.text()),
+            ("recovery key", self.wrapping.recovery_text()),
             ("data keys", self.data_keys.text()),
             ("signing keys", self.signing_keys.text()),
             ("tenants", counts.tenants.to_string()),
@@ -140,7 +164,9 @@ impl Answer {
                 ),
             ),
             ("assignments", counts.assignments.to_string()),
-        ])
+        ];
+        let rows: Vec<_> = rows.into_iter().chain(self.under_way()).collect();
+        details(&rows)
     }
 }
 

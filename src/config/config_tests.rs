@@ -37,6 +37,12 @@ fn what_is_not_given_has_its_default() {
     assert_eq!(config.server.max_streams_per_connection.get(), 256);
     assert_eq!(config.server.default_deadline, Duration::from_secs(5));
     assert_eq!(config.server.drain_timeout, Duration::from_secs(20));
+    assert_eq!(config.keys.kek, KekConfig::File("etc/kek.key".into()));
+    assert_eq!(config.keys.previous_kek_file, None);
+    assert_eq!(config.keys.recovery_public_key, None);
+    assert_eq!(config.keys.data_key_max_age, Duration::from_hours(365 * 24));
+    assert_eq!(config.signing.key_max_age, Duration::from_hours(365 * 24));
+    assert_eq!(config.signing.publish_before, Duration::from_hours(1));
     assert_eq!(config.signing.issuer, "tresor");
     assert_eq!(config.resolver.cache_for, Duration::from_mins(1));
     assert_eq!(config.resolver.receipt_lifetime, Duration::from_hours(3650 * 24));
@@ -114,7 +120,28 @@ fn the_environment_overrides_the_file() {
 fn an_override_can_stand_in_for_a_whole_section() {
     let text = SHORTEST.replace("[keys]\nkek_file = 'kek.key'\n", "");
     let config = parse_with(&text, &[("TRESOR_KEYS_KEK_FILE", "/run/kek")]).unwrap();
-    assert_eq!(config.keys.kek_file, Path::new("/run/kek"));
+    assert_eq!(config.keys.kek, KekConfig::File("/run/kek".into()));
+}
+
+#[test]
+fn keys_are_wrapped_by_a_file_or_by_a_kms_and_not_by_both() {
+    let kms = SHORTEST.replace(
+        "kek_file = 'kek.key'",
+        "kms_socket = '/run/kms.sock'\nprevious_kek_file = 'old.key'",
+    );
+    let config = parse(&kms).unwrap();
+    assert_eq!(config.keys.kek, KekConfig::Kms("/run/kms.sock".into()));
+    assert_eq!(config.keys.previous_kek_file, Some("etc/old.key".into()));
+    let errors = parse(&with("keys", "kms_socket = '/run/kms.sock'")).unwrap_err();
+    assert!(
+        errors.starts_with("etc/tresor.toml:8: keys.kms_socket: is given beside kek_file"),
+        "{errors}"
+    );
+    let errors = parse(&with("keys", "recovery_public_key = 'mine'")).unwrap_err();
+    assert!(
+        errors.contains("keys.recovery_public_key: is no recovery key"),
+        "{errors}"
+    );
 }
 
 #[test]
@@ -150,7 +177,7 @@ fn every_mistake_is_told_at_once_with_its_line() {
     let errors = parse(text).unwrap_err();
     let expected = [
         "etc/tresor.toml: audit.directory: is missing; it is required",
-        "etc/tresor.toml: keys.kek_file: is missing; it is required",
+        "etc/tresor.toml: keys.kek_file: is missing; it is required, or kms_socket is",
         "etc/tresor.toml: policy.file: is missing; it is required",
         "etc/tresor.toml: store.path: is missing; it is required",
         "etc/tresor.toml:1: server.client_ca: is missing; it is required",

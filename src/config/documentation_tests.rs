@@ -70,11 +70,10 @@ fn the_document_and_the_starting_configuration_show_the_same_defaults() {
     // It depends on the machine.
     assert_eq!(documented.remove("server.workers").unwrap(), "one per core");
     assert!(shown.remove("server.workers").is_some());
-    // No list is no line.
-    assert_eq!(documented.remove("server.client_crl").unwrap(), "none");
     // The policy to start from names SPIFFE IDs.
-    assert_eq!(documented.remove("server.trust_domains").unwrap(), "none");
     assert!(shown.remove("server.trust_domains").is_some());
+    // What has no default has no line.
+    documented.retain(|_, default| default != "none");
     assert_eq!(documented, shown);
 }
 

@@ -18,6 +18,7 @@ use std::time::Duration;
 use crate::access::TrustDomains;
 use crate::audit;
 use crate::hardening::Demand;
+use crate::keyring::RecoveryKey;
 use crate::vault::catalogue::Catalogue;
 
 pub use errors::ConfigErrors;
@@ -94,8 +95,23 @@ pub struct StoreConfig {
 /// `[keys]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct KeysConfig {
-    /// The file with the key-encryption key.
-    pub kek_file: PathBuf,
+    /// Where the key-encryption key is.
+    pub kek: KekConfig,
+    /// The file with the key-encryption key that was used before, until every key is wrapped anew.
+    pub previous_kek_file: Option<PathBuf>,
+    /// The public half of the recovery key.
+    pub recovery_public_key: Option<RecoveryKey>,
+    /// The age at which a tenant's data key is replaced.
+    pub data_key_max_age: Duration,
+}
+
+/// Where the key-encryption key is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum KekConfig {
+    /// In a file.
+    File(PathBuf),
+    /// Behind the KMS plugin that listens on this unix socket.
+    Kms(PathBuf),
 }
 
 /// `[policy]`
@@ -110,6 +126,10 @@ pub struct PolicyConfig {
 pub struct SigningConfig {
     /// The issuer (`iss`) that signed credentials and receipts name: 1–256 printable characters.
     pub issuer: String,
+    /// The age at which the signing key is replaced.
+    pub key_max_age: Duration,
+    /// How long a new signing key is published before it signs.
+    pub publish_before: Duration,
 }
 
 /// `[resolver]`

@@ -15,11 +15,12 @@ use super::reader::Reported;
 use super::table::Table;
 use super::value::Value;
 use super::{
-    HardeningConfig, KeysConfig, LogConfig, LogFormat, MailConfig, MetricsConfig, PolicyConfig, ResolverConfig,
-    ServerConfig, SigningConfig, StoreConfig,
+    HardeningConfig, KekConfig, KeysConfig, LogConfig, LogFormat, MailConfig, MetricsConfig, PolicyConfig,
+    ResolverConfig, ServerConfig, SigningConfig, StoreConfig,
 };
 use crate::access::{TrustDomain, TrustDomains};
 use crate::hardening::Demand;
+use crate::keyring::RecoveryKey;
 
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8443);
 const HEALTH_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8086);
@@ -40,6 +41,7 @@ const MIB: u64 = 1 << 20;
 
 const HOUR: u64 = 3600;
 const DAY: u64 = 24 * HOUR;
+const KEY_MAX_AGE: Duration = seconds(365 * DAY);
 
 pub(super) fn server(table: &mut Table<'_>, folder: &Path) -> Result<ServerConfig, Reported> {
     let listen = table.or("listen", LISTEN, address);
@@ -87,8 +89,30 @@ pub(super) fn store(table: &mut Table<'_>, folder: &Path) -> Result<StoreConfig,
 }
 
 pub(super) fn keys(table: &mut Table<'_>, folder: &Path) -> Result<KeysConfig, Reported> {
-    let kek_file = table.required("kek_file", |value| value.path(folder))?;
-    Ok(KeysConfig { kek_file })
+    let kek_file = table.optional("kek_file", |value| value.path(folder));
+    let kms_socket = table.optional("kms_socket", |value| value.path(folder));
+    let previous_kek_file = table.optional("previous_kek_file", |value| value.path(folder));
+    let recovery_public_key = table.optional("recovery_public_key", recovery_key);
+    let data_key_max_age = table.or("data_key_max_age", KEY_MAX_AGE, key_age);
+    let kek = match (kek_file?, kms_socket?) {
+        (Some(file), None) => KekConfig::File(file),
+        (None, Some(socket)) => KekConfig::Kms(socket),
+        (None, None) => {
+            let message = "is missing; it is required, or kms_socket is".to_owned();
+            return Err(table.wrong("kek_file", message));
+        }
+        (Some(_), Some(_)) => {
+            let message = "is given beside kek_file; only one of them wraps keys; what a file has wrapped before is \
+                           unwrapped by previous_kek_file";
+            return Err(table.wrong("kms_socket", message.to_owned()));
+        }
+    };
+    Ok(KeysConfig {
+        kek,
+        previous_kek_file: previous_kek_file?,
+        recovery_public_key: recovery_public_key?,
+        data_key_max_age: data_key_max_age?,
+    })
 }
 
 pub(super) fn policy(table: &mut Table<'_>, folder: &Path) -> Result<PolicyConfig, Reported> {
@@ -97,8 +121,16 @@ pub(super) fn policy(table: &mut Table<'_>, folder: &Path) -> Result<PolicyConfi
 }
 
 pub(super) fn signing(table: &mut Table<'_>) -> Result<SigningConfig, Reported> {
-    let issuer = table.or("issuer", ISSUER.to_owned(), |value| value.printable(LONGEST_ISSUER))?;
-    Ok(SigningConfig { issuer })
+    let issuer = table.or("issuer", ISSUER.to_owned(), |value| value.printable(LONGEST_ISSUER));
+    let key_max_age = table.or("key_max_age", KEY_MAX_AGE, key_age);
+    let publish_before = table.or("publish_before", seconds(HOUR), |value| {
+        value.duration(seconds(0)..=seconds(30 * DAY))
+    });
+    Ok(SigningConfig {
+        issuer: issuer?,
+        key_max_age: key_max_age?,
+        publish_before: publish_before?,
+    })
 }
 
 pub(super) fn audit(table: &mut Table<'_>, folder: &Path) -> Result<Settings, Reported> {
@@ -186,6 +218,14 @@ pub(super) fn log(table: &mut Table<'_>) -> Result<LogConfig, Reported> {
         format: format?,
         level: level?,
     })
+}
+
+fn key_age(value: Value<'_>) -> Result<Duration, String> {
+    value.duration(seconds(DAY)..=seconds(36_500 * DAY))
+}
+
+fn recovery_key(value: Value<'_>) -> Result<RecoveryKey, String> {
+    RecoveryKey::parse(value.text()?).map_err(|error| error.to_string())
 }
 
 fn address(value: Value<'_>) -> Result<SocketAddr, String> {

@@ -24,7 +24,10 @@ fn the_written_configuration_and_policy_are_read_without_a_change() {
     let created = init(folder.path()).unwrap();
     let text = fs::read_to_string(&created.configuration).unwrap();
     let config = Config::parse(&text, &created.configuration.display().to_string(), []).unwrap();
-    assert_eq!(config.keys.kek_file, created.kek_file);
+    assert_eq!(
+        config.keys.kek,
+        crate::config::KekConfig::File(created.kek_file.clone())
+    );
     assert_eq!(config.policy.file, created.policy);
     let policy = Policy::load(&created.policy).unwrap();
     let operator = policy.permissions(&Caller::parse("spiffe://dynarex.local/operator").unwrap());

@@ -7,6 +7,7 @@ use aes_gcm::aead::{AeadInOut as _, KeyInit as _};
 use aes_gcm::{Aes256Gcm, Nonce};
 use zeroize::Zeroizing;
 
+use super::wrapped::ProofKey;
 use crate::time::Timestamp;
 
 /// How often one key may seal with random nonces: 2^32 (NIST SP 800-38D, 8.3).
@@ -23,6 +24,12 @@ pub struct DataKeyId(pub u32);
 impl DataKeyId {
     pub(super) fn next(self) -> Self {
         Self(self.0 + 1)
+    }
+}
+
+impl fmt::Display for DataKeyId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(out)
     }
 }
 
@@ -52,6 +59,9 @@ pub struct DataKey {
     id: DataKeyId,
     cipher: Aes256Gcm,
     created_at: Timestamp,
+    proof_key: ProofKey,
+    /// Seals set aside in all, as the store has it.
+    seals_reserved: AtomicU64,
     /// Seals set aside and not used yet.
     seals_left: AtomicU64,
 }
@@ -63,6 +73,8 @@ impl DataKey {
             id,
             cipher: Aes256Gcm::new(key.into()),
             created_at,
+            proof_key: ProofKey::of(key),
+            seals_reserved: AtomicU64::new(seals_reserved),
             seals_left: AtomicU64::new(0),
         })
     }
@@ -90,8 +102,20 @@ impl DataKey {
         self.seals_left.load(Ordering::Relaxed) > 0
     }
 
-    pub(super) fn add_seals(&self, seals: u64) {
+    /// Notes that a block was set aside, after which there are `reserved` in all.
+    pub(super) fn add_seals(&self, seals: u64, reserved: u64) {
+        self.seals_reserved.store(reserved, Ordering::Relaxed);
         self.seals_left.fetch_add(seals, Ordering::Relaxed);
+    }
+
+    /// How many seals have been set aside so far.
+    pub(super) fn seals_reserved(&self) -> u64 {
+        self.seals_reserved.load(Ordering::Relaxed)
+    }
+
+    /// What the facts beside it in the store are proven with.
+    pub(super) fn proof_key(&self) -> &ProofKey {
+        &self.proof_key
     }
 
     /// Seals `plaintext` for the record `name`, which is bound in with `header` as associated data. Takes one of the seals
@@ -177,7 +201,7 @@ mod tests {
     fn seals_are_counted() {
         let key = key(1, 7);
         assert!(!key.take_seal());
-        key.add_seals(2);
+        key.add_seals(2, 2);
         assert!(key.take_seal() && key.take_seal());
         assert!(!key.take_seal() && !key.has_seals());
     }

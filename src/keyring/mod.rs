@@ -1,24 +1,34 @@
 //! Keys: the key-encryption key (KEK) wraps a data key per tenant and the signing keys; data keys seal records.
 //!
 //! Wrapped keys come from the store, unwrapped ones stay here. What leaves this room: an opened record, a sealed record, a
-//! signature, a public key.
+//! signature, a public key. `loading` reads the keys at start, `data_keys` makes, replaces and destroys those that seal,
+//! `signing_keys` those that sign, `rewrap` wraps them anew.
 
 mod data_key;
+mod data_keys;
 mod kek;
+mod loading;
+mod recovery;
+mod rewrap;
 mod signing;
+mod signing_keys;
+mod wrapped;
 
 use std::sync::Arc;
 
 use dashmap::DashMap;
-use prost::Message as _;
 use tokio::sync::{Mutex, watch};
-use zeroize::{Zeroize as _, Zeroizing};
+use zeroize::Zeroizing;
 
 pub use self::data_key::{DataKey, DataKeyId, OpenError, SealError, Sealed};
-pub use self::kek::{KekError, KekId, KekSource, KeyFile};
-pub use self::signing::{CHECKPOINT_TYPE, Signature, SigningKey, TokenKind, detached};
-use crate::pb::storage;
-use crate::store::{CommitError, Expectation, Key, Record, Scan, Store, StoreError, Transaction};
+pub use self::kek::{KekError, KekId, KekSource, KeyFile, KmsPlugin, Replacing};
+pub use self::recovery::{NotARecoveryKey, RecoveryKey, RecoverySecret};
+pub use self::rewrap::{Recovered, recover};
+pub use self::signing::{CHECKPOINT_TYPE, PublicKey, Signature, SigningKey, TokenKind, detached};
+pub use self::signing_keys::NewSigningKey;
+use self::signing_keys::SigningKeys;
+use self::wrapped::Wrapping;
+use crate::store::{Key, Store, StoreError};
 use crate::time::{Clock, Timestamp};
 use crate::vault::ids::TenantId;
 
@@ -26,6 +36,8 @@ use crate::vault::ids::TenantId;
 pub const DATA_KEY_PREFIX: &str = "data-key/";
 /// Where wrapped signing keys stand: `signing-key/{kid}`.
 pub const SIGNING_KEY_PREFIX: &str = "signing-key/";
+/// Where a tenant is marked that is being erased: `task/erase/{tenant}`. It gets no key meanwhile.
+pub const ERASE_PREFIX: &str = "task/erase/";
 
 /// Why a key is not at hand.
 #[derive(Debug, thiserror::Error)]
@@ -44,11 +56,14 @@ pub enum KeyringError {
         /// Who wrapped it.
         wrapped_by: String,
         /// Who is at hand.
-        configured: KekId,
+        configured: String,
     },
     /// The wrapped key is damaged or stands in another's place.
     #[error("record {0} does not hold the key that belongs there; restore the store from a backup")]
     Corrupt(Key),
+    /// The tenant is being erased.
+    #[error("the tenant {0} is being erased; try again when that is done")]
+    Erasing(TenantId),
     /// The store is in trouble.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -57,51 +72,88 @@ pub enum KeyringError {
     NoRandomness,
 }
 
+impl KeyringError {
+    /// Whether it may be otherwise later, without anybody changing anything here.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Kek(error) if error.is_passing())
+    }
+}
+
 /// Every key that this process has unwrapped.
 pub struct Keyring {
     kek: Arc<dyn KekSource>,
+    recovery: Option<RecoveryKey>,
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     data_keys: DashMap<(TenantId, DataKeyId), Arc<DataKey>>,
     /// The key that seals a tenant's new records: the one with the greatest id.
     sealing: DashMap<TenantId, Arc<DataKey>>,
-    /// Held while a data key is made or its seals are set aside, so that one process does each once.
+    /// How each key in the store is wrapped.
+    wrappings: DashMap<Key, Wrapping>,
+    /// Tenants whose keys were destroyed by this process, or that are being erased.
+    erased: DashMap<TenantId, Erased>,
+    /// Held while a key is made, replaced or destroyed, or seals are set aside, so that one process does each once.
     making: Mutex<()>,
-    signing: watch::Sender<Arc<Vec<Arc<SigningKey>>>>,
+    signing: watch::Sender<Arc<SigningKeys>>,
+}
+
+/// What is remembered of a tenant's destroyed keys.
+struct Erased {
+    /// Whether its records are still being removed.
+    is_under_way: bool,
+    /// The last id that was used: none is used twice, so that no write that was under way passes for one with a later key.
+    last: DataKeyId,
+}
+
+/// How many keys there are, and how they are wrapped.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WrappingStatus {
+    /// Which key-encryption key wraps now; none if its source has not been able to tell yet.
+    pub kek_id: Option<String>,
+    /// What keeps it from wrapping and unwrapping now.
+    pub trouble: Option<String>,
+    /// Keys in the store.
+    pub keys: u64,
+    /// Keys that another key-encryption key has wrapped.
+    pub wrapped_by_another: u64,
+    /// The recovery key; none if none is configured.
+    pub recovery_key: Option<String>,
+    /// Keys that are not wrapped for the recovery key that is configured.
+    pub lacking_recovery: u64,
 }
 
 impl Keyring {
-    /// Unwraps every key in the store; makes the first signing key if there is none.
+    /// Unwraps every key in the store; makes the first signing key if there is none. Keys that are not wrapped as they should
+    /// be (without a proof, or not for the recovery key) are written anew.
     ///
     /// # Errors
     /// [`KeyringError`]: above all, that another KEK wrapped the keys. Nothing is written then.
     pub async fn open(
         kek: Arc<dyn KekSource>,
+        recovery: Option<RecoveryKey>,
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, KeyringError> {
         let keyring = Self {
             kek,
+            recovery,
             store,
             clock,
             data_keys: DashMap::new(),
             sealing: DashMap::new(),
+            wrappings: DashMap::new(),
+            erased: DashMap::new(),
             making: Mutex::new(()),
             signing: watch::Sender::new(Arc::default()),
         };
-        for prefix in [SIGNING_KEY_PREFIX, DATA_KEY_PREFIX] {
-            keyring.load(prefix).await?;
-        }
+        keyring.load().await?;
         if keyring.signing.borrow().is_empty() {
-            keyring.make_signing_key().await?;
+            keyring.make_signing_key(std::time::Duration::ZERO).await?;
         }
+        // Keys are at hand. A source that has trouble with telling which key it has says so in the status.
+        let _ = keyring.kek.refresh().await;
         Ok(keyring)
-    }
-
-    /// Which KEK is at hand.
-    #[must_use]
-    pub fn kek_id(&self) -> &KekId {
-        self.kek.id()
     }
 
     /// The data key that sealed a record; none if this process has not seen it.
@@ -110,40 +162,22 @@ impl Keyring {
         self.data_keys.get(&(tenant.clone(), id)).map(|key| Arc::clone(&key))
     }
 
-    /// The data key for a tenant's next record, with a seal set aside for it. Makes the tenant's first key if need be, and
-    /// another one when the last is used up.
-    pub async fn sealing_key(&self, tenant: &TenantId) -> Result<Arc<DataKey>, KeyringError> {
-        loop {
-            let current = self.sealing.get(tenant).map(|key| Arc::clone(&key));
-            if let Some(key) = current.filter(|key| key.take_seal()) {
-                return Ok(key);
-            }
-            let _guard = self.making.lock().await;
-            let newest = self.sealing.get(tenant).map(|key| Arc::clone(&key));
-            match newest {
-                None => self.make_data_key(tenant, DataKeyId(1)).await?,
-                // Somebody else was faster.
-                Some(newest) if newest.has_seals() => {}
-                Some(newest) => self.reserve_seals(tenant, &newest).await?,
-            }
-        }
+    /// The data key that seals the tenant's next records; none if it has no key.
+    #[must_use]
+    pub fn newest_data_key(&self, tenant: &TenantId) -> Option<Arc<DataKey>> {
+        self.sealing.get(tenant).map(|key| Arc::clone(&key))
     }
 
-    /// The key that signs.
+    /// The key that signs now.
     #[must_use]
     pub fn signing_key(&self) -> Arc<SigningKey> {
-        let keys = self.signing.borrow();
-        Arc::clone(keys.last().expect("open makes a signing key when there is none"))
+        self.signing.borrow().at(self.clock.now())
     }
 
-    /// The key with this id; none if this process has not seen it.
+    /// The public key with this id; none if this process has not seen it.
     #[must_use]
-    pub fn signing_key_by_id(&self, kid: &str) -> Option<Arc<SigningKey>> {
-        self.signing
-            .borrow()
-            .iter()
-            .find(|key| key.kid() == kid)
-            .map(Arc::clone)
+    pub fn public_key(&self, kid: &str) -> Option<Arc<PublicKey>> {
+        self.signing.borrow().public_key(kid)
     }
 
     /// Signs a checkpoint of the audit log; the payload stands beside the signature, not in it.
@@ -151,14 +185,13 @@ impl Keyring {
     pub fn sign_checkpoint(&self, payload: &[u8]) -> String {
         let key = self.signing_key();
         let signature = key.sign(TokenKind::Checkpoint, Zeroizing::new(payload.to_vec()));
-        detached(&key.compact(TokenKind::Checkpoint, &signature))
+        detached(&key.public().compact(TokenKind::Checkpoint, &signature))
     }
 
     /// The public keys as a JSON Web Key Set (RFC 7517), the newest first.
     #[must_use]
     pub fn jwks(&self) -> String {
-        let keys: Vec<_> = self.signing.borrow().iter().rev().map(|key| key.public_jwk()).collect();
-        serde_json::json!({ "keys": keys }).to_string()
+        self.signing.borrow().jwks()
     }
 
     /// When each data key was made.
@@ -167,10 +200,22 @@ impl Keyring {
         self.data_keys.iter().map(|key| key.created_at()).collect()
     }
 
-    /// When each signing key was made.
+    /// When each signing key that may sign was made.
     #[must_use]
     pub fn signing_key_times(&self) -> Vec<Timestamp> {
-        self.signing.borrow().iter().map(|key| key.created_at()).collect()
+        self.signing.borrow().times()
+    }
+
+    /// How many public keys are published.
+    #[must_use]
+    pub fn published_keys(&self) -> u64 {
+        self.signing.borrow().published() as u64
+    }
+
+    /// The tenants that have a key.
+    #[must_use]
+    pub fn tenants(&self) -> Vec<TenantId> {
+        self.sealing.iter().map(|entry| entry.key().clone()).collect()
     }
 
     /// How many tenants have a key.
@@ -179,191 +224,34 @@ impl Keyring {
         self.sealing.len()
     }
 
-    async fn load(&self, prefix: &str) -> Result<(), KeyringError> {
-        let mut after = None;
-        loop {
-            let scan = Scan {
-                prefix: prefix.into(),
-                after: after.take(),
-                limit: 1000,
-            };
-            let records = self.store.scan(scan).await?;
-            for record in &records {
-                self.learn(record).await?;
-            }
-            match records.into_iter().next_back() {
-                Some(last) => after = Some(last.key),
-                None => return Ok(()),
-            }
-        }
+    /// Whether the tenant is being erased: as if it had nothing.
+    #[must_use]
+    pub fn is_erasing(&self, tenant: &TenantId) -> bool {
+        self.erased.get(tenant).is_some_and(|erased| erased.is_under_way)
     }
 
-    /// Unwraps a key that was read from the store.
-    async fn learn(&self, record: &Record) -> Result<(), KeyringError> {
-        let corrupt = || KeyringError::Corrupt(record.key.clone());
-        let wrapped = storage::WrappedKey::decode(&*record.value).map_err(|_| corrupt())?;
-        let key = self.unwrap(&record.key, &wrapped).await?;
-        let created_at = Timestamp::from_unix_ms(wrapped.created_at_ms);
-        if record.key.as_str().starts_with(SIGNING_KEY_PREFIX) {
-            let key = SigningKey::from_seed(&key, created_at).ok_or_else(corrupt)?;
-            self.add_signing_key(key);
-            return Ok(());
-        }
-        let (tenant, id) = parse_data_key(record.key.as_str()).ok_or_else(corrupt)?;
-        let key = DataKey::new(id, &key, created_at, wrapped.seals_reserved).ok_or_else(corrupt)?;
-        self.add_data_key(tenant, key);
-        Ok(())
-    }
-
-    async fn make_signing_key(&self) -> Result<(), KeyringError> {
-        let seed = random_key()?;
-        let now = self.clock.now();
-        let key = SigningKey::from_seed(&seed, now).ok_or(KeyringError::NoRandomness)?;
-        let name = Key::new(&format!("{SIGNING_KEY_PREFIX}{}", key.kid()));
-        let wrapped = self.wrap(&name, &seed, now, 0).await?;
-        let transaction = Transaction::new()
-            .only_if(name.clone(), Expectation::Absent)
-            .put(name, wrapped);
-        match self.store.commit(transaction).await {
-            Ok(_) | Err(CommitError::Conflict { .. }) => self.add_signing_key(key),
-            Err(CommitError::Store(error)) => return Err(error.into()),
-        }
-        Ok(())
-    }
-
-    fn add_signing_key(&self, key: SigningKey) {
-        self.signing.send_modify(|keys| {
-            let mut all = Vec::clone(keys);
-            all.retain(|known| known.kid() != key.kid());
-            all.push(Arc::new(key));
-            all.sort_by(|a, b| (a.created_at(), a.kid()).cmp(&(b.created_at(), b.kid())));
-            *keys = Arc::new(all);
-        });
-    }
-
-    async fn make_data_key(&self, tenant: &TenantId, id: DataKeyId) -> Result<(), KeyringError> {
-        let bytes = random_key()?;
-        let now = self.clock.now();
-        let name = data_key_name(tenant, id);
-        let wrapped = self.wrap(&name, &bytes, now, data_key::SEALS_AT_ONCE).await?;
-        let transaction = Transaction::new()
-            .only_if(name.clone(), Expectation::Absent)
-            .put(name.clone(), wrapped);
-        match self.store.commit(transaction).await {
-            Ok(_) => {
-                let key = DataKey::new(id, &bytes, now, 0).ok_or(KeyringError::NoRandomness)?;
-                key.add_seals(data_key::SEALS_AT_ONCE);
-                self.add_data_key(tenant.clone(), key);
-                Ok(())
-            }
-            // Another replica made it: take that one.
-            Err(CommitError::Conflict { .. }) => self.learn_by_name(&name).await,
-            Err(CommitError::Store(error)) => Err(error.into()),
-        }
-    }
-
-    /// Sets the next block of seals aside, or makes the next key if this one has none left.
-    async fn reserve_seals(&self, tenant: &TenantId, key: &DataKey) -> Result<(), KeyringError> {
-        let name = data_key_name(tenant, key.id());
-        let Some(record) = self.store.get(&name).await? else {
-            return Err(KeyringError::Corrupt(name));
+    /// How the keys are wrapped. Walks over all of them.
+    #[must_use]
+    pub fn wrapping_status(&self) -> WrappingStatus {
+        let kek_id = self.kek.id();
+        let recovery_key = self.recovery.as_ref().map(ToString::to_string);
+        let mut status = WrappingStatus {
+            kek_id: kek_id.as_ref().map(ToString::to_string),
+            trouble: self.kek.trouble(),
+            recovery_key,
+            ..WrappingStatus::default()
         };
-        let corrupt = |_| KeyringError::Corrupt(name.clone());
-        let mut wrapped = storage::WrappedKey::decode(&*record.value).map_err(corrupt)?;
-        if wrapped.seals_reserved + data_key::SEALS_AT_ONCE > data_key::MAX_SEALS {
-            return self.make_data_key(tenant, key.id().next()).await;
+        for wrapping in &self.wrappings {
+            status.keys += 1;
+            status.wrapped_by_another += u64::from(kek_id.as_ref().is_some_and(|id| wrapping.kek_id != *id));
+            let lacks = status.recovery_key.is_some() && wrapping.recipient != status.recovery_key;
+            status.lacking_recovery += u64::from(lacks);
         }
-        wrapped.seals_reserved += data_key::SEALS_AT_ONCE;
-        let transaction = Transaction::new()
-            .only_if(name.clone(), Expectation::WrittenAt(record.revision))
-            .put(name.clone(), wrapped.encode_to_vec());
-        match self.store.commit(transaction).await {
-            Ok(_) => key.add_seals(data_key::SEALS_AT_ONCE),
-            // Another replica was faster; the caller tries again.
-            Err(CommitError::Conflict { .. }) => {}
-            Err(CommitError::Store(error)) => return Err(error.into()),
-        }
-        Ok(())
-    }
-
-    async fn learn_by_name(&self, name: &Key) -> Result<(), KeyringError> {
-        match self.store.get(name).await? {
-            Some(record) => self.learn(&record).await,
-            None => Err(KeyringError::Corrupt(name.clone())),
-        }
-    }
-
-    fn add_data_key(&self, tenant: TenantId, key: DataKey) {
-        let key = Arc::new(key);
-        self.data_keys.insert((tenant.clone(), key.id()), Arc::clone(&key));
-        let newest = self.sealing.entry(tenant).or_insert_with(|| Arc::clone(&key));
-        if newest.id() < key.id() {
-            let mut newest = newest;
-            *newest = key;
-        }
-    }
-
-    async fn wrap(
-        &self,
-        name: &Key,
-        key: &[u8; 32],
-        created_at: Timestamp,
-        seals_reserved: u64,
-    ) -> Result<Vec<u8>, KeyringError> {
-        // A KMS binds no associated data, so the key's place travels inside.
-        let mut plaintext = storage::WrappedKeyPlaintext {
-            purpose: name.to_string(),
-            key: key.to_vec(),
-        };
-        let encoded = Zeroizing::new(plaintext.encode_to_vec());
-        plaintext.key.zeroize();
-        let wrapped = storage::WrappedKey {
-            kek_id: self.kek.id().to_string(),
-            ciphertext: self.kek.wrap(&encoded).await?,
-            created_at_ms: created_at.unix_ms(),
-            seals_reserved,
-        };
-        Ok(wrapped.encode_to_vec())
-    }
-
-    async fn unwrap(&self, name: &Key, wrapped: &storage::WrappedKey) -> Result<Zeroizing<[u8; 32]>, KeyringError> {
-        if wrapped.kek_id != self.kek.id().as_str() {
-            return Err(KeyringError::OtherKek {
-                record: name.clone(),
-                wrapped_by: wrapped.kek_id.clone(),
-                configured: self.kek.id().clone(),
-            });
-        }
-        let corrupt = || KeyringError::Corrupt(name.clone());
-        let encoded = match self.kek.unwrap(&wrapped.ciphertext).await {
-            Ok(encoded) => encoded,
-            Err(KekError::NotAuthentic) => return Err(corrupt()),
-            Err(error) => return Err(error.into()),
-        };
-        let mut plaintext = storage::WrappedKeyPlaintext::decode(&encoded[..]).map_err(|_| corrupt())?;
-        let key = <[u8; 32]>::try_from(&plaintext.key[..]).map(Zeroizing::new);
-        plaintext.key.zeroize();
-        if plaintext.purpose != name.as_str() {
-            return Err(corrupt());
-        }
-        key.map_err(|_| corrupt())
+        status
     }
 }
 
-fn data_key_name(tenant: &TenantId, id: DataKeyId) -> Key {
-    Key::new(&format!("{DATA_KEY_PREFIX}{tenant}/{:010}", id.0))
-}
-
-fn parse_data_key(name: &str) -> Option<(TenantId, DataKeyId)> {
-    let (tenant, id) = name.strip_prefix(DATA_KEY_PREFIX)?.split_once('/')?;
-    Some((TenantId::parse(tenant).ok()?, DataKeyId(id.parse().ok()?)))
-}
-
-fn random_key() -> Result<Zeroizing<[u8; 32]>, KeyringError> {
-    let mut key = Zeroizing::new([0; 32]);
-    getrandom::fill(&mut key[..]).map_err(|_| KeyringError::NoRandomness)?;
-    Ok(key)
-}
-
+#[cfg(test)]
+pub(crate) use self::kek::tests::Plugin;
 #[cfg(test)]
 mod tests;

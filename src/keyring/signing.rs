@@ -4,6 +4,7 @@
 //! must be wiped, and because a key is parsed once, not per signature. Tests verify the result with one.
 
 use std::fmt;
+use std::sync::Arc;
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::Engine as _;
@@ -37,36 +38,38 @@ pub struct Signature {
     pub bytes: [u8; 64],
 }
 
-/// A key pair.
-pub struct SigningKey {
+/// The public half of a key pair: what is published, and what puts a token together.
+pub struct PublicKey {
     kid: String,
-    pair: Ed25519KeyPair,
-    public: String,
+    bytes: [u8; 32],
     created_at: Timestamp,
     credential_header: String,
     receipt_header: String,
     checkpoint_header: String,
 }
 
-impl SigningKey {
-    /// The key pair that grows from `seed`; none if it grows none.
-    pub(crate) fn from_seed(seed: &[u8; 32], created_at: Timestamp) -> Option<Self> {
-        let pair = Ed25519KeyPair::from_seed_unchecked(seed).ok()?;
-        let public = URL_SAFE_NO_PAD.encode(pair.public_key());
-        let kid = thumbprint(&public);
+/// A key pair that signs.
+pub struct SigningKey {
+    pair: Ed25519KeyPair,
+    public: Arc<PublicKey>,
+    use_from: Timestamp,
+}
+
+impl PublicKey {
+    pub(super) fn new(bytes: [u8; 32], created_at: Timestamp) -> Self {
+        let kid = thumbprint(&URL_SAFE_NO_PAD.encode(bytes));
         let header = |typ: &str| {
             let header = format!(r#"{{"alg":"EdDSA","kid":"{kid}","typ":"{typ}"}}"#);
             URL_SAFE_NO_PAD.encode(header)
         };
-        Some(Self {
-            pair,
-            public,
+        Self {
+            bytes,
             created_at,
             credential_header: header("dynarex-credential+jws"),
             receipt_header: header("dynarex-receipt+jwt"),
             checkpoint_header: header(CHECKPOINT_TYPE),
             kid,
-        })
+        }
     }
 
     /// Its id: the key's thumbprint (RFC 7638).
@@ -81,26 +84,17 @@ impl SigningKey {
         self.created_at
     }
 
-    /// The public half as a JSON Web Key (RFC 8037).
+    /// As a JSON Web Key (RFC 8037).
     #[must_use]
-    pub fn public_jwk(&self) -> serde_json::Value {
+    pub fn jwk(&self) -> serde_json::Value {
         serde_json::json!({
-            "kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "kid": self.kid, "x": self.public,
+            "kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "kid": self.kid,
+            "x": URL_SAFE_NO_PAD.encode(self.bytes),
         })
     }
 
-    /// Signs `payload`.
-    #[must_use]
-    pub fn sign(&self, kind: TokenKind, payload: Zeroizing<Vec<u8>>) -> Signature {
-        let input = self.signing_input(kind, &payload);
-        let signed = self.pair.sign(input.as_bytes());
-        let mut bytes = [0; 64];
-        bytes.copy_from_slice(signed.as_ref());
-        Signature {
-            kid: self.kid.clone(),
-            payload,
-            bytes,
-        }
+    pub(super) fn bytes(&self) -> [u8; 32] {
+        self.bytes
     }
 
     /// The compact form (RFC 7515, 7.1) of a signature that this key made.
@@ -128,9 +122,44 @@ impl SigningKey {
     }
 }
 
+impl SigningKey {
+    /// The key pair that grows from `seed`; none if it grows none.
+    pub(crate) fn from_seed(seed: &[u8; 32], created_at: Timestamp, use_from: Timestamp) -> Option<Self> {
+        let pair = Ed25519KeyPair::from_seed_unchecked(seed).ok()?;
+        let bytes = pair.public_key().as_ref().try_into().ok()?;
+        let public = Arc::new(PublicKey::new(bytes, created_at));
+        Some(Self { pair, public, use_from })
+    }
+
+    /// Its public half.
+    #[must_use]
+    pub fn public(&self) -> &Arc<PublicKey> {
+        &self.public
+    }
+
+    /// From when on it signs.
+    pub(super) fn use_from(&self) -> Timestamp {
+        self.use_from
+    }
+
+    /// Signs `payload`.
+    #[must_use]
+    pub fn sign(&self, kind: TokenKind, payload: Zeroizing<Vec<u8>>) -> Signature {
+        let input = self.public.signing_input(kind, &payload);
+        let signed = self.pair.sign(input.as_bytes());
+        let mut bytes = [0; 64];
+        bytes.copy_from_slice(signed.as_ref());
+        Signature {
+            kid: self.public.kid.clone(),
+            payload,
+            bytes,
+        }
+    }
+}
+
 impl fmt::Debug for SigningKey {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "SigningKey({}, [redacted])", self.kid)
+        write!(out, "SigningKey({}, [redacted])", self.public.kid)
     }
 }
 
@@ -157,26 +186,31 @@ mod tests {
 
     fn key() -> SigningKey {
         let seed: [u8; 32] = URL_SAFE_NO_PAD.decode(SEED).unwrap().try_into().unwrap();
-        SigningKey::from_seed(&seed, Timestamp::from_unix_ms(0)).unwrap()
+        SigningKey::from_seed(&seed, Timestamp::EPOCH, Timestamp::EPOCH).unwrap()
     }
 
     #[test]
     fn public_key_and_thumbprint_are_those_of_rfc_8037() {
-        assert_eq!(key().public_jwk()["x"], "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo");
-        assert_eq!(key().kid(), "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
+        assert_eq!(key().public().jwk()["x"], "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo");
+        assert_eq!(key().public().kid(), "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
     }
 
     #[test]
     fn the_signature_is_that_of_rfc_8037() {
         let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"EdDSA"}"#);
-        let key = SigningKey {
+        let key = key();
+        let public = PublicKey {
             credential_header: header,
-            ..key()
+            ..PublicKey::new(key.public().bytes(), Timestamp::EPOCH)
+        };
+        let key = SigningKey {
+            public: Arc::new(public),
+            ..key
         };
         let payload = Zeroizing::new(b"Example of Ed25519 signing".to_vec());
         let signature = key.sign(TokenKind::Credential, payload);
         assert_eq!(
-            key.compact(TokenKind::Credential, &signature),
+            key.public().compact(TokenKind::Credential, &signature),
             "eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc.\
              hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg"
         );
@@ -188,14 +222,15 @@ mod tests {
 
         let key = key();
         let payload = Zeroizing::new(br#"{"sub":"dat","exp":4102444800}"#.to_vec());
-        let token = key.compact(TokenKind::Receipt, &key.sign(TokenKind::Receipt, payload));
-        let jwk: jsonwebtoken::jwk::Jwk = serde_json::from_value(key.public_jwk()).unwrap();
+        let signature = key.sign(TokenKind::Receipt, payload);
+        let token = key.public().compact(TokenKind::Receipt, &signature);
+        let jwk: jsonwebtoken::jwk::Jwk = serde_json::from_value(key.public().jwk()).unwrap();
         let decoding = DecodingKey::from_jwk(&jwk).unwrap();
         let validation = Validation::new(Algorithm::EdDSA);
         let decoded = jsonwebtoken::decode::<serde_json::Value>(&token, &decoding, &validation).unwrap();
         assert_eq!(decoded.claims["sub"], "dat");
         assert_eq!(decoded.header.typ.as_deref(), Some("dynarex-receipt+jwt"));
-        assert_eq!(decoded.header.kid.as_deref(), Some(key.kid()));
+        assert_eq!(decoded.header.kid.as_deref(), Some(key.public().kid()));
         let tampered = token.replacen('.', ".e30", 1);
         assert!(jsonwebtoken::decode::<serde_json::Value>(&tampered, &decoding, &validation).is_err());
     }

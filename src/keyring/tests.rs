@@ -1,6 +1,12 @@
+use prost::Message as _;
+
+use super::data_key;
+use super::loading::data_key_name;
 use super::*;
 use crate::keyring::kek::tests::kek;
+use crate::pb::storage;
 use crate::store::SledStore;
+use crate::store::{CommitError, Record, Scan, Transaction};
 use crate::time::SystemClock;
 
 fn tenant(name: &str) -> TenantId {
@@ -8,8 +14,13 @@ fn tenant(name: &str) -> TenantId {
 }
 
 async fn open(store: &Arc<SledStore>, byte: u8) -> Result<Keyring, KeyringError> {
+    open_with(store, byte, None).await
+}
+
+async fn open_with(store: &Arc<SledStore>, byte: u8, recovery: Option<RecoveryKey>) -> Result<Keyring, KeyringError> {
     Keyring::open(
         Arc::new(kek(byte)),
+        recovery,
         Arc::clone(store) as Arc<dyn Store>,
         Arc::new(SystemClock),
     )
@@ -107,8 +118,13 @@ async fn the_count_of_seals_survives_a_restart_and_ends_in_a_new_key() {
         .unwrap();
     let mut wrapped = reserved(2 * data_key::SEALS_AT_ONCE).await;
     wrapped.seals_reserved = data_key::MAX_SEALS;
+    let key = open(&store, 1)
+        .await
+        .unwrap()
+        .data_key(&tenant("demo"), DataKeyId(1))
+        .unwrap();
     store
-        .commit(Transaction::new().put(name, wrapped.encode_to_vec()))
+        .commit(Transaction::new().put(name.clone(), key.proof_key().prove(&name, wrapped)))
         .await
         .unwrap();
     let keyring = open(&store, 1).await.unwrap();
@@ -128,4 +144,286 @@ async fn many_first_writers_make_one_key() {
     for writer in writers {
         assert_eq!(writer.await.unwrap(), DataKeyId(1));
     }
+}
+
+/// Every wrapped key in the store.
+async fn records(store: &SledStore) -> Vec<Record> {
+    let mut all = Vec::new();
+    for prefix in [SIGNING_KEY_PREFIX, DATA_KEY_PREFIX] {
+        let scan = Scan {
+            prefix: prefix.into(),
+            after: None,
+            limit: usize::MAX,
+        };
+        all.extend(store.scan(scan).await.unwrap());
+    }
+    all
+}
+
+fn decoded(record: &Record) -> storage::WrappedKey {
+    storage::WrappedKey::decode(&*record.value).unwrap()
+}
+
+/// Writes the store's keys as programs did before there were proofs.
+async fn write_as_before(store: &SledStore, kek: &KeyFile) {
+    for record in records(store).await {
+        let unwrapped = wrapped::unwrap(kek, &record.key, &record.value).await.unwrap();
+        let plaintext = storage::WrappedKeyPlaintext {
+            purpose: record.key.to_string(),
+            key: unwrapped.key.to_vec(),
+            binding: Vec::new(),
+        };
+        let rewrapped = kek.wrap(&plaintext.encode_to_vec()).await.unwrap();
+        let old = storage::WrappedKey {
+            kek_id: rewrapped.kek_id.to_string(),
+            ciphertext: rewrapped.ciphertext,
+            created_at_ms: unwrapped.facts.created_at.unix_ms(),
+            seals_reserved: unwrapped.facts.seals_reserved,
+            ..storage::WrappedKey::default()
+        };
+        let transaction = Transaction::new().put(record.key, old.encode_to_vec());
+        store.commit(transaction).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_without_proofs_is_read_and_gets_them() {
+    let (_dir, store) = store();
+    let before = open(&store, 1).await.unwrap();
+    let key = before.sealing_key(&tenant("demo")).await.unwrap();
+    let sealed = key.seal("name", b"", b"text").unwrap();
+    write_as_before(&store, &kek(1)).await;
+    assert!(
+        records(&store)
+            .await
+            .iter()
+            .all(|record| decoded(record).proof.is_empty())
+    );
+
+    let after = open(&store, 1).await.unwrap();
+    let opened = after.data_key(&tenant("demo"), DataKeyId(1)).unwrap();
+    assert_eq!(&opened.open("name", b"", &sealed).unwrap()[..], b"text");
+    assert_eq!(
+        (opened.created_at(), opened.seals_reserved()),
+        (key.created_at(), key.seals_reserved())
+    );
+    assert_eq!(after.jwks(), before.jwks());
+    assert!(
+        records(&store)
+            .await
+            .iter()
+            .all(|record| !decoded(record).proof.is_empty())
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_is_changed_beside_a_wrapped_key_is_noticed() {
+    let (_dir, store) = store();
+    let recovery = RecoverySecret::generate().unwrap().public();
+    let keyring = open_with(&store, 1, recovery.clone()).await.unwrap();
+    keyring.sealing_key(&tenant("demo")).await.unwrap();
+    drop(keyring);
+    let changes: [fn(&mut storage::WrappedKey); 7] = [
+        |key| key.created_at_ms += 1,
+        |key| key.seals_reserved = 0,
+        |key| key.use_from_ms += 1,
+        |key| key.public_key = vec![7; 32],
+        |key| key.recovery.as_mut().unwrap().ciphertext[0] ^= 1,
+        |key| key.recovery = None,
+        |key| key.proof.clear(),
+    ];
+    for record in records(&store).await {
+        for change in changes {
+            let mut forged = decoded(&record);
+            change(&mut forged);
+            if forged == decoded(&record) {
+                continue;
+            }
+            let transaction = Transaction::new().put(record.key.clone(), forged.encode_to_vec());
+            store.commit(transaction).await.unwrap();
+            let refused = open_with(&store, 1, recovery.clone()).await.err().unwrap();
+            assert!(matches!(refused, KeyringError::Corrupt(key) if key == record.key));
+        }
+        let transaction = Transaction::new().put(record.key, record.value);
+        store.commit(transaction).await.unwrap();
+    }
+    assert!(open_with(&store, 1, recovery).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_key_is_wrapped_for_the_recovery_key_also_those_that_were_there_before_it() {
+    let (_dir, store) = store();
+    let secret = RecoverySecret::generate().unwrap();
+    open(&store, 1)
+        .await
+        .unwrap()
+        .sealing_key(&tenant("before"))
+        .await
+        .unwrap();
+    let keyring = open_with(&store, 1, secret.public()).await.unwrap();
+    keyring.sealing_key(&tenant("after")).await.unwrap();
+    let status = keyring.wrapping_status();
+    assert_eq!((status.keys, status.lacking_recovery), (3, 0));
+
+    // The key-encryption key is lost.
+    let recovered = recover(&*store, &secret, &kek(2), secret.public().as_ref())
+        .await
+        .unwrap();
+    let kid = keyring.signing_key().public().kid().to_owned();
+    let (keys, signing_keys) = (3, vec![kid]);
+    assert_eq!(recovered, Recovered::All { keys, signing_keys });
+    let again = open(&store, 2).await.unwrap();
+    assert_eq!(again.jwks(), keyring.jwks());
+    let key = keyring.sealing_key(&tenant("after")).await.unwrap();
+    let sealed = key.seal("name", b"", b"text").unwrap();
+    assert!(
+        again
+            .data_key(&tenant("after"), key.id())
+            .unwrap()
+            .open("name", b"", &sealed)
+            .is_ok()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recovery_that_cannot_open_every_key_changes_nothing() {
+    let (_dir, store) = store();
+    let secret = RecoverySecret::generate().unwrap();
+    let keyring = open_with(&store, 1, secret.public()).await.unwrap();
+    keyring.sealing_key(&tenant("demo")).await.unwrap();
+    // Another process has made a key without knowing of the recovery key.
+    open(&store, 1)
+        .await
+        .unwrap()
+        .sealing_key(&tenant("other"))
+        .await
+        .unwrap();
+    let before = store.revision();
+    let lacking = Recovered::Lacking(vec![data_key_name(&tenant("other"), DataKeyId(1))]);
+    assert_eq!(recover(&*store, &secret, &kek(2), None).await.unwrap(), lacking);
+    let stranger = RecoverySecret::generate().unwrap();
+    let Recovered::Lacking(all) = recover(&*store, &stranger, &kek(2), None).await.unwrap() else {
+        panic!("a stranger's key recovers it");
+    };
+    assert_eq!(all.len(), 3);
+    assert_eq!(store.revision(), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_move_to_another_kek_one_by_one_and_the_old_one_is_needed_no_more() {
+    let (_dir, store) = store();
+    let before = open(&store, 1).await.unwrap();
+    before.sealing_key(&tenant("demo")).await.unwrap();
+    let replacing = Arc::new(Replacing::new(Arc::new(kek(2)), kek(1)));
+    let shared = Arc::clone(&store) as Arc<dyn Store>;
+    let keyring = Keyring::open(replacing, None, shared, Arc::new(SystemClock))
+        .await
+        .unwrap();
+    let due = keyring.due_for_rewrap().await.unwrap();
+    assert_eq!(keyring.wrapping_status().wrapped_by_another, 2);
+    for name in &due {
+        keyring.rewrap(name).await.unwrap();
+    }
+    assert_eq!(keyring.wrapping_status().wrapped_by_another, 0);
+    assert!(keyring.due_for_rewrap().await.unwrap().is_empty());
+    assert_eq!(open(&store, 2).await.unwrap().jwks(), before.jwks());
+    assert!(matches!(open(&store, 1).await, Err(KeyringError::OtherKek { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retired_signing_key_verifies_and_its_private_half_is_gone() {
+    let (_dir, store) = store();
+    let keyring = open(&store, 1).await.unwrap();
+    let old = keyring.signing_key();
+    let made = keyring.rotate_signing_key(std::time::Duration::ZERO).await.unwrap();
+    assert_eq!(keyring.signing_key().public().kid(), made.kid);
+    assert_eq!(keyring.retire_signing_keys().await.unwrap(), 1);
+    for keyring in [keyring, open(&store, 1).await.unwrap()] {
+        assert_eq!(keyring.signing_key().public().kid(), made.kid);
+        assert_eq!(
+            keyring.public_key(old.public().kid()).unwrap().jwk(),
+            old.public().jwk()
+        );
+        assert_eq!((keyring.published_keys(), keyring.signing_key_times().len()), (2, 1));
+    }
+    // What is wrapped where its seed was grows another key.
+    let name = Key::new(&format!("{SIGNING_KEY_PREFIX}{}", old.public().kid()));
+    let record = store.get(&name).await.unwrap().unwrap();
+    let unwrapped = wrapped::unwrap(&kek(1), &name, &record.value).await.unwrap();
+    let grown = SigningKey::from_seed(&unwrapped.key, Timestamp::EPOCH, Timestamp::EPOCH).unwrap();
+    assert_ne!(grown.public().kid(), old.public().kid());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_public_key_that_was_slipped_in_is_not_published() {
+    let (_dir, store) = store();
+    let keyring = open(&store, 1).await.unwrap();
+    keyring.rotate_signing_key(std::time::Duration::ZERO).await.unwrap();
+    keyring.retire_signing_keys().await.unwrap();
+    let thief = SigningKey::from_seed(&[9; 32], Timestamp::EPOCH, Timestamp::EPOCH).unwrap();
+    let name = Key::new(&format!("{SIGNING_KEY_PREFIX}{}", thief.public().kid()));
+    for record in records(&store).await {
+        let mut forged = decoded(&record);
+        forged.public_key = thief.public().bytes().to_vec();
+        let transaction = Transaction::new().put(name.clone(), forged.encode_to_vec());
+        store.commit(transaction).await.unwrap();
+        assert!(matches!(open(&store, 1).await, Err(KeyringError::Corrupt(key)) if key == name));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_signing_key_is_published_before_it_signs() {
+    let (_dir, store) = store();
+    let keyring = open(&store, 1).await.unwrap();
+    let old = keyring.signing_key().public().kid().to_owned();
+    let hour = std::time::Duration::from_hours(1);
+    let made = keyring.rotate_signing_key(hour).await.unwrap();
+    assert!(keyring.jwks().contains(&made.kid));
+    for keyring in [&keyring, &open(&store, 1).await.unwrap()] {
+        assert_eq!(keyring.signing_key().public().kid(), old);
+        assert_eq!(keyring.next_signing_key().as_ref(), Some(&made));
+        assert_eq!(keyring.retire_signing_keys().await.unwrap(), 0);
+        assert_eq!(
+            keyring.rotate_signing_key(hour).await.unwrap(),
+            made,
+            "one waits already"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_sealed_by_a_key_that_was_replaced_or_destroyed_since_is_not_written() {
+    let (_dir, store) = store();
+    let keyring = open(&store, 1).await.unwrap();
+    let demo = tenant("demo");
+    let put = |key: &DataKey| keyring.while_newest(Transaction::new().put(Key::new("record"), *b"x"), &demo, key);
+    let first = keyring.sealing_key(&demo).await.unwrap();
+    store.commit(put(&first)).await.unwrap();
+    keyring.replace_data_key(&demo, |_| Transaction::new()).await.unwrap();
+    assert!(matches!(
+        store.commit(put(&first)).await,
+        Err(CommitError::Conflict { .. })
+    ));
+    let second = keyring.sealing_key(&demo).await.unwrap();
+    store.commit(put(&second)).await.unwrap();
+
+    keyring.destroy_data_keys(&demo, Vec::new()).await.unwrap();
+    keyring.forget_tenant(&demo);
+    assert!(matches!(
+        store.commit(put(&second)).await,
+        Err(CommitError::Conflict { .. })
+    ));
+    assert!(matches!(
+        keyring.sealing_key(&demo).await,
+        Err(KeyringError::Erasing(_))
+    ));
+    let mark = data_keys::erase_name(&demo);
+    store.commit(Transaction::new().remove(mark)).await.unwrap();
+    keyring.end_erasure(&demo);
+    // The tenant's next key has another number, so what was sealed before does not pass for its own.
+    assert_eq!(keyring.sealing_key(&demo).await.unwrap().id(), DataKeyId(3));
+    assert!(matches!(
+        store.commit(put(&second)).await,
+        Err(CommitError::Conflict { .. })
+    ));
 }

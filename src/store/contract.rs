@@ -45,6 +45,7 @@ async fn a_failed_expectation_changes_nothing(store: impl Store) {
         ("a", Expectation::Absent),
         ("a", Expectation::WrittenAt(Revision(written.0 + 1))),
         ("missing", Expectation::WrittenAt(written)),
+        ("missing", Expectation::Present),
     ] {
         let transaction = put("b", b"2").remove(key("a")).only_if(key(name), expectation);
         let refused = store.commit(transaction).await.unwrap_err();
@@ -52,7 +53,10 @@ async fn a_failed_expectation_changes_nothing(store: impl Store) {
     }
     assert_eq!(keys(&store, all("")).await, ["a"]);
     assert_eq!(store.revision(), written);
-    let transaction = put("a", b"3").only_if(key("a"), Expectation::WrittenAt(written));
+    let transaction = put("a", b"3")
+        .only_if(key("a"), Expectation::WrittenAt(written))
+        .only_if(key("a"), Expectation::Present)
+        .only_if(key("missing"), Expectation::Absent);
     store.commit(transaction).await.unwrap();
 }
 

@@ -67,6 +67,8 @@ pub struct Record {
 pub enum Expectation {
     /// There is none.
     Absent,
+    /// There is one, whatever it is.
+    Present,
     /// It was last written by this transaction.
     WrittenAt(Revision),
 }

@@ -64,6 +64,8 @@ pub struct Choice {
     pub assignment: Assignment,
     /// The revision that made it.
     pub revision: Revision,
+    /// The revision that wrote its record, which may have been sealed anew since.
+    pub written_at: Revision,
     /// When.
     pub set_at: Timestamp,
     /// The caller's identity.

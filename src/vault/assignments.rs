@@ -59,20 +59,21 @@ impl Vault {
             by,
         } = set;
         let name = assignment_key(&tenant, &provider);
-        let current = self.chosen_at(&tenant, &provider, expected_revision.is_some()).await?;
+        let (current, _) = self.chosen_at(&tenant, &provider, expected_revision.is_some()).await?;
         expect_revision(&tenant, &provider, expected_revision, current)?;
         // Before anything is changed: a choice that is kept must not be said to have failed.
         let warnings = self.left_without(&tenant, &provider, assignment, &readable).await?;
         for _ in 0..TRIES {
-            let current = self.chosen_at(&tenant, &provider, expected_revision.is_some()).await?;
+            let (current, written_at) = self.chosen_at(&tenant, &provider, expected_revision.is_some()).await?;
             expect_revision(&tenant, &provider, expected_revision, current)?;
-            let expectation = match current {
+            let expectation = match written_at {
                 Revision(0) => Expectation::Absent,
-                current => Expectation::WrittenAt(current),
+                written_at => Expectation::WrittenAt(written_at),
             };
             let mut choice = Choice {
                 assignment,
                 revision: Revision(0),
+                written_at: Revision(0),
                 set_at: self.clock.now(),
                 set_by: by.clone(),
             };
@@ -81,33 +82,35 @@ impl Vault {
             let transaction = Transaction::new()
                 .only_if(name.clone(), expectation)
                 .put(name.clone(), sealed);
+            let transaction = self.keyring.while_newest(transaction, &tenant, &key);
             match self.store.commit(transaction).await {
                 Ok(revision) => {
                     self.applied(revision).await?;
-                    choice.revision = revision;
+                    (choice.revision, choice.written_at) = (revision, revision);
                     return Ok((choice, warnings));
                 }
-                Err(CommitError::Conflict { seen, .. }) => self.applied(seen).await?,
+                Err(CommitError::Conflict { key, seen }) => self.catch_up(&key, seen).await?,
                 Err(error) => return Err(VaultError::from_commit(error)),
             }
         }
         Err(VaultError::Contended(name))
     }
 
-    /// The revision of the current choice; 0 if nobody has chosen. A damaged one can be chosen anew, unless the caller expects
-    /// a certain one.
+    /// The revisions that made the current choice and that wrote its record; 0 if nobody has chosen. A damaged one can be chosen
+    /// anew, unless the caller expects a certain one.
     async fn chosen_at(
         &self,
         tenant: &TenantId,
         provider: &ProviderId,
         must_be_sound: bool,
-    ) -> Result<Revision, VaultError> {
+    ) -> Result<(Revision, Revision), VaultError> {
+        let none = (Revision(0), Revision(0));
         match self.replica.choice(tenant, provider) {
-            Ok(choice) => Ok(choice.map_or(Revision(0), |choice| choice.revision)),
+            Ok(choice) => Ok(choice.map_or(none, |choice| (choice.revision, choice.written_at))),
             Err(corrupt) if must_be_sound => Err(corrupt.into()),
             Err(_) => {
                 let record = self.store.get(&assignment_key(tenant, provider)).await?;
-                Ok(record.map_or(Revision(0), |record| record.revision))
+                Ok(record.map_or(none, |record| (record.revision, record.revision)))
             }
         }
     }

@@ -1,6 +1,6 @@
 //! The way to the vault, which is closed for as long as its keys are not at hand.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::Vault;
 use crate::telemetry::metrics;
@@ -12,7 +12,11 @@ pub struct Sealed;
 
 /// The way to the vault. Once open it stays open: keys that were unwrapped stay in memory.
 #[derive(Default)]
-pub struct Door(OnceLock<Arc<Vault>>);
+pub struct Door {
+    vault: OnceLock<Arc<Vault>>,
+    /// Why it is not open.
+    why: Mutex<String>,
+}
 
 impl Door {
     /// A door that is open already.
@@ -25,8 +29,22 @@ impl Door {
 
     /// Opens it. Only the first vault counts.
     pub fn open(&self, vault: Arc<Vault>) {
-        if self.0.set(vault).is_ok() {
+        if self.vault.set(vault).is_ok() {
             metrics::sealed(false);
+        }
+    }
+
+    /// Notes why it does not open yet. For operators alone.
+    pub fn stays_closed(&self, why: String) {
+        *self.why.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
+    /// Why it does not open yet; empty once it has.
+    #[must_use]
+    pub fn why_closed(&self) -> String {
+        match self.vault() {
+            Ok(_) => String::new(),
+            Err(Sealed) => self.why.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
 
@@ -35,6 +53,6 @@ impl Door {
     /// # Errors
     /// [`Sealed`] while it is not open.
     pub fn vault(&self) -> Result<&Arc<Vault>, Sealed> {
-        self.0.get().ok_or(Sealed)
+        self.vault.get().ok_or(Sealed)
     }
 }

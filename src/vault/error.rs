@@ -68,6 +68,9 @@ pub enum VaultError {
     /// Others kept changing it.
     #[error("{0} was changed by others again and again meanwhile; try again")]
     Contended(Key),
+    /// There is no such tenant.
+    #[error("there is no tenant {0}: nothing was ever saved for it, or it was erased")]
+    NoSuchTenant(TenantId),
     /// A record is damaged.
     #[error(transparent)]
     Corrupt(#[from] Corrupt),

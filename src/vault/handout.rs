@@ -376,7 +376,7 @@ impl Vault {
         } else {
             self.sign(credential, header, &secret)
         };
-        let key = self.keyring.signing_key_by_id(&signature.kid);
+        let key = self.keyring.public_key(&signature.kid);
         let key = key.ok_or_else(|| Corrupt(super::record::head_key(credential)))?;
         Ok((Some(secret), Some(key.compact(TokenKind::Credential, &signature))))
     }
@@ -414,7 +414,7 @@ impl Vault {
         let json = serde_json::to_vec(&claims).expect("writing to memory cannot fail, and all keys are strings");
         let key = self.keyring.signing_key();
         let signature = key.sign(TokenKind::Receipt, Zeroizing::new(json));
-        Ok((key.compact(TokenKind::Receipt, &signature), id))
+        Ok((key.public().compact(TokenKind::Receipt, &signature), id))
     }
 }
 

@@ -24,6 +24,7 @@ pub mod resolve;
 mod save;
 pub mod scope;
 pub mod signature;
+pub mod upkeep;
 pub mod warning;
 
 use std::collections::BTreeMap;
@@ -40,7 +41,9 @@ pub use self::read::{CredentialInfo, ListQuery, Masked, Page, StateFilter, Versi
 use self::record::Corrupt;
 use self::replica::{Counts, Replica, Subscription};
 pub use self::save::{Put, Rollback, Saved};
-use crate::keyring::{KekSource, Keyring, KeyringError};
+use self::upkeep::Upkeep;
+pub use self::upkeep::{KeyAges, RewrapStatus, RotationStatus, TasksStatus};
+use crate::keyring::{KekSource, Keyring, KeyringError, NewSigningKey, RecoveryKey, WrappingStatus};
 use crate::store::{Revision, Store, StoreError};
 use crate::time::{Clock, Timestamp};
 
@@ -57,6 +60,10 @@ pub struct Settings {
     pub stale_wait: Duration,
     /// Whether mail accounts may be used without TLS.
     pub allows_plaintext_mail: bool,
+    /// The recovery key, which keys are wrapped for as well.
+    pub recovery_key: Option<RecoveryKey>,
+    /// When keys are replaced.
+    pub key_ages: KeyAges,
 }
 
 /// Why the vault does not open. Nothing has changed then.
@@ -79,6 +86,14 @@ pub enum OpenError {
     },
 }
 
+impl OpenError {
+    /// Whether it may open later, without anybody changing the configuration.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Keyring(error) if error.is_passing())
+    }
+}
+
 /// The vault.
 pub struct Vault {
     store: Arc<dyn Store>,
@@ -87,6 +102,7 @@ pub struct Vault {
     catalogue: Catalogue,
     clock: Arc<dyn Clock>,
     settings: Settings,
+    upkeep: Arc<Upkeep>,
     opened_at: Timestamp,
 }
 
@@ -101,8 +117,14 @@ pub struct Status {
     pub revision: Revision,
     /// The newest revision in memory.
     pub replica_revision: Revision,
-    /// Which key-encryption key it has.
-    pub kek_id: String,
+    /// How the keys are wrapped.
+    pub wrapping: WrappingStatus,
+    /// The signing key that is published and does not sign yet.
+    pub next_signing_key: Option<NewSigningKey>,
+    /// Signing keys that are published, those included that sign no more.
+    pub published_keys: u64,
+    /// What is under way.
+    pub tasks: TasksStatus,
     /// How old each data key is.
     pub data_key_ages: Vec<Duration>,
     /// How old each signing key is.
@@ -125,7 +147,8 @@ impl Vault {
         catalogue: Catalogue,
         settings: Settings,
     ) -> Result<Arc<Self>, OpenError> {
-        let keyring = Arc::new(Keyring::open(kek, Arc::clone(&store), Arc::clone(&clock)).await?);
+        let recovery = settings.recovery_key.clone();
+        let keyring = Arc::new(Keyring::open(kek, recovery, Arc::clone(&store), Arc::clone(&clock)).await?);
         let replica = Replica::start(&store, Arc::clone(&keyring)).await?;
         let vault = Self {
             opened_at: clock.now(),
@@ -135,6 +158,7 @@ impl Vault {
             catalogue,
             clock,
             settings,
+            upkeep: Arc::default(),
         };
         vault.check_catalogue()?;
         Ok(Arc::new(vault))
@@ -245,7 +269,10 @@ impl Vault {
             store: self.store.kind(),
             revision: self.store.revision(),
             replica_revision: self.replica.revision(),
-            kek_id: self.keyring.kek_id().to_string(),
+            wrapping: self.keyring.wrapping_status(),
+            next_signing_key: self.keyring.next_signing_key(),
+            published_keys: self.keyring.published_keys(),
+            tasks: self.tasks(),
             data_key_ages: ages(self.keyring.data_key_times()),
             signing_key_ages: ages(self.keyring.signing_key_times()),
             tenants: self.keyring.tenant_count() as u64,

@@ -21,6 +21,7 @@ use crate::store::{Key, Record, Revision};
 use crate::time::Timestamp;
 
 pub(super) const HEAD_PREFIX: &str = "head/";
+pub(super) const VERSION_PREFIX: &str = "version/";
 pub(super) const ASSIGNMENT_PREFIX: &str = "assignment/";
 
 /// A record's bytes are not what this program wrote there.
@@ -35,7 +36,7 @@ pub(super) fn head_key(credential: &CredentialRef) -> Key {
 }
 
 pub(super) fn version_prefix(credential: &CredentialRef) -> String {
-    format!("version/{credential}/")
+    format!("{VERSION_PREFIX}{credential}/")
 }
 
 pub(super) fn version_key(credential: &CredentialRef, version: Version) -> Key {
@@ -239,6 +240,7 @@ pub(super) fn seal_choice(name: &Key, choice: &Choice, key: &DataKey) -> Result<
         signature_variant: variant.into(),
         set_at_ms: choice.set_at.unix_ms(),
         set_by: choice.set_by.clone(),
+        revision: 0,
     };
     seal_envelope(name, Vec::new(), &record.encode_to_vec(), key)
 }
@@ -271,10 +273,48 @@ pub(super) fn open_choice<K: std::ops::Deref<Target = DataKey>>(
             fallback_to_general: stored.fallback_to_general,
             signature_variant,
         },
-        revision: record.revision,
+        revision: match stored.revision {
+            0 => record.revision,
+            revision => Revision(revision),
+        },
+        written_at: record.revision,
         set_at: Timestamp::from_unix_ms(stored.set_at_ms),
         set_by: stored.set_by,
     })
+}
+
+/// Which data key sealed a record.
+pub(super) fn sealed_by(record: &Record) -> Result<DataKeyId, Corrupt> {
+    let envelope = storage::Envelope::decode(&*record.value).map_err(|_| Corrupt(record.key.clone()))?;
+    Ok(DataKeyId(envelope.data_key_id))
+}
+
+/// The bytes of the same record sealed by another key.
+pub(super) fn reseal(record: &Record, old: &DataKey, new: &DataKey) -> Result<Vec<u8>, ResealError> {
+    let corrupt = || Corrupt(record.key.clone());
+    let name = &record.key;
+    let (header, sealed) = decode_envelope(name, &record.value)?;
+    let opened = old.open(name.as_str(), &header, &sealed).map_err(|_| corrupt())?;
+    if !name.as_str().starts_with(ASSIGNMENT_PREFIX) {
+        return Ok(seal_envelope(name, header.into(), &opened, new)?);
+    }
+    // Callers know an assignment by the revision that set it, so that one has to stay.
+    let mut assignment = storage::Assignment::decode(&opened[..]).map_err(|_| corrupt())?;
+    if assignment.revision == 0 {
+        assignment.revision = record.revision.0;
+    }
+    Ok(seal_envelope(name, header.into(), &assignment.encode_to_vec(), new)?)
+}
+
+/// Why a record was not sealed anew.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ResealError {
+    /// It is damaged.
+    #[error(transparent)]
+    Corrupt(#[from] Corrupt),
+    /// There are no random bytes.
+    #[error(transparent)]
+    Seal(#[from] SealError),
 }
 
 fn seal_envelope(name: &Key, header: Vec<u8>, plaintext: &[u8], key: &DataKey) -> Result<Vec<u8>, SealError> {

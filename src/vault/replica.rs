@@ -11,9 +11,11 @@ use tokio::sync::{broadcast, watch};
 use super::assignment::{Choice, Mode};
 use super::credential::State;
 use super::ids::{ProviderId, TenantId};
-use super::record::{ASSIGNMENT_PREFIX, Corrupt, HEAD_PREFIX, SealedHead, assignment_key, head_key, open_choice};
+use super::record::{
+    ASSIGNMENT_PREFIX, Corrupt, HEAD_PREFIX, HeadHeader, SealedHead, assignment_key, head_key, open_choice,
+};
 use super::scope::{CredentialRef, Scope};
-use crate::keyring::Keyring;
+use crate::keyring::{ERASE_PREFIX, Keyring};
 use crate::store::{Change, Changes, Key, Record, Revision, Scan, Store, StoreError};
 
 /// How many changes are kept for callers that come back.
@@ -242,10 +244,11 @@ impl Replica {
     fn apply(&self, change: &Change) {
         let mut events = Vec::new();
         for (key, value) in &change.writes {
-            let before = self
-                .heads
-                .get(key)
-                .and_then(|entry| entry.as_ref().ok().map(|head| head.header));
+            if let (Some(tenant), Some(_)) = (key.as_str().strip_prefix(ERASE_PREFIX), value) {
+                events.extend(self.drop_tenant(tenant, change.revision));
+                continue;
+            }
+            let known = self.known(key);
             if let Some(value) = value {
                 let (key, value) = (key.clone(), Arc::clone(value));
                 self.insert(&Record {
@@ -257,16 +260,8 @@ impl Replica {
                 self.heads.remove(key);
                 self.choices.remove(key);
             }
-            let after = self
-                .heads
-                .get(key)
-                .and_then(|entry| entry.as_ref().ok().map(|head| head.header));
-            let kind = match after {
-                Some(after) if before.is_none_or(|before| before.version != after.version) => EventKind::Saved,
-                Some(after) if !after.state.is_deleted() => EventKind::StateChanged,
-                _ => EventKind::Deleted,
-            };
-            events.extend(event(key, change.revision, kind));
+            let kind = kind_of_change(&known, &self.known(key));
+            events.extend(kind.and_then(|kind| event(key, change.revision, kind)));
         }
         let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
         self.applied.send_replace(change.revision);
@@ -282,18 +277,90 @@ impl Replica {
         }
     }
 
+    fn known(&self, key: &Key) -> Known {
+        if let Some(head) = self.heads.get(key) {
+            return head.as_ref().map_or(Known::Damaged, |head| Known::Head(head.header));
+        }
+        match self.choices.get(key).as_deref() {
+            Some(Ok(choice)) => Known::Choice(Arc::clone(choice)),
+            Some(Err(_)) => Known::Damaged,
+            None => Known::Nothing,
+        }
+    }
+
+    /// Forgets a tenant that is being erased, and tells of everything that it had.
+    fn drop_tenant(&self, tenant: &str, revision: Revision) -> Vec<Event> {
+        let mut events = Vec::new();
+        let mut forget = |key: &Key, prefix: &str, kind| {
+            let path = key.as_str().strip_prefix(prefix);
+            let is_its_own = path
+                .and_then(|path| path.split_once('/'))
+                .is_some_and(|(owner, _)| owner == tenant);
+            if is_its_own {
+                events.extend(event(key, revision, kind));
+            }
+            !is_its_own
+        };
+        self.heads.retain(|key, _| forget(key, HEAD_PREFIX, EventKind::Deleted));
+        self.choices
+            .retain(|key, _| forget(key, ASSIGNMENT_PREFIX, EventKind::AssignmentChanged));
+        events
+    }
+
     fn insert(&self, record: &Record) {
+        let tenant = tenant_of(&record.key);
+        if tenant.as_ref().is_some_and(|tenant| self.keyring.is_erasing(tenant)) {
+            return;
+        }
         if record.key.as_str().starts_with(HEAD_PREFIX) {
             self.heads
                 .insert(record.key.clone(), SealedHead::decode(record).map(Arc::new));
-        } else if let Some(path) = record.key.as_str().strip_prefix(ASSIGNMENT_PREFIX) {
-            let tenant = path
-                .split_once('/')
-                .and_then(|(tenant, _)| TenantId::parse(tenant).ok());
+        } else if record.key.as_str().starts_with(ASSIGNMENT_PREFIX) {
             let choice = open_choice(record, |id| self.keyring.data_key(tenant.as_ref()?, id));
             self.choices.insert(record.key.clone(), choice.map(Arc::new));
         }
     }
+}
+
+/// What is known under a key.
+enum Known {
+    Nothing,
+    Damaged,
+    Head(HeadHeader),
+    Choice(Arc<Choice>),
+}
+
+/// What callers are told; nothing if the record was only sealed anew, or was not told of before either.
+fn kind_of_change(before: &Known, after: &Known) -> Option<EventKind> {
+    match (before, after) {
+        (Known::Head(before), Known::Head(after)) if before == after => None,
+        (Known::Choice(before), Known::Choice(after)) if is_same_choice(before, after) => None,
+        (Known::Nothing, Known::Nothing) => None,
+        (Known::Head(before), Known::Head(after)) if before.version == after.version => Some(state_kind(after)),
+        (_, Known::Head(_)) => Some(EventKind::Saved),
+        (Known::Choice(_), _) | (_, Known::Choice(_)) => Some(EventKind::AssignmentChanged),
+        (_, Known::Nothing | Known::Damaged) => Some(EventKind::Deleted),
+    }
+}
+
+fn state_kind(header: &HeadHeader) -> EventKind {
+    if header.state.is_deleted() {
+        EventKind::Deleted
+    } else {
+        EventKind::StateChanged
+    }
+}
+
+fn is_same_choice(before: &Choice, after: &Choice) -> bool {
+    (before.revision, before.assignment) == (after.revision, after.assignment)
+}
+
+fn tenant_of(key: &Key) -> Option<TenantId> {
+    let text = key.as_str();
+    let path = text
+        .strip_prefix(HEAD_PREFIX)
+        .or_else(|| text.strip_prefix(ASSIGNMENT_PREFIX))?;
+    TenantId::parse(path.split_once('/')?.0).ok()
 }
 
 /// Ends with the store, or with the vault that it serves.

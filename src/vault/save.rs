@@ -10,7 +10,7 @@ use super::scope::CredentialRef;
 use super::warning::{self, Warning};
 use super::{Vault, VaultError};
 use crate::keyring::TokenKind;
-use crate::store::{CommitError, Expectation, Revision, Transaction};
+use crate::store::{CommitError, Expectation, Key, Revision, Transaction};
 use crate::time::Timestamp;
 
 /// How often a save starts over because somebody else was faster.
@@ -179,7 +179,7 @@ impl Vault {
                     self.applied(revision).await?;
                     return Ok((current, next, revision));
                 }
-                Err(CommitError::Conflict { seen, .. }) => self.applied(seen).await?,
+                Err(CommitError::Conflict { key, seen }) => self.catch_up(&key, seen).await?,
                 Err(error) => return Err(VaultError::from_commit(error)),
             }
         }
@@ -197,6 +197,7 @@ impl Vault {
         let bytes = content.encode();
         let name = head_key(credential);
         let key = self.keyring.sealing_key(&credential.tenant).await?;
+        let transaction = self.keyring.while_newest(transaction, &credential.tenant, &key);
         let mut transaction = transaction.put(name.clone(), header.seal(&name, &bytes, &key)?);
         if current.is_none_or(|current| current.header.version != header.version) {
             let version = VersionHeader {
@@ -206,6 +207,7 @@ impl Vault {
             };
             let name = version_key(credential, header.version);
             let key = self.keyring.sealing_key(&credential.tenant).await?;
+            transaction = self.keyring.while_newest(transaction, &credential.tenant, &key);
             transaction = transaction.put(name.clone(), version.seal(&name, &bytes, &key)?);
         }
         Ok(transaction)
@@ -220,6 +222,12 @@ impl Vault {
             seen: self.replica.revision(),
             wanted: revision,
         })
+    }
+
+    /// After a conflict: waits until this process has seen the change that was in the way, so that the next try fits.
+    pub(super) async fn catch_up(&self, conflict: &Key, seen: Revision) -> Result<(), VaultError> {
+        self.keyring.catch_up(conflict).await?;
+        self.applied(seen).await
     }
 
     pub(super) fn current(&self, credential: &CredentialRef) -> Result<Option<Current>, VaultError> {

@@ -205,7 +205,12 @@ fn what_passes_is_worth_another_try_and_keeps_the_machines_details_to_itself() {
         path: "/secret/place".into(),
         detail: "No space left on device".into(),
     };
-    let other_kek = || KeyringError::Kek(KekError::NotAKey("/secret/place".into()));
+    let other_kek = || {
+        KeyringError::Kek(KekError::TooOpen {
+            path: "/secret/place".into(),
+            mode: 0o644,
+        })
+    };
     for (error, code, reason) in [
         (VaultError::Contended(key()), Code::Aborted, "CONTENDED"),
         (STALE, Code::Unavailable, "STALE"),

@@ -20,8 +20,9 @@ use crate::vault::tests::support::{ManualClock, start};
 /// Far more than anything here takes, so that a busy machine fails no test.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-static KEY: LazyLock<SigningKey> =
-    LazyLock::new(|| SigningKey::from_seed(&[7; 32], Timestamp::EPOCH).expect("any 32 bytes are a seed"));
+static KEY: LazyLock<SigningKey> = LazyLock::new(|| {
+    SigningKey::from_seed(&[7; 32], Timestamp::EPOCH, Timestamp::EPOCH).expect("any 32 bytes are a seed")
+});
 
 /// A log that is opened and closed, broken and looked at.
 pub(super) struct TestLog {
@@ -116,12 +117,12 @@ impl TestLog {
 pub(super) fn signer() -> crate::audit::Sign {
     Arc::new(|payload: &[u8]| {
         let signature = KEY.sign(TokenKind::Checkpoint, payload.to_vec().into());
-        detached(&KEY.compact(TokenKind::Checkpoint, &signature))
+        detached(&KEY.public().compact(TokenKind::Checkpoint, &signature))
     })
 }
 
 pub(super) fn keys() -> Keys {
-    Keys::parse(&serde_json::json!({ "keys": [KEY.public_jwk()] }).to_string()).unwrap()
+    Keys::parse(&serde_json::json!({ "keys": [KEY.public().jwk()] }).to_string()).unwrap()
 }
 
 /// Writes the line of a resolve, as a call does that waits for it.

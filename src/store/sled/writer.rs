@@ -109,6 +109,7 @@ impl Writer {
                 .transpose()?;
             let holds = match (expectation, &stored) {
                 (Expectation::Absent, stored) => stored.is_none(),
+                (Expectation::Present, stored) => stored.is_some(),
                 (Expectation::WrittenAt(revision), Some(record)) => record.revision == *revision,
                 (Expectation::WrittenAt(_), None) => false,
             };

@@ -172,6 +172,7 @@ fn choice() -> impl Strategy<Value = Choice> {
     );
     fields.prop_map(
         |(mode, fallback_to_general, signature_variant, revision, set_at, set_by)| Choice {
+            written_at: Revision(revision),
             assignment: Assignment {
                 mode: Mode::ALL[mode],
                 fallback_to_general,
@@ -269,6 +270,7 @@ fn a_choice_survives_being_sealed() {
         let opened = open_choice(&record(&name, sealed), |_| Some(Arc::clone(key))).unwrap();
         let as_stored = Choice {
             revision: Revision(7),
+            written_at: Revision(7),
             ..choice
         };
         assert_eq!(opened, as_stored);

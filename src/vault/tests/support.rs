@@ -13,7 +13,7 @@ use tempfile::{NamedTempFile, TempDir};
 
 use super::builders::{Credential, TENANT, tenant};
 use crate::access::{Action, Caller, Policy, Reach, Reveal};
-use crate::keyring::KeyFile;
+use crate::keyring::{KekSource, KeyFile};
 use crate::store::{Key, Record, Revision, Scan, SledStore, Store, Transaction};
 use crate::time::{Clock, Timestamp};
 use crate::vault::assignment::{Assignment, Mode};
@@ -23,8 +23,8 @@ use crate::vault::ids::ProviderId;
 use crate::vault::record::Content;
 use crate::vault::resolve::Order;
 use crate::vault::{
-    Ask, CredentialInfo, Explanation, Granted, HandOut, OpenError, Refused, Saved, SetAssignment, Settings, Vault,
-    VaultError,
+    Ask, CredentialInfo, Explanation, Granted, HandOut, KeyAges, OpenError, Refused, Saved, SetAssignment, Settings,
+    Vault, VaultError,
 };
 
 pub(crate) const ISSUER: &str = "tresor-test";
@@ -35,6 +35,7 @@ pub(crate) const EVERYTHING: Granted = Granted {
     wanted: Some(Reveal::Full),
     general: Some(Reveal::Full),
 };
+pub(crate) const YEAR: Duration = Duration::from_hours(365 * 24);
 pub(crate) const RECEIPT_LIFETIME: Duration = Duration::from_hours(24);
 
 /// When every test begins: the first millisecond of one of DAT's 10-minute frames.
@@ -85,6 +86,12 @@ pub(crate) fn settings() -> Settings {
         receipt_lifetime: RECEIPT_LIFETIME,
         stale_wait: Duration::from_secs(30),
         allows_plaintext_mail: false,
+        recovery_key: None,
+        key_ages: KeyAges {
+            data_key: YEAR,
+            signing_key: YEAR,
+            publish_before: Duration::from_hours(1),
+        },
     }
 }
 
@@ -130,6 +137,15 @@ impl TestVault {
         let mut kek = NamedTempFile::new().unwrap();
         kek.write_all(&[7; 32]).unwrap();
         let kek = Arc::new(KeyFile::read(kek.path()).unwrap());
+        Self::with_kek(store, kek, catalogue, settings).await
+    }
+
+    pub(crate) async fn with_kek(
+        store: Arc<dyn Store>,
+        kek: Arc<dyn KekSource>,
+        catalogue: Catalogue,
+        settings: Settings,
+    ) -> Result<Self, OpenError> {
         let clock = Arc::new(ManualClock::at(start()));
         let (shared, time) = (Arc::clone(&store), Arc::clone(&clock) as Arc<dyn Clock>);
         Ok(Self {
@@ -229,6 +245,28 @@ impl TestVault {
         };
         let records = self.store.scan(all).await.unwrap();
         records.iter().map(|record| record.key.to_string()).collect()
+    }
+
+    /// Works on what is to be done in the background until nothing is left of it.
+    pub(crate) async fn settle(&self) {
+        loop {
+            self.work_off().await;
+            let tasks = self.tasks();
+            assert!(
+                tasks.rotations.iter().all(|rotation| rotation.trouble.is_none()),
+                "{tasks:?}"
+            );
+            if self.all_tasks().await.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// What is to be done in the background, as the store has it.
+    pub(crate) async fn all_tasks(&self) -> Vec<String> {
+        let mut keys = self.keys().await;
+        keys.retain(|key| key.starts_with("task/"));
+        keys
     }
 
     pub(crate) fn info(&self, credential: &Credential) -> CredentialInfo {
