@@ -5,6 +5,7 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -232,7 +233,6 @@ async fn a_recovery_with_the_wrong_secret_or_an_open_file_changes_nothing() {
         said[0].contains("2 of the store's keys are not wrapped for this recovery key"),
         "{said:?}"
     );
-    use std::os::unix::fs::PermissionsExt as _;
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o640)).unwrap();
     assert!(refusal(&mut restore)[0].contains("chmod 600"));
     let server = Server::serve(directory.path(), &[]);

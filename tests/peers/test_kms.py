@@ -33,7 +33,7 @@ class Served(Tresor):
             f"certificate = '{certificates}/server.pem'\nprivate_key = '{certificates}/server.key'\n"
             f"client_ca = '{certificates}/ca.pem'\ntrust_domains = ['dynarex.local']\n[store]\npath = 'store'\n"
             f"[keys]\nkms_socket = '{self.plugin.socket}'\n"
-            f"[policy]\nfile = '{POLICY}'\n[metrics]\nlisten = 'off'\n"
+            f"[policy]\nfile = '{POLICY}'\n[metrics]\nlisten = 'off'\n[audit]\ndirectory = 'audit'\n"
         )
 
     def spawn(self) -> subprocess.Popen[bytes]:
