@@ -1,4 +1,5 @@
 //! What the documents say about the source is there.
+#![allow(missing_docs, clippy::unwrap_used)]
 
 use std::fs;
 use std::path::{Path, PathBuf};
