@@ -92,7 +92,7 @@ fn every_test_that_the_security_document_names_is_there() {
             }
         }
         for name in row[1..row.len() - 1].iter().flat_map(|cell| quoted(cell)) {
-            if name.ends_with(".rs") && !is_file(name) {
+            if matches!(name.rsplit_once('.'), Some((_, "rs"))) && !is_file(name) {
                 missing.push(format!("{name} ({first})"));
             }
         }
