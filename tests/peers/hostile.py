@@ -248,8 +248,9 @@ def _memory(pid: int) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS"))
 
 
-def _open_files(pid: int) -> int:
-    return len(os.listdir(f"/proc/{pid}/fd"))
+def open_files(tresor: Tresor) -> int:
+    """How many files and sockets the vault has open."""
+    return len(os.listdir(f"/proc/{tresor.process.pid}/fd"))
 
 
 class _Neighbour(threading.Thread):
@@ -286,7 +287,7 @@ def others_are_served(tresor: Tresor, growth: int = GROWTH) -> Iterator[None]:
     alive, without a panic, not much larger, and with no more open files than before."""
     pid = tresor.process.pid
     _Neighbour(tresor).ask()
-    memory, files = _memory(pid), _settled_files(pid)
+    memory, files = _memory(pid), _settled_files(tresor)
     neighbour = _Neighbour(tresor)
     neighbour.start()
     try:
@@ -306,13 +307,13 @@ def others_are_served(tresor: Tresor, growth: int = GROWTH) -> Iterator[None]:
     assert "panicked" not in tresor.stderr
     grown = max(memory_under_attack, _memory(pid)) - memory
     assert grown < growth, f"the vault has grown by {grown / MIB:.0f} MiB"
-    wait_for(lambda: _open_files(pid) <= files, f"no more than {files} open files")
+    wait_for(lambda: open_files(tresor) <= files, f"no more than {files} open files")
 
 
-def _settled_files(pid: int) -> int:
+def _settled_files(tresor: Tresor) -> int:
     """How many files are open once what is being closed has been closed."""
     before = -1
-    while (now := _open_files(pid)) != before:
+    while (now := open_files(tresor)) != before:
         before = now
         time.sleep(0.1)
     return now
