@@ -1,6 +1,7 @@
 //! Accepts connections and deals them out to the workers in turn.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,12 +12,15 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::Limits;
-use super::connection::Connection;
+use super::connection::{Connection, Room};
+use super::newcomers::{Newcomers, Place};
 use crate::access::{Caller, LivePermissions, LivePolicy};
 use crate::api::Peer;
 
 /// How long a client may take for the TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How many connections may be in the handshake at once. Then the oldest is closed: the others are done before that.
+const HANDSHAKES: NonZeroUsize = NonZeroUsize::new(256).expect("it is not 0");
 /// How many connections without an identity may be open at once. They are only there to be told why they may do nothing, and
 /// must not take the room of those who may.
 const STRANGERS: usize = 32;
@@ -28,20 +32,21 @@ pub(super) struct Accepted {
     socket: std::net::TcpStream,
     address: SocketAddr,
     welcome: Arc<Welcome>,
-    permit: OwnedSemaphorePermit,
+    place: Place,
 }
 
 /// What every connection is met with.
 struct Welcome {
     tls: TlsAcceptor,
     policy: Arc<LivePolicy>,
+    newcomers: Arc<Newcomers>,
+    room: Arc<Semaphore>,
     strangers: Arc<Semaphore>,
 }
 
 pub(super) struct Acceptor {
     listener: TcpListener,
     welcome: Arc<Welcome>,
-    room: Arc<Semaphore>,
     inlets: Vec<mpsc::Sender<Accepted>>,
 }
 
@@ -53,13 +58,16 @@ impl Acceptor {
         limits: &Limits,
         inlets: Vec<mpsc::Sender<Accepted>>,
     ) -> Self {
-        let strangers = Arc::new(Semaphore::new(STRANGERS));
-        let tls = TlsAcceptor::from(tls);
-        let welcome = Arc::new(Welcome { tls, policy, strangers });
+        let welcome = Arc::new(Welcome {
+            tls: TlsAcceptor::from(tls),
+            policy,
+            newcomers: Newcomers::new(HANDSHAKES),
+            room: Arc::new(Semaphore::new(limits.max_connections.get())),
+            strangers: Arc::new(Semaphore::new(STRANGERS)),
+        });
         Self {
             listener,
             welcome,
-            room: Arc::new(Semaphore::new(limits.max_connections.get())),
             inlets,
         }
     }
@@ -81,10 +89,6 @@ impl Acceptor {
     }
 
     fn hand_over(&self, socket: TcpStream, address: SocketAddr, inlet: &mpsc::Sender<Accepted>) {
-        let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() else {
-            tracing::warn!(peer = %address, "too many connections: this one is closed; see server.max_connections");
-            return;
-        };
         // Without it every answer waits for the client's delayed acknowledgement.
         let socket = socket.set_nodelay(true).and_then(|()| socket.into_std());
         match socket {
@@ -93,7 +97,7 @@ impl Acceptor {
                     socket,
                     address,
                     welcome: Arc::clone(&self.welcome),
-                    permit,
+                    place: self.welcome.newcomers.enter(),
                 };
                 if inlet.try_send(accepted).is_err() {
                     tracing::warn!(peer = %address, "a worker has too many connections waiting: this one is closed");
@@ -111,10 +115,19 @@ impl Accepted {
             socket,
             address,
             welcome,
-            permit,
+            mut place,
         } = self;
         let socket = TcpStream::from_std(socket).ok()?;
-        let stream = match tokio::time::timeout(HANDSHAKE, welcome.tls.accept(socket)).await {
+        let handshake = tokio::time::timeout(HANDSHAKE, welcome.tls.accept(socket));
+        let handshake = tokio::select! {
+            () = place.sent_away() => {
+                tracing::warn!(peer = %address, "too many TLS handshakes at once: the oldest is closed");
+                return None;
+            }
+            handshake = handshake => handshake,
+        };
+        drop(place);
+        let stream = match handshake {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {
                 tracing::info!(peer = %address, %error, "TLS handshake failed");
@@ -127,15 +140,25 @@ impl Accepted {
         };
         let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
         let peer = Peer::new(address, welcome.identify(chain));
-        let stranger = match peer.identity() {
-            Ok(_) => None,
-            Err(_) => Some(Arc::clone(&welcome.strangers).try_acquire_owned().ok()?),
-        };
-        Some(Connection::new(stream, peer, permit, stranger))
+        let permit = welcome.room_for(&peer)?;
+        Some(Connection::new(stream, peer, Room::Kept { _permit: permit }))
     }
 }
 
 impl Welcome {
+    /// Strangers have a room of their own, so that they take nobody else's.
+    fn room_for(&self, peer: &Peer) -> Option<OwnedSemaphorePermit> {
+        let room = match peer.identity() {
+            Ok(_) => &self.room,
+            Err(_) => &self.strangers,
+        };
+        let permit = Arc::clone(room).try_acquire_owned().ok();
+        if permit.is_none() {
+            tracing::warn!(peer = %peer.address(), "too many connections: this one is closed; see server.max_connections");
+        }
+        permit
+    }
+
     fn identify(&self, chain: &[CertificateDer<'_>]) -> Result<LivePermissions, String> {
         let (own, authorities) = chain.split_first().ok_or(
             "the connection has no client certificate; give the client one that the vault's client authority has issued",

@@ -10,6 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Sleep;
 use tonic::transport::server::Connected;
 
+use super::newcomers::Place;
 use crate::api::Peer;
 
 /// How long a client may take to say what protocol it speaks, and how long one without an identity may stay.
@@ -32,18 +33,19 @@ pub(super) struct Connection<S> {
     heard: usize,
     /// When it is closed if the client goes on taking nothing; none while it takes what it is sent.
     stall: Option<Pin<Box<Sleep>>>,
-    _permit: OwnedSemaphorePermit,
-    _stranger: Option<OwnedSemaphorePermit>,
+    room: Room,
+}
+
+/// What a connection takes up; free again with the end of the connection.
+pub(super) enum Room {
+    /// It has it for as long as it likes.
+    Kept { _permit: OwnedSemaphorePermit },
+    /// It has it until somebody else needs it.
+    Lent(Place),
 }
 
 impl<S> Connection<S> {
-    /// A connection that keeps its permits for as long as it lives.
-    pub(super) fn new(
-        stream: S,
-        peer: Peer,
-        permit: OwnedSemaphorePermit,
-        stranger: Option<OwnedSemaphorePermit>,
-    ) -> Self {
+    pub(super) fn new(stream: S, peer: Peer, room: Room) -> Self {
         let patience = Some(Box::pin(tokio::time::sleep(PATIENCE)));
         Self {
             stream,
@@ -51,12 +53,16 @@ impl<S> Connection<S> {
             patience,
             heard: 0,
             stall: None,
-            _permit: permit,
-            _stranger: stranger,
+            room,
         }
     }
 
     fn poll_patience(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Room::Lent(place) = &mut self.room
+            && place.poll_sent_away(context).is_ready()
+        {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         match &mut self.patience {
             Some(patience) => patience
                 .as_mut()

@@ -9,6 +9,7 @@ mod connection;
 mod ending;
 mod gate;
 mod health;
+mod newcomers;
 mod protocol;
 mod tls;
 mod worker;
@@ -94,7 +95,7 @@ pub enum ServerError {
 pub struct Limits {
     /// Threads that serve calls.
     pub workers: NonZeroUsize,
-    /// Open connections.
+    /// Open connections of callers with an identity.
     pub max_connections: NonZeroUsize,
     /// Open calls on a connection.
     pub max_streams_per_connection: NonZeroU32,
