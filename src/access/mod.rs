@@ -10,6 +10,7 @@ mod live;
 mod names;
 mod permissions;
 mod policy;
+mod rooms;
 mod scopes;
 
 pub use action::{Action, Reveal};
@@ -19,4 +20,5 @@ pub use permissions::{Permissions, Reach};
 pub use policy::Policy;
 #[cfg(test)]
 pub(crate) use policy::read_policy;
+pub use rooms::Rooms;
 pub use scopes::NamedScope;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Code, Request, Response, Status};
 
 use super::fault::{ApiError, Fault};
@@ -20,13 +21,35 @@ pub struct Peer(Arc<PeerInfo>);
 struct PeerInfo {
     address: SocketAddr,
     identity: Result<LivePermissions, String>,
+    /// One place for each call that the caller may have open; none if it may have any number.
+    room: Option<Arc<Semaphore>>,
 }
 
 impl Peer {
     /// The peer at `address`: its permissions, or why it has no identity.
     #[must_use]
     pub fn new(address: SocketAddr, identity: Result<LivePermissions, String>) -> Self {
-        Self(Arc::new(PeerInfo { address, identity }))
+        Self(Arc::new(PeerInfo {
+            address,
+            identity,
+            room: None,
+        }))
+    }
+
+    /// The caller at `address`, with room for so many calls.
+    #[must_use]
+    pub fn with_room(address: SocketAddr, identity: LivePermissions, room: Arc<Semaphore>) -> Self {
+        Self(Arc::new(PeerInfo {
+            address,
+            identity: Ok(identity),
+            room: Some(room),
+        }))
+    }
+
+    /// A place for one more call; it is free again when it is dropped.
+    pub(crate) fn place(&self) -> Result<Option<OwnedSemaphorePermit>, ApiError> {
+        let place = self.0.room.as_ref().map(|room| Arc::clone(room).try_acquire_owned());
+        place.transpose().map_err(|_| ApiError::TooManyCalls)
     }
 
     /// Where it calls from.

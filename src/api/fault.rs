@@ -45,6 +45,9 @@ pub(crate) enum ApiError {
     /// Not built yet.
     #[error("{0} is not built yet")]
     NotBuilt(&'static str),
+    /// The caller has as many calls open as one may have.
+    #[error("this caller has too many calls open; end some, or take the answers; see server.max_calls_per_caller")]
+    TooManyCalls,
     /// The server is ending.
     #[error("the server is shutting down; try again, another one or this one will answer")]
     ShuttingDown,
@@ -133,6 +136,7 @@ impl From<&ApiError> for Fault {
             ApiError::Vault(error) => of_vault(error, message),
             ApiError::Sealed(Sealed) => Self::new(Code::Unavailable, "SEALED", message).retry(),
             ApiError::NotBuilt(_) => Self::new(Code::Unimplemented, "NOT_BUILT", message),
+            ApiError::TooManyCalls => Self::new(Code::ResourceExhausted, "TOO_MANY_CALLS", message).retry(),
             ApiError::ShuttingDown => Self::new(Code::Unavailable, "SHUTTING_DOWN", message).retry(),
         }
     }

@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch as signal};
+use tokio::sync::{Semaphore, mpsc, watch as signal};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::Limits;
 use super::connection::{Connection, Room};
 use super::newcomers::{Newcomers, Place};
-use crate::access::{Caller, LivePermissions, LivePolicy};
+use crate::access::{Caller, LivePermissions, LivePolicy, Rooms};
 use crate::api::Peer;
 
 /// How long a client may take for the TLS handshake.
@@ -41,6 +41,8 @@ struct Welcome {
     policy: Arc<LivePolicy>,
     newcomers: Arc<Newcomers>,
     room: Arc<Semaphore>,
+    connections: Rooms,
+    calls: Rooms,
     strangers: Arc<Semaphore>,
 }
 
@@ -63,6 +65,8 @@ impl Acceptor {
             policy,
             newcomers: Newcomers::new(HANDSHAKES),
             room: Arc::new(Semaphore::new(limits.max_connections.get())),
+            connections: Rooms::new(limits.max_connections_per_caller),
+            calls: Rooms::new(limits.max_calls_per_caller),
             strangers: Arc::new(Semaphore::new(STRANGERS)),
         });
         Self {
@@ -139,24 +143,38 @@ impl Accepted {
             }
         };
         let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
-        let peer = Peer::new(address, welcome.identify(chain));
-        let permit = welcome.room_for(&peer)?;
-        Some(Connection::new(stream, peer, Room::Kept { _permit: permit }))
+        let peer = match welcome.identify(chain) {
+            Ok(caller) => {
+                let room = welcome.calls.of(&caller);
+                Peer::with_room(address, caller, room)
+            }
+            Err(why) => Peer::new(address, Err(why)),
+        };
+        let room = welcome.room_for(&peer)?;
+        Some(Connection::new(stream, peer, room))
     }
 }
 
 impl Welcome {
-    /// Strangers have a room of their own, so that they take nobody else's.
-    fn room_for(&self, peer: &Peer) -> Option<OwnedSemaphorePermit> {
-        let room = match peer.identity() {
-            Ok(_) => &self.room,
-            Err(_) => &self.strangers,
+    /// Strangers have a room of their own, so that they take nobody else's; and no caller has all there is.
+    fn room_for(&self, peer: &Peer) -> Option<Room> {
+        let (general, own) = match peer.identity() {
+            Ok(caller) => (&self.room, Some(self.connections.of(caller))),
+            Err(_) => (&self.strangers, None),
         };
-        let permit = Arc::clone(room).try_acquire_owned().ok();
-        if permit.is_none() {
-            tracing::warn!(peer = %peer.address(), "too many connections: this one is closed; see server.max_connections");
-        }
-        permit
+        let own = own.map(Semaphore::try_acquire_owned).transpose();
+        let (Ok(own), Ok(general)) = (own, Arc::clone(general).try_acquire_owned()) else {
+            tracing::warn!(
+                peer = %peer.address(),
+                caller = peer.identity().ok().map(|identity| identity.caller().as_str()),
+                "too many connections: this one is closed; see server.max_connections and max_connections_per_caller"
+            );
+            return None;
+        };
+        Some(Room::Kept {
+            _general: general,
+            _own: own,
+        })
     }
 
     fn identify(&self, chain: &[CertificateDer<'_>]) -> Result<LivePermissions, String> {

@@ -39,7 +39,10 @@ pub(super) struct Connection<S> {
 /// What a connection takes up; free again with the end of the connection.
 pub(super) enum Room {
     /// It has it for as long as it likes.
-    Kept { _permit: OwnedSemaphorePermit },
+    Kept {
+        _general: OwnedSemaphorePermit,
+        _own: Option<OwnedSemaphorePermit>,
+    },
     /// It has it until somebody else needs it.
     Lent(Place),
 }

@@ -16,6 +16,7 @@ use tower::Service;
 
 use super::ending::EndingBody;
 use super::health::Health;
+use super::held::hold;
 use super::protocol::refuse_other_protocols;
 use crate::api::{ApiError, Fault, MAX_REQUEST, Peer, Services};
 use crate::pb;
@@ -91,6 +92,13 @@ impl Service<Request<Body>> for Gate {
             return Box::pin(std::future::ready(Ok(answer)));
         }
         let peer = request.extensions().get::<Peer>().cloned();
+        let place = match peer.as_ref().map(Peer::place).transpose() {
+            Ok(place) => place.flatten(),
+            Err(error) => {
+                log(&request, &path, Code::ResourceExhausted, "TOO_MANY_CALLS");
+                return Box::pin(std::future::ready(Ok(status_of(&error).into_http())));
+            }
+        };
         let deadline = asked_deadline(&request)
             .unwrap_or(self.default_deadline)
             .min(LONGEST_DEADLINE);
@@ -105,6 +113,10 @@ impl Service<Request<Body>> for Gate {
             };
             let Ok(answer) = answer;
             let answer = with_reason(answer, &path, peer.as_ref());
+            let answer = match place {
+                Some(place) => hold(answer, place),
+                None => answer,
+            };
             Ok(match ending {
                 Some(ending) => answer.map(|body| Body::new(EndingBody::new(body, ending))),
                 None => answer,

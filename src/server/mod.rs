@@ -9,6 +9,7 @@ mod connection;
 mod ending;
 mod gate;
 mod health;
+mod held;
 mod newcomers;
 mod protocol;
 mod tls;
@@ -97,6 +98,10 @@ pub struct Limits {
     pub workers: NonZeroUsize,
     /// Open connections of callers with an identity.
     pub max_connections: NonZeroUsize,
+    /// Open connections of one caller.
+    pub max_connections_per_caller: NonZeroUsize,
+    /// Open calls of one caller, on all of its connections.
+    pub max_calls_per_caller: NonZeroUsize,
     /// Open calls on a connection.
     pub max_streams_per_connection: NonZeroU32,
     /// The deadline of a call whose client sets none.

@@ -175,6 +175,10 @@ class Attacker:
         self.read(lambda: stream in self.answers and self.answers[stream].is_over)
         return self.answers.get(stream, Answer())
 
+    def next_stream(self) -> int:
+        """A stream that has not been used."""
+        return max(self.answers, default=-1) + 2
+
     def ask(self, stream: int, rpc: str = "GetSigningKeys", body: bytes | None = None, **more: str) -> Answer:
         """One whole call and its answer."""
         self.push(self.call(stream, rpc, body, **more))

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import time
 from contextlib import ExitStack
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from hostile import Attacker, is_closed, open_files, others_are_served, tcp, tls
-from hyperframe.frame import PingFrame, PriorityFrame
-from support import TIMEOUT, Tresor, wait_for
+from hostile import PREFACE, Attacker, context_of, is_closed, message, open_files, others_are_served, tcp, tls
+from hyperframe.frame import PingFrame, PriorityFrame, SettingsFrame
+from support import TIMEOUT, Tresor, v1, wait_for
 
 # How long a stranger may stay, in seconds.
 PATIENCE = 10
+
+RESOURCE_EXHAUSTED = 8
 
 
 def fill(attacker: Attacker, octets: bytes) -> None:
@@ -75,3 +78,42 @@ def test_probes_that_say_nothing_do_not_keep_the_kubelet_out(target: Tresor) -> 
         with grpc.insecure_channel(f"localhost:{target.health_port}") as channel:
             answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=TIMEOUT)
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_one_caller_does_not_take_all_connections(target: Tresor) -> None:
+    """1024 of 4096 are for one; those that it leaves idle are fine, and counted."""
+    context = context_of(target, "order-service")
+    with others_are_served(target), ExitStack() as all_of_them:
+        mine = [all_of_them.enter_context(tls(target, None, context)) for _ in range(1_024)]
+        for connection in mine:
+            connection.sendall(PREFACE + SettingsFrame(0).serialize())
+        wait_for(lambda: open_files(target) > 1_024, "that many connections")
+        with tls(target, None, context) as one_too_many:
+            assert is_closed(one_too_many)
+        assert not is_closed(mine[0], 0.1)
+        mine.pop().close()
+        wait_for(lambda: is_served(target, context), "room for one more")
+
+
+def is_served(tresor: Tresor, context: ssl.SSLContext) -> bool:
+    with Attacker(tls(tresor, None, context)) as newcomer:
+        return newcomer.ask(1).code == 0
+
+
+def test_streams_that_nobody_reads_are_limited_and_cost_little(target: Tresor, tenant: str) -> None:
+    """Thousands of WatchChanges without a window to send anything in, while there are changes to tell."""
+    watch = message(v1.WatchChangesRequest(tenant=tenant))
+    with others_are_served(target), ExitStack() as all_of_them:
+        deaf = [all_of_them.enter_context(Attacker.of(target, "order-service", window=0)) for _ in range(16)]
+        last = all_of_them.enter_context(Attacker.of(target, "order-service"))
+        streams = range(1, 512, 2)
+        for attacker in deaf:
+            attacker.push(b"".join(attacker.call(stream, "WatchChanges", watch) for stream in streams))
+            attacker.read(lambda: len(attacker.answers) == len(streams))
+            assert {answer.code for answer in attacker.answers.values()} == {None}
+        too_many = last.ask(1, "WatchChanges", watch)
+        assert (too_many.code, too_many.reason) == (RESOURCE_EXHAUSTED, "TOO_MANY_CALLS")
+        for _ in range(20):
+            target.operator.save(tenant)
+        deaf[0].connection.close()
+        wait_for(lambda: last.ask(last.next_stream()).code == 0, "room for a call")
