@@ -5,6 +5,7 @@
 //! `fault`, and a line in the log in `call`.
 
 mod admin;
+mod begun;
 mod call;
 mod fault;
 mod operator;

@@ -20,13 +20,11 @@ pub(super) fn refuse_other_protocols(request: &Request<Body>) -> Option<Response
     let parameters = content_type
         .strip_prefix(b"application/grpc")
         .map(|rest| rest.strip_prefix(b"+proto").unwrap_or(rest));
-    match parameters {
-        Some([] | [b';' | b' ', ..]) => None,
-        _ => {
-            *answer.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-            Some(answer)
-        }
+    if matches!(parameters, Some([] | [b';' | b' ', ..])) {
+        return None;
     }
+    *answer.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+    Some(answer)
 }
 
 #[cfg(test)]
