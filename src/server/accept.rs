@@ -19,8 +19,8 @@ use crate::api::Peer;
 
 /// How long a client may take for the TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// How many connections may be in the handshake at once. Then the oldest is closed: the others are done before that.
-const HANDSHAKES: NonZeroUsize = NonZeroUsize::new(256).expect("it is not 0");
+/// How many connections may be in the handshake at once. Of more, the oldest is closed.
+const HANDSHAKES: NonZeroUsize = NonZeroUsize::new(512).expect("it is not 0");
 /// How many connections without an identity may be open at once. They are only there to be told why they may do nothing, and
 /// must not take the room of those who may.
 const STRANGERS: usize = 32;
@@ -101,7 +101,7 @@ impl Acceptor {
                     socket,
                     address,
                     welcome: Arc::clone(&self.welcome),
-                    place: self.welcome.newcomers.enter(),
+                    place: self.welcome.newcomers.enter(address.ip()),
                 };
                 if inlet.try_send(accepted).is_err() {
                     tracing::warn!(peer = %address, "a worker has too many connections waiting: this one is closed");

@@ -19,7 +19,7 @@ use crate::api::{BySize, MAX_REQUEST, Operator, Peer, Resolver};
 use crate::pb::v1::credential_resolver_server::CredentialResolverServer;
 use crate::pb::v1::vault_operator_server::VaultOperatorServer;
 
-/// How many plaintext connections may be open at once. Then the oldest is closed: a probe is done before that.
+/// How many plaintext connections may be open at once. Of more, the oldest is closed.
 const MOST_PROBES: NonZeroUsize = NonZeroUsize::new(64).expect("it is not 0");
 /// How long to wait when the system has no more sockets.
 const BREATHER: Duration = Duration::from_millis(50);
@@ -72,7 +72,7 @@ impl Health {
                         let peer = Peer::new(address, Err("health alone is served here".into()));
                         // Small answers must not wait for the client's delayed acknowledgement.
                         let _ = stream.set_nodelay(true);
-                        let _ = inlet.try_send(Connection::new(stream, peer, Room::Lent(room.enter())));
+                        let _ = inlet.try_send(Connection::new(stream, peer, Room::Lent(room.enter(address.ip()))));
                     }
                     Err(error) => {
                         tracing::warn!(%error, "a health probe could not be accepted");
