@@ -1,5 +1,6 @@
 //! Accepts connections and deals them out to the workers in turn.
 
+use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use tokio_rustls::server::TlsStream;
 use super::Limits;
 use super::connection::{Connection, Room};
 use super::newcomers::{Newcomers, Place};
+use super::seldom::Seldom;
 use crate::access::{Caller, LivePermissions, LivePolicy, Rooms};
 use crate::api::Peer;
 
@@ -26,6 +28,9 @@ const HANDSHAKES: NonZeroUsize = NonZeroUsize::new(512).expect("it is not 0");
 const STRANGERS: usize = 32;
 /// How long to wait when the system has no more sockets.
 const BREATHER: Duration = Duration::from_millis(50);
+
+static FAILED_HANDSHAKES: Seldom = Seldom::new();
+static TOO_MANY_CONNECTIONS: Seldom = Seldom::new();
 
 /// A connection that was accepted, on its way to a worker. The socket belongs to no runtime yet.
 pub(super) struct Accepted {
@@ -122,23 +127,19 @@ impl Accepted {
             mut place,
         } = self;
         let socket = TcpStream::from_std(socket).ok()?;
-        let handshake = tokio::time::timeout(HANDSHAKE, welcome.tls.accept(socket));
         let handshake = tokio::select! {
-            () = place.sent_away() => {
-                tracing::warn!(peer = %address, "too many TLS handshakes at once: the oldest is closed");
-                return None;
+            () = place.sent_away() => Err(io::Error::other("too many at once: the oldest of this address is closed")),
+            handshake = tokio::time::timeout(HANDSHAKE, welcome.tls.accept(socket)) => {
+                handshake.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "it took too long")))
             }
-            handshake = handshake => handshake,
         };
         drop(place);
         let stream = match handshake {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => {
-                tracing::info!(peer = %address, %error, "TLS handshake failed");
-                return None;
-            }
-            Err(_) => {
-                tracing::info!(peer = %address, "TLS handshake took too long");
+            Ok(stream) => stream,
+            Err(error) => {
+                if let Some(left_out) = FAILED_HANDSHAKES.may_log() {
+                    tracing::info!(peer = %address, %error, left_out, "TLS handshake failed");
+                }
                 return None;
             }
         };
@@ -164,11 +165,14 @@ impl Welcome {
         };
         let own = own.map(Semaphore::try_acquire_owned).transpose();
         let (Ok(own), Ok(general)) = (own, Arc::clone(general).try_acquire_owned()) else {
-            tracing::warn!(
-                peer = %peer.address(),
-                caller = peer.identity().ok().map(|identity| identity.caller().as_str()),
-                "too many connections: this one is closed; see server.max_connections and max_connections_per_caller"
-            );
+            if let Some(left_out) = TOO_MANY_CONNECTIONS.may_log() {
+                tracing::warn!(
+                    peer = %peer.address(),
+                    caller = peer.identity().ok().map(|identity| identity.caller().as_str()),
+                    left_out,
+                    "too many connections: this one is closed; see server.max_connections and max_connections_per_caller"
+                );
+            }
             return None;
         };
         Some(Room::Kept {

@@ -12,6 +12,7 @@ mod health;
 mod held;
 mod newcomers;
 mod protocol;
+mod seldom;
 mod tls;
 mod worker;
 
