@@ -13,6 +13,7 @@ pub mod init;
 pub mod keyring;
 pub mod pb;
 pub mod pki;
+pub mod reload;
 pub mod serve;
 pub mod server;
 pub mod store;

@@ -21,6 +21,8 @@ const LEAF_LIFETIME: Duration = Duration::from_hours(825 * 24);
 /// What expires within this time counts as expired.
 const RENEWAL: Duration = Duration::from_hours(30 * 24);
 
+/// The trust domain of the clients.
+pub const TRUST_DOMAIN: &str = "dynarex.local";
 /// The identity of the operator's certificate.
 pub const OPERATOR: &str = "spiffe://dynarex.local/operator";
 /// The identity of the order service's certificate.

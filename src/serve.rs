@@ -1,5 +1,6 @@
 //! A vault that serves, put together from its configuration.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::access::{LivePolicy, Policy};
@@ -7,9 +8,10 @@ use crate::api::{Calls, Services};
 use crate::config::{Config, ConfigErrors};
 use crate::hardening::{HardeningError, Reach};
 use crate::keyring::{KekError, KeyFile};
-use crate::server::{Limits, Listeners, Server, ServerError, TlsError, TlsFiles};
+use crate::reload::{PolicyFile, Reload};
+use crate::server::{Access, Limits, Listeners, LiveTls, Server, ServerError, TlsError, TlsFiles};
 use crate::store::{SledStore, StoreError};
-use crate::time::SystemClock;
+use crate::time::{Clock as _, SystemClock};
 use crate::vault::{Door, OpenError, Settings, Vault};
 
 /// What a vault does not start without. Nothing has been written then.
@@ -27,6 +29,9 @@ pub enum StartError {
     /// The certificates.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The thread that reloads.
+    #[error("the server cannot start: {0}")]
+    Reload(#[from] std::io::Error),
     /// The key-encryption key.
     #[error(transparent)]
     Kek(#[from] KekError),
@@ -43,19 +48,47 @@ pub enum StartError {
     },
 }
 
+/// Who may do what, and where that is from.
+pub struct Grants {
+    policy: Policy,
+    file: Option<PolicyFile>,
+}
+
+impl Grants {
+    /// From a file; when that changes, it is read again.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
+        let (policy, text) = Policy::load_with_text(path)?;
+        let path = path.to_owned();
+        let file = Some(PolicyFile { path, text });
+        Ok(Self { policy, file })
+    }
+
+    /// A part of the program, which does not change.
+    #[must_use]
+    pub fn built_in(policy: Policy) -> Self {
+        Self { policy, file: None }
+    }
+}
+
 /// A vault that serves and is not ready yet: somebody calls [`Server::set_ready`].
 pub struct Serving {
     /// The server.
     pub server: Server,
     /// What it serves.
     pub vault: Arc<Vault>,
+    /// Takes changed certificates and a changed policy into use.
+    pub reload: Reload,
 }
 
 /// What is loaded before anything is written.
 pub struct Prepared {
-    policy: Policy,
+    grants: Grants,
     listeners: Listeners,
-    tls: Arc<rustls::ServerConfig>,
+    tls: Arc<LiveTls>,
+    files: TlsFiles,
     kek: Arc<KeyFile>,
 }
 
@@ -63,17 +96,19 @@ pub struct Prepared {
 ///
 /// # Errors
 /// [`StartError`].
-pub fn prepare(config: &Config, policy: Policy, listeners: Listeners) -> Result<Prepared, StartError> {
+pub fn prepare(config: &Config, grants: Grants, listeners: Listeners) -> Result<Prepared, StartError> {
     let server = &config.server;
-    let tls = TlsFiles {
+    let files = TlsFiles {
         certificate: server.certificate.clone(),
         private_key: server.private_key.clone(),
         client_ca: server.client_ca.clone(),
+        client_crl: server.client_crl.clone(),
     };
     Ok(Prepared {
-        policy,
+        grants,
         listeners,
-        tls: tls.load()?,
+        tls: LiveTls::new(files.load(SystemClock.now())?),
+        files,
         kek: Arc::new(KeyFile::read(&config.keys.kek_file)?),
     })
 }
@@ -90,7 +125,7 @@ pub fn reach(config: &Config) -> Reach {
         &config.policy.file,
     ];
     Reach {
-        reads: reads.into_iter().cloned().collect(),
+        reads: reads.into_iter().chain(&server.client_crl).cloned().collect(),
         writes: vec![config.store.path.clone()],
     }
 }
@@ -101,9 +136,10 @@ pub fn reach(config: &Config) -> Reach {
 /// [`StartError`].
 pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, StartError> {
     let Prepared {
-        policy,
+        grants,
         listeners,
         tls,
+        files,
         kek,
     } = prepared;
     let path = config.store.path.clone();
@@ -142,6 +178,12 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
     };
     let door = Door::open_to(Arc::clone(&vault));
     let services = Services::new(&door, &Calls::default());
-    let server = Server::start(listeners, tls, LivePolicy::new(policy), &services, limits).await?;
-    Ok(Serving { server, vault })
+    let access = Access {
+        tls,
+        trust_domains: server.trust_domains.clone(),
+        policy: LivePolicy::new(grants.policy),
+    };
+    let reload = Reload::start(files, grants.file, &access)?;
+    let server = Server::start(listeners, access, &services, limits).await?;
+    Ok(Serving { server, vault, reload })
 }

@@ -12,6 +12,7 @@ use std::process::Command;
 use tonic::Code;
 
 use support::callers::password;
+use support::certificates::replace;
 use support::process::{Server, free_address, prepare, refusal, serve_command, tresor};
 use support::requests::{general, login, name, office, put_login};
 use support::{files, told};
@@ -124,7 +125,7 @@ fn a_certificate_that_is_missing_or_not_the_keys_is_refused_before_anything_is_w
         refused(file);
         fs::remove_file(file).unwrap();
         refused(file);
-        fs::write(file, right).unwrap();
+        replace(file, right);
     }
     fs::copy(&pki.operator.key, &pki.server.key).unwrap();
     refused(&pki.server.key);
@@ -137,7 +138,11 @@ fn a_port_in_use_is_refused_before_anything_is_written() {
     prepare(directory.path());
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    for setting in ["TRESOR_SERVER_LISTEN", "TRESOR_SERVER_HEALTH_LISTEN"] {
+    for setting in [
+        "TRESOR_SERVER_LISTEN",
+        "TRESOR_SERVER_HEALTH_LISTEN",
+        "TRESOR_METRICS_LISTEN",
+    ] {
         let mut command = serve(directory.path());
         command.env(setting, &address);
         assert_refused(directory.path(), &mut command, &address);

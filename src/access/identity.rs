@@ -107,6 +107,13 @@ impl Caller {
         &self.0
     }
 
+    /// The trust domain, if it is a SPIFFE ID.
+    #[must_use]
+    pub fn trust_domain(&self) -> Option<&str> {
+        let rest = self.0.strip_prefix(SCHEME)?;
+        rest.split_once('/').map(|(trust_domain, _)| trust_domain)
+    }
+
     fn from_spiffe_id(id: &str) -> Result<Self, IdentityError> {
         let refuse = |reason| IdentityError::SpiffeId {
             id: id.to_owned(),

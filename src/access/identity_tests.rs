@@ -198,3 +198,69 @@ fn identities_are_compared_byte_for_byte() {
     assert_ne!(caller, Caller::parse("spiffe://dynarex.local/Order-service").unwrap());
     assert!(Caller::parse("spiffe://dynarex.local/").is_err());
 }
+
+#[test]
+fn cve_2025_5999_2025_6014_2025_64761_2026_89322_no_other_spelling_is_the_same_identity() {
+    // Not lower-cased, trimmed, decoded, resolved or cut off: each is somebody else or nobody, at the check and at the use.
+    for other in [
+        "spiffe://dynarex.local/Order-service",
+        "spiffe://dynarex.local/order-service ",
+        " spiffe://dynarex.local/order-service",
+        "spiffe://dynarex.local/order-service\t",
+        "spiffe://dynarex.local/order-service/",
+        "spiffe://dynarex.local//order-service",
+        "spiffe://dynarex.local/./order-service",
+        "spiffe://dynarex.local/x/../order-service",
+        "spiffe://dynarex.local/order%2dservice",
+        "spiffe://dynarex.local:443/order-service",
+        "spiffe://DYNAREX.local/order-service",
+        "SPIFFE://dynarex.local/order-service",
+        "spiffe://dynarex.local./order-service",
+        "spiffe://dynarex.local/order-service?a",
+        "spiffe://dynarex.local/order-service#a",
+    ] {
+        let in_certificate = identify(vec![uri(other)]);
+        assert_ne!(in_certificate, Ok(ORDERS.to_owned()), "{other:?}");
+        // What the certificate may say is what the policy may say, and stays as it was written.
+        let in_policy = Caller::parse(other).map(|caller| caller.to_string());
+        assert_eq!(in_certificate.is_ok(), in_policy.is_ok(), "{other:?}");
+        assert!(
+            in_certificate.is_err() || in_certificate == Ok(other.to_owned()),
+            "{other:?}"
+        );
+    }
+    for other in [
+        "orders.Dynarex.local",
+        "orders.dynarex.local.",
+        "orders.dynarex.local ",
+        "orders..dynarex.local",
+    ] {
+        assert!(identify(vec![dns(other)]).is_err(), "{other:?}");
+    }
+}
+
+#[test]
+fn cve_2026_3605_no_wildcard_or_delimiter_in_an_identity_means_anything() {
+    for bad in [
+        "spiffe://dynarex.local/*",
+        "spiffe://dynarex.local/order-*",
+        "spiffe://*/order-service",
+        "spiffe://dynarex.local/a,spiffe://dynarex.local/operator",
+        "spiffe://dynarex.local/a;b",
+        "spiffe://dynarex.local/a:b",
+        "spiffe://dynarex.local/a=b",
+        "spiffe://dynarex.local/a+b",
+        "spiffe://dynarex.local/a|b",
+        "spiffe://dynarex.local/a\\b",
+        "spiffe://dynarex.local/${name}",
+        "spiffe://dynarex.local/{{name}}",
+        "spiffe://dynarex.local/a\nb",
+    ] {
+        assert!(identify(vec![uri(bad)]).is_err(), "{bad:?}");
+        assert!(Caller::parse(bad).is_err(), "{bad:?}");
+    }
+    for bad in ["*", "*.dynarex.local", "a.*.local", "a,b", "a b", "a/b", "a|b"] {
+        assert!(identify(vec![dns(bad)]).is_err(), "{bad:?}");
+        assert!(Caller::parse(bad).is_err(), "{bad:?}");
+    }
+}

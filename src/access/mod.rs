@@ -10,8 +10,10 @@ mod live;
 mod names;
 mod permissions;
 mod policy;
+mod quota;
 mod rooms;
 mod scopes;
+mod trust_domains;
 
 pub use action::{Action, Reveal};
 pub use identity::{Caller, IdentityError};
@@ -20,5 +22,7 @@ pub use permissions::{Permissions, Reach};
 pub use policy::Policy;
 #[cfg(test)]
 pub(crate) use policy::read_policy;
+pub use quota::{Exceeded, Limits, Quota, Quotas, Usage};
 pub use rooms::Rooms;
 pub use scopes::NamedScope;
+pub use trust_domains::{OtherTrustDomain, TrustDomain, TrustDomains};

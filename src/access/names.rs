@@ -48,7 +48,7 @@ fn split(id: &str) -> Result<(&str, Option<&str>), &'static str> {
     })
 }
 
-fn check_trust_domain(trust_domain: &str) -> Result<(), &'static str> {
+pub(super) fn check_trust_domain(trust_domain: &str) -> Result<(), &'static str> {
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-_".contains(&byte);
     match trust_domain.len() {
         0 => Err("has no trust domain"),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::action::{Action, Reveal};
 use super::identity::Caller;
+use super::quota::{Limits, Quota};
 use super::scopes::{NamedScope, Scopes};
 use crate::vault::ids::{ProviderId, TenantId};
 use crate::vault::scope::{CredentialRef, Scope};
@@ -15,11 +16,21 @@ use crate::vault::scope::{CredentialRef, Scope};
 pub struct Permissions {
     caller: Caller,
     grants: Arc<[Arc<Grant>]>,
+    /// What holds where no grant says anything.
+    defaults: Limits,
+    /// Those for all tenants together.
+    totals: Limits,
 }
 
 impl Permissions {
-    pub(super) fn new(caller: Caller, grants: Arc<[Arc<Grant>]>) -> Self {
-        Self { caller, grants }
+    pub(super) fn new(caller: Caller, grants: Arc<[Arc<Grant>]>, defaults: Limits) -> Self {
+        let totals = highest(grants.iter()).or(&defaults);
+        Self {
+            caller,
+            grants,
+            defaults,
+            totals,
+        }
     }
 
     /// Whose they are.
@@ -32,6 +43,24 @@ impl Permissions {
     #[must_use]
     pub fn is_known(&self) -> bool {
         !self.grants.is_empty()
+    }
+
+    /// The caller's quotas, as far as they are for all tenants together.
+    #[must_use]
+    pub fn total_limits(&self) -> &Limits {
+        &self.totals
+    }
+
+    /// The caller's quotas where it asks for this tenant: of each the highest that a grant for the tenant sets, or the default
+    /// if none does.
+    #[must_use]
+    pub fn limits(&self, tenant: &str) -> Limits {
+        let grants = self.grants.iter().filter(|grant| grant.tenants.contain(tenant));
+        let mut limits = highest(grants).or(&self.defaults);
+        for quota in Quota::ALL.into_iter().filter(|quota| quota.is_total()) {
+            limits.set(quota, self.totals.get(quota));
+        }
+        limits
     }
 
     /// Whether the caller may do this with this credential, and how much of it it then sees: the most that one of the grants
@@ -108,6 +137,10 @@ impl Permissions {
     }
 }
 
+fn highest<'a>(grants: impl Iterator<Item = &'a Arc<Grant>>) -> Limits {
+    grants.fold(Limits::default(), |limits, grant| limits.raised_to(&grant.limits))
+}
+
 /// Everything that a caller may do one thing with. A list is filtered by it, so that it never tells more than single reads
 /// would.
 #[derive(Clone, Debug)]
@@ -121,7 +154,7 @@ impl Reach {
     #[must_use]
     pub fn reveals(&self, tenant: &TenantId, provider: &ProviderId, scope: &Scope) -> Option<Reveal> {
         self.permissions
-            .allows(self.action, tenant.as_str(), provider.as_str(), scope.named())
+            .allows(self.action, tenant.as_str(), provider.as_str(), Some(scope.named()))
     }
 
     /// Whether this credential is in reach.
@@ -147,6 +180,7 @@ pub(super) struct Grant {
     pub(super) providers: Names,
     pub(super) scopes: Scopes,
     pub(super) reveal: Reveal,
+    pub(super) limits: Limits,
 }
 
 impl Grant {

@@ -1,5 +1,6 @@
 //! The policy: a file of grants. What no grant allows is denied.
 
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,12 +15,15 @@ use super::action::{Action, Reveal};
 use super::identity::Caller;
 use super::names::{SCHEME, check_spiffe_prefix};
 use super::permissions::{Actions, Grant, Names, Permissions};
+use super::quota::{HIGHEST_LIMIT, Limits, Quota};
 use super::scopes::{Scopes, Within};
 
 /// Who may do what. Read whole and checked whole; a file with any mistake makes no policy.
 #[derive(Debug)]
 pub struct Policy {
     grants: Vec<(Who, Arc<Grant>)>,
+    /// The quotas of those whose grants set none.
+    defaults: Limits,
 }
 
 impl Policy {
@@ -28,9 +32,17 @@ impl Policy {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
+        Self::load_with_text(path).map(|(policy, _)| policy)
+    }
+
+    /// Reads the policy file, and returns also what it holds, by which a change can be told.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn load_with_text(path: &Path) -> Result<(Self, String), ConfigErrors> {
         let name = path.display().to_string();
         let text = reader::read_file(path)?;
-        Self::parse(&text, &name)
+        Self::parse(&text, &name).map(|policy| (policy, text))
     }
 
     /// Reads a policy from `text`, the content of the file `name`.
@@ -46,7 +58,7 @@ impl Policy {
     pub fn permissions(&self, caller: &Caller) -> Permissions {
         let matching = self.grants.iter().filter(|(who, _)| who.is(caller));
         let grants = matching.map(|(_, grant)| Arc::clone(grant)).collect();
-        Permissions::new(caller.clone(), grants)
+        Permissions::new(caller.clone(), grants, self.defaults)
     }
 }
 
@@ -70,12 +82,14 @@ impl Who {
 
 pub(crate) fn read_policy(root: &mut Table<'_>) -> Result<Policy, Reported> {
     let is_there = root.has("grant");
+    let defaults = root.section("quota", limits);
     let grants = root.entries("grant", read_grant)?;
     if !is_there || grants.is_empty() {
         let message = "is missing: a policy without any [[grant]] lets nobody in";
         return Err(root.wrong("grant", message.to_owned()));
     }
-    Ok(Policy { grants })
+    let defaults = defaults?.or(&Limits::BUILT_IN);
+    Ok(Policy { grants, defaults })
 }
 
 fn read_grant(entry: &mut Table<'_>) -> Result<(Who, Arc<Grant>), Reported> {
@@ -98,14 +112,25 @@ fn read_grant(entry: &mut Table<'_>) -> Result<(Who, Arc<Grant>), Reported> {
         }
         reveal => reveal.map(Option::unwrap_or_default),
     };
+    let limits = limits(entry);
     let grant = Grant {
         actions: Actions::of(&actions?),
         tenants: tenants?,
         providers: providers?,
         scopes: scopes?,
         reveal: reveal?,
+        limits: limits?,
     };
     Ok((who?, Arc::new(grant)))
+}
+
+fn limits(table: &mut Table<'_>) -> Result<Limits, Reported> {
+    let mut limits = Limits::default();
+    let read = Quota::ALL.map(|quota| {
+        let limit = table.optional(quota.as_str(), |value| value.count::<NonZeroU32>(1..=HIGHEST_LIMIT));
+        limit.map(|limit| limits.set(quota, limit))
+    });
+    read.into_iter().collect::<Result<(), _>>().map(|()| limits)
 }
 
 fn who(value: Value<'_>) -> Result<Who, String> {

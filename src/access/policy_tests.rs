@@ -142,7 +142,7 @@ fn every_mistake_is_told_at_once() {
                 tenants = []\nproviders = ['*', 'dat']\nreveal = 'all'\ntenant = 'demo'\n\n[[grant]]\nmay = 3\n";
     let errors = errors(text);
     for expected in [
-        "policy.toml:1: surprise: is not a known key; known are \"grant\"",
+        "policy.toml:1: surprise: is not a known key; known are \"quota\", \"grant\"",
         "policy.toml:4: grant[1].who: \"spiffe://TD/a\" is not the SPIFFE ID of a workload",
         "policy.toml:5: grant[1].may: \"resolv\" is not one of \"resolve\", \"watch\", \"credentials.read\"",
         "policy.toml:5: grant[1].may: \"watch\" is there twice",
@@ -176,8 +176,9 @@ fn a_grant_without_scopes_is_for_all_and_one_with_scopes_for_these() {
     let general = Scope::General;
     let everything = permissions(&text, ORDERS);
     let narrow = permissions(&(text + "scopes = ['office/leipzig', 'user']\n"), ORDERS);
-    let reveal =
-        |permissions: &Permissions, scope: &Scope| permissions.allows(Action::Resolve, "demo", "dat", scope.named());
+    let reveal = |permissions: &Permissions, scope: &Scope| {
+        permissions.allows(Action::Resolve, "demo", "dat", Some(scope.named()))
+    };
     let id = |id| SubjectId::parse(id).unwrap();
     for (scope, expected) in [
         (general, None),
@@ -359,7 +360,7 @@ proptest! {
                     );
                     for scope in scopes() {
                         let expected = covering.iter().filter(|grant| grant.has(&scope)).map(|grant| grant.reveal).max();
-                        prop_assert_eq!(permissions.allows(action, tenant, provider, scope.named()), expected);
+                        prop_assert_eq!(permissions.allows(action, tenant, provider, Some(scope.named())), expected);
                     }
                     let of_none = covering.iter().filter(|grant| grant.is_for_all_scopes()).map(|grant| grant.reveal).max();
                     prop_assert_eq!(permissions.allows(action, tenant, provider, None), of_none);
@@ -371,5 +372,50 @@ proptest! {
     #[test]
     fn no_text_brings_the_reader_down(text in "(\\[\\[grant\\]\\]|who|may|=|\\[|\\]|'|\"|\\*|\\n|a|,|1|\\PC){0,40}") {
         drop(Policy::parse(&text, "policy.toml"));
+    }
+}
+
+fn limits_of(text: &str, caller: &str, tenant: &str) -> [u32; 4] {
+    let limits = permissions(text, caller).limits(tenant);
+    Quota::ALL.map(|quota| limits.get(quota).unwrap().get())
+}
+
+#[test]
+fn without_a_word_about_quotas_the_built_in_ones_hold() {
+    let text = grant(ORDERS, "'resolve'", "'*'", "'*'", "full");
+    assert_eq!(limits_of(&text, ORDERS, "demo"), [500, 5_000, 500, 5_000]);
+    assert_eq!(
+        limits_of(&text, "spiffe://dynarex.local/stranger", "demo"),
+        [500, 5_000, 500, 5_000]
+    );
+}
+
+#[test]
+fn a_grants_quota_goes_before_the_default_and_of_several_grants_the_highest_counts() {
+    let quota = "[quota]\ncredentials_per_hour = 50\ntotal_credentials_per_hour = 60\n";
+    let all = grant("spiffe://dynarex.local/", "'watch'", "'*'", "'*'", "none");
+    let demo = grant(ORDERS, "'resolve'", "'demo'", "'dat'", "full");
+    let text = format!(
+        "{quota}{all}calls_per_second = 7\n{demo}credentials_per_hour = 10\ncalls_per_second = 5\n\
+         {demo}credentials_per_hour = 20\ntotal_calls_per_second = 8\n"
+    );
+    assert_eq!(limits_of(&text, ORDERS, "demo"), [7, 8, 20, 60]);
+    // Those for all tenants together are the same whichever of them is asked for.
+    assert_eq!(limits_of(&text, ORDERS, "other"), [7, 8, 50, 60]);
+    assert_eq!(
+        limits_of(&text, "spiffe://dynarex.local/other", "demo"),
+        [7, 5_000, 50, 60]
+    );
+}
+
+#[test]
+fn a_quota_is_a_number_from_one_to_a_million() {
+    let text = grant(ORDERS, "'resolve'", "'*'", "'*'", "full");
+    for bad in ["0", "-1", "1000001", "'5'", "1.5", "'unlimited'"] {
+        let errors = errors(&format!(
+            "[quota]\ncalls_per_second = {bad}\n{text}credentials_per_hour = {bad}\n"
+        ));
+        assert!(errors.contains("policy.toml:2: quota.calls_per_second: "), "{errors}");
+        assert!(errors.contains("grant[1].credentials_per_hour: "), "{errors}");
     }
 }

@@ -62,7 +62,7 @@ impl Within {
     fn contains(&self, (kind, id): (ScopeKind, &str)) -> bool {
         match self {
             Self::Kind(all) => *all == kind,
-            Self::One(one) => one.named() == Some((kind, id)),
+            Self::One(one) => one.named() == (kind, id),
         }
     }
 }

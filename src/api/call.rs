@@ -1,18 +1,18 @@
 //! One call: who makes it, what it is about, and the line that the log gets when it is over.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Code, Request, Response, Status};
 
 use super::fault::{ApiError, Fault};
-use crate::access::{Action, LivePermissions, NamedScope, Permissions, Reveal};
+use crate::access::{Action, Caller, Exceeded, LivePermissions, NamedScope, Permissions, Quotas, Reveal, Usage};
 use crate::vault::ids::{OrderId, ProviderId, TenantId};
 use crate::vault::resolve::Refusal;
 use crate::vault::scope::{CredentialRef, Scope};
-use crate::vault::{HandOut, VaultError};
+use crate::vault::{Ask, HandOut, VaultError};
 
 /// Who is at the other end of a connection, worked out once for all of its calls.
 #[derive(Clone)]
@@ -23,6 +23,8 @@ struct PeerInfo {
     identity: Result<LivePermissions, String>,
     /// One place for each call that the caller may have open; none if it may have any number.
     room: Option<Arc<Semaphore>>,
+    /// What its holder has used of its quotas, over all of its connections. Looked up with the first call.
+    usage: OnceLock<Arc<Usage>>,
 }
 
 impl Peer {
@@ -33,6 +35,7 @@ impl Peer {
             address,
             identity,
             room: None,
+            usage: OnceLock::new(),
         }))
     }
 
@@ -43,6 +46,7 @@ impl Peer {
             address,
             identity: Ok(identity),
             room: Some(room),
+            usage: OnceLock::new(),
         }))
     }
 
@@ -65,13 +69,25 @@ impl Peer {
     pub fn identity(&self) -> Result<&LivePermissions, &str> {
         self.0.identity.as_ref().map_err(String::as_str)
     }
+
+    fn usage(&self, quotas: &Quotas, caller: &Caller) -> &Usage {
+        self.0.usage.get_or_init(|| quotas.of(caller))
+    }
 }
 
 /// What every call passes on its way in and out.
 #[derive(Clone, Default)]
-pub struct Calls {}
+pub struct Calls {
+    quotas: Arc<Quotas>,
+}
 
 impl Calls {
+    /// Calls that are counted there.
+    #[must_use]
+    pub fn new(quotas: Arc<Quotas>) -> Self {
+        Self { quotas }
+    }
+
     /// Takes a request apart.
     pub(super) fn begin<T>(&self, method: &'static str, request: Request<T>) -> (Call, T) {
         let peer = request.extensions().get::<Peer>().cloned();
@@ -82,13 +98,25 @@ impl Calls {
         };
         let call = Call {
             method,
+            within_quota: self.count(peer.as_ref(), permissions.as_ref().ok()),
             peer,
             permissions,
+            is_counted_for_tenant: false,
             started: Instant::now(),
             about: About::default(),
             is_over: false,
         };
         (call, request.into_inner())
+    }
+
+    /// Counts a call before anybody knows whether it is granted: whoever tries names out is slowed down too.
+    fn count(&self, peer: Option<&Peer>, permissions: Option<&Permissions>) -> Result<(), Exceeded> {
+        match (peer, permissions) {
+            (Some(peer), Some(permissions)) => peer
+                .usage(&self.quotas, permissions.caller())
+                .count_call(permissions.total_limits()),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -98,6 +126,8 @@ pub(super) struct Call {
     method: &'static str,
     peer: Option<Peer>,
     permissions: Result<Permissions, String>,
+    within_quota: Result<(), Exceeded>,
+    is_counted_for_tenant: bool,
     started: Instant,
     about: About,
     is_over: bool,
@@ -114,11 +144,38 @@ struct About {
 }
 
 impl Call {
-    /// The caller's permissions, as they were when the call began.
+    /// The caller's permissions, as they were when the call began; none to whoever is over its quota.
     pub(super) fn permissions(&self) -> Result<&Permissions, ApiError> {
-        self.permissions
-            .as_ref()
-            .map_err(|why| ApiError::NoIdentity(why.clone()))
+        let permissions = self.permissions.as_ref();
+        let permissions = permissions.map_err(|why| ApiError::NoIdentity(why.clone()))?;
+        self.within_quota.clone()?;
+        Ok(permissions)
+    }
+
+    /// Counts a credential that is asked for by its name.
+    pub(super) fn count_credential(&self, ask: &Ask<'_>, scope: &Scope) -> Result<(), ApiError> {
+        let permissions = self.permissions()?;
+        match self.usage() {
+            Some(usage) => {
+                let limits = permissions.limits(ask.tenant.as_str());
+                Ok(usage.count_credential(ask.tenant, ask.provider, scope, &limits)?)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Counts the call for its tenant, once. It is granted, and a tenant that can't be has no quota of its own.
+    fn count_for_tenant(&mut self) -> Result<(), ApiError> {
+        let permissions = self.permissions()?;
+        if let (Some(usage), Some(tenant), false) = (self.usage(), &self.about.tenant, self.is_counted_for_tenant) {
+            usage.count_call_for(tenant, &permissions.limits(tenant.as_str()))?;
+            self.is_counted_for_tenant = true;
+        }
+        Ok(())
+    }
+
+    fn usage(&self) -> Option<&Usage> {
+        self.peer.as_ref()?.0.usage.get().map(Arc::as_ref)
     }
 
     /// The caller's permissions as they will be, for what outlives the call.
@@ -130,7 +187,8 @@ impl Call {
 
     /// The caller's identity; empty if it has none.
     pub(super) fn caller(&self) -> String {
-        self.permissions()
+        let permissions = self.permissions.as_ref();
+        permissions
             .map(|permissions| permissions.caller().to_string())
             .unwrap_or_default()
     }
@@ -146,14 +204,15 @@ impl Call {
     ) -> Result<Reveal, ApiError> {
         self.note(tenant, Some(provider));
         let granted = self.permissions()?.allows(action, tenant, provider, scope);
-        granted.ok_or_else(|| self.not_granted(action))
+        self.admit(granted.is_some(), action)?;
+        Ok(granted.unwrap_or_default())
     }
 
     /// Refuses unless the caller may do this with some credential of this provider of this tenant.
     pub(super) fn authorize_provider(&mut self, action: Action, tenant: &str, provider: &str) -> Result<(), ApiError> {
         self.note(tenant, Some(provider));
         let is_granted = self.permissions()?.allows_some_scope(action, tenant, provider);
-        self.unless(is_granted, action)
+        self.admit(is_granted, action)
     }
 
     /// Refuses unless the caller may do this with this provider of this tenant as a whole.
@@ -165,14 +224,14 @@ impl Call {
     ) -> Result<(), ApiError> {
         self.note(tenant, Some(provider));
         let is_granted = self.permissions()?.allows_provider_operation(action, tenant, provider);
-        self.unless(is_granted, action)
+        self.admit(is_granted, action)
     }
 
     /// Refuses unless the caller may do this with some provider of this tenant.
     pub(super) fn authorize_tenant(&mut self, action: Action, tenant: &str) -> Result<(), ApiError> {
         self.note(tenant, None);
         let is_granted = self.permissions()?.allows_some_provider(action, tenant);
-        self.unless(is_granted, action)
+        self.admit(is_granted, action)
     }
 
     /// Refuses unless the caller may do this with the whole vault.
@@ -183,6 +242,12 @@ impl Call {
     /// Refuses unless the policy knows the caller at all.
     pub(super) fn authorize_known(&self, action: Action) -> Result<(), ApiError> {
         self.unless(self.permissions()?.is_known(), action)
+    }
+
+    /// Refuses unless it is granted and within the tenant's quota.
+    fn admit(&mut self, is_granted: bool, action: Action) -> Result<(), ApiError> {
+        self.unless(is_granted, action)?;
+        self.count_for_tenant()
     }
 
     fn unless(&self, is_granted: bool, action: Action) -> Result<(), ApiError> {
@@ -241,6 +306,8 @@ impl Call {
             method: self.method,
             peer: self.peer.clone(),
             permissions: self.permissions.clone(),
+            within_quota: Ok(()),
+            is_counted_for_tenant: true,
             started: Instant::now(),
             about,
             is_over: false,
@@ -287,7 +354,11 @@ impl Call {
             order,
             version,
         } = &self.about;
-        let caller = self.permissions().ok().map(|permissions| permissions.caller().as_str());
+        let caller = self
+            .permissions
+            .as_ref()
+            .ok()
+            .map(|permissions| permissions.caller().as_str());
         tracing::info!(
             target: "tresor::call",
             method = self.method,

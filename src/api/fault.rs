@@ -7,7 +7,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
 use super::violations::Violations;
-use crate::access::Action;
+use crate::access::{Action, Exceeded};
 use crate::keyring::KeyringError;
 use crate::pb::v1;
 use crate::vault::resolve::Refusal;
@@ -25,6 +25,11 @@ pub(crate) enum ApiError {
     /// The connection has no identity.
     #[error("{0}")]
     NoIdentity(String),
+    /// The connection had an identity and has it no more.
+    #[error(
+        "the client certificate of this connection has expired or is no longer trusted; connect anew with a good one"
+    )]
+    IdentityEnded,
     /// The caller's grants do not cover the call. It says what was asked, not what exists.
     #[error("no grant lets {caller} do this: {}{}", action.as_str(), about(tenant.as_deref(), provider.as_deref()))]
     NotGranted {
@@ -33,6 +38,9 @@ pub(crate) enum ApiError {
         tenant: Option<String>,
         provider: Option<String>,
     },
+    /// The caller is over a quota.
+    #[error(transparent)]
+    OverQuota(#[from] Exceeded),
     /// Fields are malformed.
     #[error("{0}")]
     Invalid(Violations),
@@ -121,9 +129,18 @@ impl From<&ApiError> for Fault {
         let message = error.to_string();
         match error {
             ApiError::NoIdentity(_) => Self::new(Code::Unauthenticated, "NO_IDENTITY", message),
+            ApiError::IdentityEnded => Self::new(Code::Unauthenticated, "IDENTITY_EXPIRED", message),
             ApiError::NotGranted { action, .. } => {
                 Self::new(Code::PermissionDenied, "NOT_GRANTED", message).with("action", action.as_str())
             }
+            ApiError::OverQuota(exceeded) => Self {
+                retry_after: Some(exceeded.retry_after),
+                ..Self::new(Code::ResourceExhausted, "QUOTA_EXCEEDED", message)
+            }
+            .with("quota", exceeded.quota.as_str())
+            .with("limit", &exceeded.limit)
+            // A part of an answer has no RetryInfo.
+            .with("retry_after_seconds", &(exceeded.retry_after.as_secs() + 1)),
             ApiError::Invalid(violations) => {
                 let violations_of = violations.list().iter();
                 Self {

@@ -134,6 +134,10 @@ impl Resolver {
     fn hand_out(vault: &Vault, call: &Call, ask: &Ask<'_>, receipt_for: Option<&str>) -> Result<HandOut, ApiError> {
         let asked = vault.ask(ask)?;
         let granted = asked.granted(&call.permissions()?.reach(Action::Resolve));
+        // Before it is looked for: what is not there counts too.
+        if let Some(wanted) = asked.wanted().filter(|_| granted.wanted.is_some()) {
+            call.count_credential(ask, wanted)?;
+        }
         vault
             .resolve(&asked, granted, receipt_for)
             .map_err(|error| call.refused(Action::Resolve, error))

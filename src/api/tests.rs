@@ -7,6 +7,7 @@ mod faults;
 mod fields;
 mod lists;
 mod mail_fields;
+mod quotas;
 mod reach;
 mod scopes;
 mod secret_fields;

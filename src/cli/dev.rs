@@ -29,6 +29,9 @@ pub(crate) struct Dev {
     /// Where health alone is served, in plaintext; loopback only.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8086")]
     health_listen: SocketAddr,
+    /// Where metrics are served, in plaintext; loopback only. Left out: nowhere.
+    #[arg(long, value_name = "ADDRESS")]
+    metrics_listen: Option<SocketAddr>,
 }
 
 impl Dev {
@@ -38,7 +41,7 @@ impl Dev {
         telemetry::init(LogFormat::Text, "info");
         on_server_runtime(async {
             let signals = StopSignals::new()?;
-            let started = dev::start(&self.data_dir, self.listen, self.health_listen).await;
+            let started = dev::start(&self.data_dir, self.listen, self.health_listen, self.metrics_listen).await;
             let running = started.map_err(|error| Failure::Start(error.to_string()))?;
             output.write(self.help(&running).as_bytes())?;
             running.serving.server.set_ready().await;

@@ -155,10 +155,8 @@ impl Exit {
             Code::PermissionDenied | Code::Unauthenticated => Self::Denied,
             Code::Aborted | Code::FailedPrecondition | Code::AlreadyExists => Self::Conflict,
             // Nothing but a deadline cancels our calls.
-            Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => Self::Unavailable,
-            Code::Unknown | Code::ResourceExhausted | Code::Unimplemented | Code::Internal | Code::DataLoss => {
-                Self::Failed
-            }
+            Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::ResourceExhausted => Self::Unavailable,
+            Code::Unknown | Code::Unimplemented | Code::Internal | Code::DataLoss => Self::Failed,
         }
     }
 }
@@ -236,6 +234,7 @@ mod tests {
             (Code::FailedPrecondition, 6),
             (Code::Unavailable, 7),
             (Code::DeadlineExceeded, 7),
+            (Code::ResourceExhausted, 7),
         ] {
             assert_eq!(Exit::of(code) as u8, exit, "{code:?}");
         }

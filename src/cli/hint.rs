@@ -19,6 +19,7 @@ pub(crate) fn for_reason(reason: &str, metadata: &HashMap<String, String>) -> Op
             format!("save one: tresor credential put {path}; or choose another mode: tresor assignment set")
         }
         "NO_IDENTITY" => "give a client certificate that the server knows with --cert and --key".to_owned(),
+        "IDENTITY_EXPIRED" => "the client certificate has expired or is revoked: get a new one".to_owned(),
         "NOT_GRANTED" => "ask an operator to extend the grants of your certificate in the server's policy".to_owned(),
         "VERSION_MISMATCH" => {
             "someone changed it meanwhile: look at it again, then repeat with its current version".to_owned()

@@ -50,7 +50,7 @@ Exit codes:
   4  not found
   5  denied: no identity that the server knows, or one that may not do this
   6  conflict: another version than expected, or a state that forbids it
-  7  unavailable: cannot connect, no answer in time, sealed
+  7  unavailable: cannot connect, no answer in time, sealed, over a quota
   8  `coverage` found gaps
 
 JSON (--output json):

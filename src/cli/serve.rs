@@ -5,16 +5,15 @@ use std::path::PathBuf;
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use tresor::access::Policy;
 use tresor::config::Config;
 use tresor::hardening::{Debugging, Hardening};
-use tresor::serve::{self, Serving, StartError};
+use tresor::serve::{self, Grants, Serving, StartError};
 use tresor::server::Listeners;
 use tresor::telemetry;
 
 use super::failure::{Exit, Failure};
 
-/// Serve a vault, until SIGTERM or Ctrl-C.
+/// Serve a vault, until SIGTERM or Ctrl-C. SIGHUP takes changed certificates and a changed policy into use at once.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  tresor serve --config /etc/tresor/tresor.toml")]
 pub(crate) struct Serve {
@@ -27,28 +26,41 @@ impl Serve {
     pub(crate) fn run(&self) -> Result<Exit, Failure> {
         let mut hardening = Hardening::begin(Debugging::Refused).map_err(start)?;
         let config = Config::load(&self.config).map_err(start)?;
-        let policy = Policy::load(&config.policy.file).map_err(start)?;
+        let grants = Grants::load(&config.policy.file).map_err(start)?;
         telemetry::init(config.log.format, &config.log.level);
         hardening.lock_memory(config.hardening.lock_memory).map_err(start)?;
-        let listeners = Listeners::bind(config.server.listen, config.server.health_listen).map_err(start)?;
+        let listeners = Listeners::bind(config.server.listen, config.server.health_listen)
+            .and_then(|listeners| listeners.with_metrics(config.metrics.listen))
+            .map_err(start)?;
         let (listen, health_listen) = listeners.addresses().map_err(start)?;
-        let prepared = serve::prepare(&config, policy, listeners).map_err(start)?;
+        let metrics_listen = listeners.metrics_address().map_err(start)?;
+        let prepared = serve::prepare(&config, grants, listeners).map_err(start)?;
         // Still the only thread: those of the runtime and of the workers are bound by what binds this one.
         let hardened = hardening
             .confine(config.hardening.sandbox, &serve::reach(&config))
             .map_err(start)?;
         on_server_runtime(async {
             let signals = StopSignals::new()?;
+            let mut hangup = signal(SignalKind::hangup()).map_err(Failure::Runtime)?;
             let serving = serve::start(&config, prepared).await.map_err(start)?;
             serving.server.set_ready().await;
             hardened.log(config.server.max_connections.get());
             tracing::info!(
                 %listen,
                 %health_listen,
+                metrics_listen = metrics_listen.map(tracing::field::display),
                 revision = serving.vault.revision().0,
                 "serving"
             );
-            signals.then_stop(serving).await
+            let trigger = serving.reload.trigger();
+            let reloading = tokio::spawn(async move {
+                while hangup.recv().await.is_some() {
+                    trigger.pull();
+                }
+            });
+            let ended = signals.then_stop(serving).await;
+            reloading.abort();
+            ended
         })
     }
 }

@@ -61,6 +61,40 @@ fn relative_paths_are_relative_to_the_files_folder() {
 }
 
 #[test]
+fn lists_are_read_from_the_file_and_from_the_environment() {
+    let config = parse(SHORTEST).unwrap();
+    assert!(config.server.client_crl.is_empty());
+    assert_eq!(config.server.trust_domains, TrustDomains::default());
+    let text = with(
+        "server",
+        "client_crl = ['a.crl', '/b.crl']\ntrust_domains = ['one.example']",
+    );
+    let domains = |names: &[&str]| {
+        let names = names
+            .iter()
+            .map(|name| crate::access::TrustDomain::parse(name).unwrap());
+        TrustDomains::new(names.collect())
+    };
+    let config = parse(&text).unwrap();
+    assert_eq!(config.server.client_crl, [Path::new("etc/a.crl"), Path::new("/b.crl")]);
+    assert_eq!(config.server.trust_domains, domains(&["one.example"]));
+    let variables = [
+        ("TRESOR_SERVER_TRUST_DOMAINS", "two.example, three.example"),
+        ("TRESOR_SERVER_CLIENT_CRL", "c.crl"),
+    ];
+    let config = parse_with(&text, &variables).unwrap();
+    assert_eq!(config.server.client_crl, [Path::new("etc/c.crl")]);
+    assert_eq!(config.server.trust_domains, domains(&["two.example", "three.example"]));
+    for bad in ["", "a,,b", "a,a", "spiffe://a", "*"] {
+        let refused = parse_with(SHORTEST, &[("TRESOR_SERVER_TRUST_DOMAINS", bad)]).unwrap_err();
+        assert!(
+            refused.contains("environment variable TRESOR_SERVER_TRUST_DOMAINS"),
+            "{refused}"
+        );
+    }
+}
+
+#[test]
 fn the_environment_overrides_the_file() {
     let environment = [
         ("TRESOR_SERVER_LISTEN", "127.0.0.1:1"),

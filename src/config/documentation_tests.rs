@@ -37,7 +37,7 @@ fn the_document_names_the_variable_of_every_setting() {
     for (key, cells) in rows() {
         let (section, name) = key.split_once('.').unwrap();
         let variable = format!("`{}`", environment::variable(section, name));
-        let has_variable = !["provider", "grant"].contains(&section);
+        let has_variable = !["provider", "grant", "quota"].contains(&section);
         assert_eq!(cells.contains(&variable.as_str()), has_variable, "{key}");
     }
 }
@@ -59,15 +59,22 @@ fn the_document_and_the_starting_configuration_show_the_same_defaults() {
             shown.insert(format!("{section}.{key}"), default);
         }
     }
-    let documented = rows()
-        .into_iter()
-        .filter(|(key, _)| !key.starts_with("provider.") && !key.starts_with("grant."));
+    let documented = rows().into_iter().filter(|(key, _)| {
+        !["provider.", "grant.", "quota."]
+            .iter()
+            .any(|table| key.starts_with(table))
+    });
     let mut documented: BTreeMap<_, _> = documented
         .map(|(key, cells)| (key.to_owned(), cells[1].to_owned()))
         .collect();
     // It depends on the machine.
     assert_eq!(documented.remove("server.workers").unwrap(), "one per core");
     assert!(shown.remove("server.workers").is_some());
+    // No list is no line.
+    assert_eq!(documented.remove("server.client_crl").unwrap(), "none");
+    // The policy to start from names SPIFFE IDs.
+    assert_eq!(documented.remove("server.trust_domains").unwrap(), "none");
+    assert!(shown.remove("server.trust_domains").is_some());
     assert_eq!(documented, shown);
 }
 

@@ -15,6 +15,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::access::TrustDomains;
 use crate::hardening::Demand;
 use crate::vault::catalogue::Catalogue;
 
@@ -43,6 +44,8 @@ pub struct Config {
     pub mail: MailConfig,
     /// What the process gives up.
     pub hardening: HardeningConfig,
+    /// What is counted.
+    pub metrics: MetricsConfig,
     /// The log.
     pub log: LogConfig,
     /// The providers: those that every deployment knows, with the file's changes.
@@ -62,6 +65,10 @@ pub struct ServerConfig {
     pub private_key: PathBuf,
     /// The authorities whose clients are let in (PEM).
     pub client_ca: PathBuf,
+    /// What these authorities have revoked (PEM or DER).
+    pub client_crl: Vec<PathBuf>,
+    /// Whose SPIFFE IDs are taken.
+    pub trust_domains: TrustDomains,
     /// How many threads serve calls.
     pub workers: NonZeroUsize,
     /// How many connections may be open at once.
@@ -133,6 +140,13 @@ pub struct HardeningConfig {
     pub sandbox: Demand,
 }
 
+/// `[metrics]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct MetricsConfig {
+    /// Where metrics are served, in plaintext; none: nowhere.
+    pub listen: Option<SocketAddr>,
+}
+
 /// `[log]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct LogConfig {
@@ -191,6 +205,7 @@ fn read_config(root: &mut Table<'_>, folder: &Path) -> Result<Config, Reported> 
     let resolver = root.section("resolver", sections::resolver);
     let mail = root.section("mail", sections::mail);
     let hardening = root.section("hardening", sections::hardening);
+    let metrics = root.section("metrics", sections::metrics);
     let log = root.section("log", sections::log);
     let catalogue = Catalogue::built_in().read_changes(root);
     Ok(Config {
@@ -202,6 +217,7 @@ fn read_config(root: &mut Table<'_>, folder: &Path) -> Result<Config, Reported> 
         resolver: resolver?,
         mail: mail?,
         hardening: hardening?,
+        metrics: metrics?,
         log: log?,
         catalogue: catalogue?,
     })

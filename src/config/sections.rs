@@ -13,13 +13,16 @@ use super::reader::Reported;
 use super::table::Table;
 use super::value::Value;
 use super::{
-    HardeningConfig, KeysConfig, LogConfig, LogFormat, MailConfig, PolicyConfig, ResolverConfig, ServerConfig,
-    SigningConfig, StoreConfig,
+    HardeningConfig, KeysConfig, LogConfig, LogFormat, MailConfig, MetricsConfig, PolicyConfig, ResolverConfig,
+    ServerConfig, SigningConfig, StoreConfig,
 };
+use crate::access::{TrustDomain, TrustDomains};
 use crate::hardening::Demand;
 
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8443);
 const HEALTH_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8086);
+
+const METRICS_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 9464);
 
 const MOST_WORKERS: usize = 256;
 const CONNECTIONS: NonZeroUsize = NonZeroUsize::new(4096).expect("it is not 0");
@@ -41,6 +44,8 @@ pub(super) fn server(table: &mut Table<'_>, folder: &Path) -> Result<ServerConfi
     let certificate = table.required("certificate", |value| value.path(folder));
     let private_key = table.required("private_key", |value| value.path(folder));
     let client_ca = table.required("client_ca", |value| value.path(folder));
+    let client_crl = table.list("client_crl", |value| value.path(folder));
+    let trust_domains = table.list("trust_domains", trust_domain);
     let workers = table.or("workers", available_cores(), |value| {
         value.count(1..=MOST_WORKERS as u64)
     });
@@ -64,6 +69,8 @@ pub(super) fn server(table: &mut Table<'_>, folder: &Path) -> Result<ServerConfi
         certificate: certificate?,
         private_key: private_key?,
         client_ca: client_ca?,
+        client_crl: client_crl?.unwrap_or_default(),
+        trust_domains: TrustDomains::new(trust_domains?.unwrap_or_default()),
         workers: workers?,
         max_connections: max_connections?,
         max_connections_per_caller: connections_per_caller?,
@@ -132,6 +139,16 @@ pub(super) fn hardening(table: &mut Table<'_>) -> Result<HardeningConfig, Report
     })
 }
 
+pub(super) fn metrics(table: &mut Table<'_>) -> Result<MetricsConfig, Reported> {
+    let listen = table.or("listen", Some(METRICS_LISTEN), |value| match value.text()? {
+        "off" => Ok(None),
+        _ => address(value)
+            .map(Some)
+            .map_err(|wrong| format!("{wrong}, nor \"off\"")),
+    })?;
+    Ok(MetricsConfig { listen })
+}
+
 pub(super) fn log(table: &mut Table<'_>) -> Result<LogConfig, Reported> {
     let formats = [
         ("auto", LogFormat::Auto),
@@ -150,6 +167,13 @@ fn address(value: Value<'_>) -> Result<SocketAddr, String> {
     let text = value.text()?;
     text.parse()
         .map_err(|_| format!("{text:?} is not an address and port, such as 0.0.0.0:8443"))
+}
+
+fn trust_domain(value: Value<'_>) -> Result<TrustDomain, String> {
+    let text = value.text()?;
+    TrustDomain::parse(text).map_err(|reason| {
+        format!("{text:?} {reason}; the name of a trust domain is expected, such as \"dynarex.local\"")
+    })
 }
 
 /// Directives such as `info,tresor=debug`. The filter's own parser takes a misspelt level for the name of a module and

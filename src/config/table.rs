@@ -76,38 +76,47 @@ impl<'a> Table<'a> {
         Ok(self.optional(key, read)?.unwrap_or(default))
     }
 
-    /// A list without repetitions; none if the key is missing. An empty list is a problem.
+    /// A list without repetitions; none if the key is missing. An empty list is a problem. In an environment variable, a comma
+    /// stands between the elements.
     pub(crate) fn list<T: PartialEq>(
         &mut self,
         key: &'static str,
         read: impl Fn(Value<'a>) -> Result<T, String>,
     ) -> Result<Option<Vec<T>>, Reported> {
         self.ask(key);
-        let Some(value) = self.written(key) else {
-            return Ok(None);
-        };
-        let DeValue::Array(elements) = value.get_ref() else {
-            return Err(self.wrong(
-                key,
-                format!("is {}; a list in [ ] is expected", describe(value.get_ref())),
-            ));
+        let elements: Vec<(Place, Value<'a>)> = match (self.overriding(key), self.written(key).map(Spanned::get_ref)) {
+            (Some((variable, Ok(text))), _) => {
+                let parts = text.split(',').map(str::trim).filter(|_| !text.is_empty());
+                parts
+                    .map(|part| (Place::Variable(variable.clone()), Value::Variable(part)))
+                    .collect()
+            }
+            (Some((_, Err(_))), _) => return Err(self.wrong(key, "is not UTF-8".to_owned())),
+            (None, None) => return Ok(None),
+            (None, Some(DeValue::Array(elements))) => {
+                let place = |element: &Spanned<DeValue<'_>>| self.file.line(element.span().start);
+                elements
+                    .iter()
+                    .map(|element| (place(element), Value::Toml(element.get_ref())))
+                    .collect()
+            }
+            (None, Some(other)) => {
+                return Err(self.wrong(key, format!("is {}; a list in [ ] is expected", describe(other))));
+            }
         };
         if elements.is_empty() {
             return Err(self.wrong(key, "is empty; at least one is needed".to_owned()));
         }
         let mut list = Vec::with_capacity(elements.len());
         let mut all_well = Ok(());
-        for element in elements {
-            let item = Value::Toml(element.get_ref());
+        for (place, item) in elements {
             match read(item) {
                 Ok(read) if !list.contains(&read) => list.push(read),
                 read => {
                     let wrong = read
                         .err()
                         .unwrap_or_else(|| format!("{} is there twice", item.written()));
-                    all_well = Err(self
-                        .file
-                        .note(self.file.line(element.span().start), self.path_of(key), wrong));
+                    all_well = Err(self.file.note(place, self.path_of(key), wrong));
                 }
             }
         }

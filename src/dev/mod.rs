@@ -9,7 +9,7 @@ use crate::access::Policy;
 use crate::config::{Config, ConfigErrors};
 use crate::init::{self, InitError};
 use crate::pki::{self, DevPki, PkiError};
-use crate::serve::{self, Serving, StartError};
+use crate::serve::{self, Grants, Serving, StartError};
 use crate::server::Listeners;
 use crate::time::{Clock as _, SystemClock};
 
@@ -63,14 +63,22 @@ pub struct Dev {
 ///
 /// # Errors
 /// [`DevError`] says what is in the way. An address that is not to be had is noticed before anything is written.
-pub async fn start(dir: &Path, listen: SocketAddr, health_listen: SocketAddr) -> Result<Dev, DevError> {
+pub async fn start(
+    dir: &Path,
+    listen: SocketAddr,
+    health_listen: SocketAddr,
+    metrics_listen: Option<SocketAddr>,
+) -> Result<Dev, DevError> {
     if let Some(address) = [listen, health_listen]
         .into_iter()
+        .chain(metrics_listen)
         .find(|address| !address.ip().is_loopback())
     {
         return Err(DevError::NotLoopback(address));
     }
-    let listeners = Listeners::bind(listen, health_listen).map_err(StartError::from)?;
+    let listeners = Listeners::bind(listen, health_listen)
+        .and_then(|listeners| listeners.with_metrics(metrics_listen))
+        .map_err(StartError::from)?;
     let (listen, health_listen) = listeners.addresses().map_err(StartError::from)?;
     make_directory(dir)?;
     let pki = pki::ensure(&dir.join("pki"), SystemClock.now())?;
@@ -81,7 +89,7 @@ pub async fn start(dir: &Path, listen: SocketAddr, health_listen: SocketAddr) ->
     }
     let config = config(dir, &pki, &kek_file, listen, health_listen).map_err(StartError::from)?;
     let policy = Policy::parse(POLICY, "deploy/dev/policy.toml").map_err(StartError::from)?;
-    let prepared = serve::prepare(&config, policy, listeners)?;
+    let prepared = serve::prepare(&config, Grants::built_in(policy), listeners)?;
     let serving = serve::start(&config, prepared).await?;
     let dev = Dev {
         serving,
@@ -121,10 +129,22 @@ fn config(
     let text = |path: &Path| toml::Value::from(path.display().to_string()).to_string();
     let file = format!(
         "[server]\nlisten = '{listen}'\nhealth_listen = '{health_listen}'\ncertificate = {}\nprivate_key = {}\n\
-         client_ca = {}\n[store]\npath = {}\n[keys]\nkek_file = {}\n[policy]\nfile = 'built in'\n",
+         client_ca = {}
+trust_domains = ['{}']
+[store]
+path = {}
+[keys]
+kek_file = {}
+[policy]
+file = 'built in'
+\
+          [metrics]
+listen = 'off'
+",
         text(&pki.server.certificate),
         text(&pki.server.key),
         text(&pki.ca),
+        pki::TRUST_DOMAIN,
         text(&dir.join("store")),
         text(kek_file),
     );

@@ -54,7 +54,7 @@ impl From<rcgen::Error> for IssueError {
 pub(super) fn authority(now: Timestamp, expires: Timestamp) -> Result<PemPair, IssueError> {
     let mut params = params("Tresor development CA", now, expires)?;
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let key = KeyPair::generate()?;
     let certificate = params.self_signed(&key)?;
     Ok(PemPair {

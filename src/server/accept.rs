@@ -9,14 +9,15 @@ use std::time::Duration;
 use rustls::pki_types::CertificateDer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch as signal};
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::Limits;
 use super::connection::{Connection, Room};
 use super::newcomers::{Newcomers, Place};
 use super::seldom::Seldom;
-use crate::access::{Caller, LivePermissions, LivePolicy, Rooms};
+use super::standing::Watch;
+use super::tls::LiveTls;
+use crate::access::{Caller, LivePermissions, LivePolicy, Rooms, TrustDomains};
 use crate::api::Peer;
 
 /// How long a client may take for the TLS handshake.
@@ -42,13 +43,31 @@ pub(super) struct Accepted {
 
 /// What every connection is met with.
 struct Welcome {
-    tls: TlsAcceptor,
-    policy: Arc<LivePolicy>,
+    access: Access,
     newcomers: Arc<Newcomers>,
     room: Arc<Semaphore>,
     connections: Rooms,
     calls: Rooms,
     strangers: Arc<Semaphore>,
+}
+
+/// A connection whose handshake is done.
+pub(super) struct Visitor {
+    pub(super) stream: Connection<TlsStream<TcpStream>>,
+    pub(super) peer: Peer,
+    /// None for a client without an identity, which has nothing to lose.
+    pub(super) watch: Option<Watch>,
+}
+
+/// By what it is decided who somebody is and what it may do.
+#[derive(Clone)]
+pub struct Access {
+    /// Whose certificates are good.
+    pub tls: Arc<LiveTls>,
+    /// Whose SPIFFE IDs are taken.
+    pub trust_domains: TrustDomains,
+    /// Who may do what.
+    pub policy: Arc<LivePolicy>,
 }
 
 pub(super) struct Acceptor {
@@ -60,14 +79,12 @@ pub(super) struct Acceptor {
 impl Acceptor {
     pub(super) fn new(
         listener: TcpListener,
-        tls: Arc<rustls::ServerConfig>,
-        policy: Arc<LivePolicy>,
+        access: Access,
         limits: &Limits,
         inlets: Vec<mpsc::Sender<Accepted>>,
     ) -> Self {
         let welcome = Arc::new(Welcome {
-            tls: TlsAcceptor::from(tls),
-            policy,
+            access,
             newcomers: Newcomers::new(HANDSHAKES),
             room: Arc::new(Semaphore::new(limits.max_connections.get())),
             connections: Rooms::new(limits.max_connections_per_caller),
@@ -119,7 +136,7 @@ impl Acceptor {
 
 impl Accepted {
     /// Does the TLS handshake and finds out who is there. None if the client fails it.
-    pub(super) async fn welcome(self) -> Option<Connection<TlsStream<TcpStream>>> {
+    pub(super) async fn welcome(self) -> Option<Visitor> {
         let Self {
             socket,
             address,
@@ -127,9 +144,11 @@ impl Accepted {
             mut place,
         } = self;
         let socket = TcpStream::from_std(socket).ok()?;
+        let tls = &welcome.access.tls;
+        let judgements = tls.judgements();
         let handshake = tokio::select! {
             () = place.sent_away() => Err(io::Error::other("too many at once: the oldest of this address is closed")),
-            handshake = tokio::time::timeout(HANDSHAKE, welcome.tls.accept(socket)) => {
+            handshake = tokio::time::timeout(HANDSHAKE, tls.acceptor().accept(socket)) => {
                 handshake.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "it took too long")))
             }
         };
@@ -144,15 +163,23 @@ impl Accepted {
             }
         };
         let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
-        let peer = match welcome.identify(chain) {
-            Ok(caller) => {
-                let room = welcome.calls.of(&caller);
-                Peer::with_room(address, caller, room)
-            }
-            Err(why) => Peer::new(address, Err(why)),
+        let (peer, watch) = match welcome.identify(chain) {
+            Err(why) => (Peer::new(address, Err(why)), None),
+            Ok(caller) => match Watch::new(chain.to_vec(), tls, judgements) {
+                Ok(watch) => {
+                    let room = welcome.calls.of(&caller);
+                    (Peer::with_room(address, caller, room), Some(watch))
+                }
+                // It was good a moment ago.
+                Err(error) => {
+                    tracing::info!(peer = %address, %error, "a certificate has ended during its handshake");
+                    return None;
+                }
+            },
         };
         let room = welcome.room_for(&peer)?;
-        Some(Connection::new(stream, peer, room))
+        let stream = Connection::new(stream, peer.clone(), room);
+        Some(Visitor { stream, peer, watch })
     }
 }
 
@@ -187,6 +214,10 @@ impl Welcome {
         )?;
         let authorities = authorities.iter().map(AsRef::as_ref);
         let caller = Caller::from_chain(own, authorities).map_err(|error| error.to_string())?;
-        Ok(LivePermissions::new(caller, Arc::clone(&self.policy)))
+        let Access {
+            trust_domains, policy, ..
+        } = &self.access;
+        trust_domains.check(&caller).map_err(|error| error.to_string())?;
+        Ok(LivePermissions::new(caller, Arc::clone(policy)))
     }
 }

@@ -1,4 +1,4 @@
-//! An accepted connection, as tonic reads and writes it.
+//! An accepted connection, as hyper reads and writes it.
 
 use std::io;
 use std::pin::Pin;

@@ -3,26 +3,28 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response};
+use hyper::body::Incoming;
 use tokio::sync::watch as signal;
-use tokio_stream::wrappers::WatchStream;
 use tonic::body::Body;
 use tonic::service::Routes;
 use tonic::{Code, Status};
-use tower::Service;
+use tower::Service as _;
 
 use super::ending::EndingBody;
 use super::health::Health;
 use super::held::hold;
 use super::protocol::refuse_other_protocols;
+use super::standing::Standing;
 use crate::api::{ApiError, Fault, MAX_REQUEST, Peer, Services};
 use crate::pb;
+use crate::time::{Clock as _, SystemClock};
 
 /// No call may hold what it needs for longer, whatever its client asks for.
-const LONGEST_DEADLINE: Duration = Duration::from_secs(30);
+pub(super) const LONGEST_DEADLINE: Duration = Duration::from_secs(30);
 /// How much of a path is repeated to its sender and in the log, in bytes. No method has so long a one.
 const LONGEST_PATH: usize = 256;
 
@@ -69,42 +71,53 @@ impl Gate {
             is_ending,
         }
     }
+
+    /// The gate that stands before the calls of one connection. `standing` is that of its client's identity, if it has one.
+    pub(super) fn for_connection(&self, peer: Peer, standing: Option<Arc<Standing>>) -> ConnectionGate {
+        ConnectionGate {
+            gate: self.clone(),
+            peer,
+            standing,
+        }
+    }
 }
 
-impl Service<Request<Body>> for Gate {
+/// The gate of one connection.
+pub(super) struct ConnectionGate {
+    gate: Gate,
+    peer: Peer,
+    standing: Option<Arc<Standing>>,
+}
+
+impl hyper::service::Service<Request<Incoming>> for ConnectionGate {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Service::<Request<Body>>::poll_ready(&mut self.routes, context)
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let mut request = request.map(Body::new);
         let path = request.uri().path();
         let path = path[..path.floor_char_boundary(LONGEST_PATH)].to_owned();
-        if let Err(error) = identify(&request) {
-            log(&request, &path, Code::Unauthenticated, "NO_IDENTITY");
-            return Box::pin(std::future::ready(Ok(status_of(&error).into_http())));
-        }
+        let standing = match self.identify() {
+            Ok(standing) => standing,
+            Err(error) => return self.refuse(&path, &error),
+        };
         if let Some(answer) = refuse_other_protocols(&request) {
-            log(&request, &path, Code::Unimplemented, "NOT_GRPC");
+            log(&self.peer, &path, Code::Unimplemented, "NOT_GRPC");
             return Box::pin(std::future::ready(Ok(answer)));
         }
-        let peer = request.extensions().get::<Peer>().cloned();
-        let place = match peer.as_ref().map(Peer::place).transpose() {
-            Ok(place) => place.flatten(),
-            Err(error) => {
-                log(&request, &path, Code::ResourceExhausted, "TOO_MANY_CALLS");
-                return Box::pin(std::future::ready(Ok(status_of(&error).into_http())));
-            }
+        let peer = self.peer.clone();
+        let place = match peer.place() {
+            Ok(place) => place,
+            Err(error) => return self.refuse(&path, &error),
         };
+        request.extensions_mut().insert(peer.clone());
         let deadline = asked_deadline(&request)
-            .unwrap_or(self.default_deadline)
+            .unwrap_or(self.gate.default_deadline)
             .min(LONGEST_DEADLINE);
         let is_stream = path.starts_with("/grpc.") || path.ends_with("/WatchChanges");
-        let ending = is_stream.then(|| WatchStream::new(self.is_ending.clone()));
-        let answer = self.routes.call(request);
+        let ending = is_stream.then(|| (standing.end(), self.gate.is_ending.clone()));
+        let answer = self.gate.routes.clone().call(request);
         Box::pin(async move {
             let Ok(answer) = tokio::time::timeout(deadline, answer).await else {
                 // The dropped call has logged itself.
@@ -112,21 +125,38 @@ impl Service<Request<Body>> for Gate {
                 return Ok(Status::from(Fault::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", message)).into_http());
             };
             let Ok(answer) = answer;
-            let answer = with_reason(answer, &path, peer.as_ref());
+            let answer = with_reason(answer, &path, &peer);
             let answer = match place {
                 Some(place) => hold(answer, place),
                 None => answer,
             };
             Ok(match ending {
-                Some(ending) => answer.map(|body| Body::new(EndingBody::new(body, ending))),
+                Some((identity, server)) => answer.map(|body| Body::new(EndingBody::new(body, identity, server))),
                 None => answer,
             })
         })
     }
 }
 
-/// The deadline that the caller has set: up to eight digits and a unit (gRPC over HTTP/2, `grpc-timeout`). tonic watches over it
-/// too, and would say less when it passes.
+impl ConnectionGate {
+    fn refuse(&self, path: &str, error: &ApiError) -> <Self as hyper::service::Service<Request<Incoming>>>::Future {
+        let fault = Fault::from(error);
+        log(&self.peer, path, fault.code, fault.reason);
+        Box::pin(std::future::ready(Ok(Status::from(fault).into_http())))
+    }
+
+    /// The standing of the client's identity, which holds now.
+    fn identify(&self) -> Result<&Standing, ApiError> {
+        match (self.peer.identity(), &self.standing) {
+            (Err(why), _) => Err(ApiError::NoIdentity(why.to_owned())),
+            (Ok(_), Some(standing)) if standing.holds(SystemClock.now()) => Ok(standing),
+            (Ok(_), _) => Err(ApiError::IdentityEnded),
+        }
+    }
+}
+
+/// The deadline that the caller has set: up to eight digits and a unit (gRPC over HTTP/2, `grpc-timeout`). Nothing below the
+/// gate looks at it.
 fn asked_deadline(request: &Request<Body>) -> Option<Duration> {
     let text = request.headers().get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
@@ -143,21 +173,9 @@ fn asked_deadline(request: &Request<Body>) -> Option<Duration> {
     unit.checked_mul(amount)
 }
 
-fn identify(request: &Request<Body>) -> Result<(), ApiError> {
-    match request.extensions().get::<Peer>().map(Peer::identity) {
-        Some(Ok(_)) => Ok(()),
-        Some(Err(why)) => Err(ApiError::NoIdentity(why.to_owned())),
-        None => Err(ApiError::NoIdentity("the connection is not known".into())),
-    }
-}
-
-fn status_of(error: &ApiError) -> Status {
-    Fault::from(error).into()
-}
-
 /// Errors that come from below the services (an unknown method, bytes that are no message) get a reason like all others, and
 /// a line in the log.
-fn with_reason(answer: Response<Body>, path: &str, peer: Option<&Peer>) -> Response<Body> {
+fn with_reason(answer: Response<Body>, path: &str, peer: &Peer) -> Response<Body> {
     let headers = answer.headers();
     if !headers.contains_key("grpc-status") || headers.contains_key("grpc-status-details-bin") {
         return answer;
@@ -175,7 +193,7 @@ fn with_reason(answer: Response<Body>, path: &str, peer: Option<&Peer>) -> Respo
         Code::NotFound => (Code::NotFound, "UNKNOWN_SERVICE"),
         other => (other, "TRANSPORT"),
     };
-    tracing::info!(target: "tresor::call", path, peer = peer.map(|peer| tracing::field::display(peer.address())), ?code, reason, "call");
+    tracing::info!(target: "tresor::call", path, peer = %peer.address(), ?code, reason, "call");
     let message = if status.message().is_empty() {
         format!("there is no method {path}")
     } else {
@@ -184,17 +202,14 @@ fn with_reason(answer: Response<Body>, path: &str, peer: Option<&Peer>) -> Respo
     Status::from(Fault::new(code, reason, message)).into_http()
 }
 
-fn log(request: &Request<Body>, path: &str, code: Code, reason: &str) {
-    let peer = request
-        .extensions()
-        .get::<Peer>()
-        .map(|peer| tracing::field::display(peer.address()));
-    tracing::info!(target: "tresor::call", path, peer, ?code, reason, "call");
+fn log(peer: &Peer, path: &str, code: Code, reason: &str) {
+    tracing::info!(target: "tresor::call", path, peer = %peer.address(), ?code, reason, "call");
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::{Caller, LivePermissions, LivePolicy, Policy};
 
     fn deadline(header: &str) -> Option<Duration> {
         asked_deadline(
@@ -203,6 +218,19 @@ mod tests {
                 .body(Body::empty())
                 .unwrap(),
         )
+    }
+
+    #[test]
+    fn a_call_on_a_connection_whose_identity_has_ended_is_refused() {
+        let text = "[[grant]]\nwho = 'a'\nmay = ['operate']\ntenants = ['*']\nproviders = ['*']\n";
+        let policy = LivePolicy::new(Policy::parse(text, "test").unwrap());
+        let permissions = LivePermissions::new(Caller::parse("a").unwrap(), policy);
+        let peer = Peer::new(([127, 0, 0, 1], 1).into(), Ok(permissions));
+        let gate = Gate::new(Routes::default(), LONGEST_DEADLINE, signal::channel(false).1);
+        for standing in [Some(Standing::over()), None] {
+            let refused = gate.for_connection(peer.clone(), standing).identify().err();
+            assert!(matches!(refused, Some(ApiError::IdentityEnded)), "{refused:?}");
+        }
     }
 
     #[test]

@@ -10,35 +10,37 @@ mod ending;
 mod gate;
 mod health;
 mod held;
+mod metrics;
 mod newcomers;
 mod protocol;
 mod seldom;
+mod standing;
 mod tls;
 mod worker;
 
 use std::net::{SocketAddr, TcpListener};
 use std::num::{NonZeroU32, NonZeroUsize};
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch as signal;
 use tokio::task::JoinHandle;
 
 use self::accept::Acceptor;
+pub use self::accept::Access;
 use self::health::Health;
-pub use self::tls::{TlsError, TlsFiles};
+pub use self::tls::{Expiry, LiveTls, Tls, TlsError, TlsFiles};
 use self::worker::Worker;
-use crate::access::LivePolicy;
 use crate::api::Services;
 
-/// The two sockets. Bound before anything else is done, so that a port in use costs nothing.
+/// The sockets. Bound before anything else is done, so that a port in use costs nothing.
 pub struct Listeners {
     main: TcpListener,
     health: TcpListener,
+    metrics: Option<TcpListener>,
 }
 
 impl Listeners {
-    /// Binds both.
+    /// Binds the two that every server has.
     ///
     /// # Errors
     /// [`ServerError::Bind`] names the address that is not to be had.
@@ -46,7 +48,25 @@ impl Listeners {
         Ok(Self {
             main: bind(main, "listen")?,
             health: bind(health, "health_listen")?,
+            metrics: None,
         })
+    }
+
+    /// Binds the one for metrics too, if there is an address for it.
+    ///
+    /// # Errors
+    /// [`ServerError::Bind`] if that is not to be had.
+    pub fn with_metrics(mut self, address: Option<SocketAddr>) -> Result<Self, ServerError> {
+        self.metrics = address.map(|address| bind(address, "metrics.listen")).transpose()?;
+        Ok(self)
+    }
+
+    /// The address of the one for metrics, with the port that the system chose.
+    ///
+    /// # Errors
+    /// [`ServerError::Io`] if the system does not tell.
+    pub fn metrics_address(&self) -> Result<Option<SocketAddr>, ServerError> {
+        Ok(self.metrics.as_ref().map(TcpListener::local_addr).transpose()?)
     }
 
     /// The addresses, with the ports that the system chose where 0 was asked for: main and health.
@@ -120,17 +140,17 @@ pub struct Server {
     acceptor: JoinHandle<()>,
     workers: Vec<Worker>,
     health_listener: JoinHandle<()>,
+    metrics_listener: Option<JoinHandle<()>>,
 }
 
 impl Server {
-    /// Serves `services` to those whom `policy` knows.
+    /// Serves `services` to those whom `access` lets in.
     ///
     /// # Errors
     /// [`ServerError::Io`] if the system gives no threads or sockets.
     pub async fn start(
         listeners: Listeners,
-        tls: Arc<rustls::ServerConfig>,
-        policy: Arc<LivePolicy>,
+        access: Access,
         services: &Services,
         limits: Limits,
     ) -> Result<Self, ServerError> {
@@ -140,10 +160,12 @@ impl Server {
             .map(|number| Worker::start(number, gate::routes(services, &health), &limits, ending.clone()))
             .collect::<Result<Vec<_>, _>>()?;
         let main = tokio::net::TcpListener::from_std(listeners.main)?;
-        let acceptor = Acceptor::new(main, tls, policy, &limits, workers.iter().map(Worker::inlet).collect());
+        let acceptor = Acceptor::new(main, access, &limits, workers.iter().map(Worker::inlet).collect());
         let acceptor = tokio::spawn(acceptor.run(ending));
         let health_listener = tokio::net::TcpListener::from_std(listeners.health)?;
         let health_listener = tokio::spawn(health.clone().serve(health_listener));
+        let metrics_listener = listeners.metrics.map(tokio::net::TcpListener::from_std).transpose()?;
+        let metrics_listener = metrics_listener.map(|listener| tokio::spawn(metrics::serve(listener)));
         Ok(Self {
             health,
             drain_timeout: limits.drain_timeout,
@@ -151,6 +173,7 @@ impl Server {
             acceptor,
             workers,
             health_listener,
+            metrics_listener,
         })
     }
 
@@ -173,5 +196,6 @@ impl Server {
             tracing::warn!("calls were still open after the drain time and have been cut off");
         }
         self.health_listener.abort();
+        self.metrics_listener.iter().for_each(JoinHandle::abort);
     }
 }

@@ -1,23 +1,22 @@
 //! A thread that serves connections on a runtime of its own.
 
-use std::convert::Infallible;
 use std::io;
+use std::pin::pin;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::runtime;
 use tokio::sync::{mpsc, oneshot, watch as signal};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tokio_rustls::server::TlsStream;
-use tokio_stream::StreamExt as _;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::service::Routes;
 
 use super::Limits;
-use super::accept::Accepted;
-use super::connection::Connection;
-use super::gate::Gate;
+use super::accept::{Accepted, Visitor};
+use super::gate::{Gate, LONGEST_DEADLINE};
 
 /// How many connections may wait for a worker.
 const WAITING: usize = 256;
@@ -81,38 +80,87 @@ impl Worker {
     }
 }
 
+/// Serves until nothing more is accepted and every connection has ended.
 async fn serve(
     gate: Gate,
-    accepted: mpsc::Receiver<Accepted>,
+    mut accepted: mpsc::Receiver<Accepted>,
     max_streams: u32,
+    is_ending: signal::Receiver<bool>,
+) {
+    let mut http = http2::Builder::new(TokioExecutor::new());
+    http.timer(TokioTimer::new())
+        .max_concurrent_streams(max_streams)
+        .keep_alive_interval(KEEPALIVE)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT);
+    // Handshakes go on beside each other: a slow client holds nobody up.
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            next = accepted.recv() => match next {
+                Some(next) => {
+                    connections.spawn(serve_connection(next, gate.clone(), http.clone(), is_ending.clone()));
+                }
+                None => break,
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+    while connections.join_next().await.is_some() {}
+}
+
+/// Serves one connection to its end. When the server ends, or the identity of the client does, it is told to send nothing
+/// more (GOAWAY) and what is under way comes to its end; a client without an identity has no time for that.
+async fn serve_connection(
+    accepted: Accepted,
+    gate: Gate,
+    http: http2::Builder<TokioExecutor>,
     mut is_ending: signal::Receiver<bool>,
 ) {
-    let (ready, connections) = mpsc::channel::<Connection<TlsStream<TcpStream>>>(WAITING);
-    // Handshakes go on beside each other: a slow client holds nobody up.
-    tokio::spawn(async move {
-        let mut accepted = ReceiverStream::new(accepted);
-        while let Some(next) = accepted.next().await {
-            let ready = ready.clone();
-            tokio::spawn(async move {
-                if let Some(connection) = next.welcome().await {
-                    let _ = ready.send(connection).await;
-                }
-            });
+    let welcomed = tokio::select! {
+        welcomed = accepted.welcome() => welcomed,
+        _ = is_ending.wait_for(|is_ending| *is_ending) => None,
+    };
+    let Some(Visitor {
+        stream,
+        peer,
+        mut watch,
+    }) = welcomed
+    else {
+        return;
+    };
+    let standing = watch.as_ref().map(|watch| Arc::clone(watch.standing()));
+    let gate = gate.for_connection(peer.clone(), standing);
+    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), gate));
+    let identity_end = async {
+        match &mut watch {
+            Some(watch) => watch.end().await,
+            None => std::future::pending().await,
         }
-    });
-    let served = tonic::transport::Server::builder()
-        .max_concurrent_streams(max_streams)
-        .http2_keepalive_interval(Some(KEEPALIVE))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .serve_with_incoming_shutdown(
-            gate,
-            ReceiverStream::new(connections).map(Ok::<_, Infallible>),
-            async move {
-                let _ = is_ending.wait_for(|is_ending| *is_ending).await;
-            },
-        )
-        .await;
-    if let Err(error) = served {
-        tracing::error!(%error, "a worker has ended");
+    };
+    let mut identity_end = pin!(identity_end);
+    let server_end = async { is_ending.wait_for(|is_ending| *is_ending).await.is_ok() };
+    let mut server_end = pin!(server_end);
+    let mut has_server_ended = false;
+    let reason = loop {
+        tokio::select! {
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(peer = %peer.address(), %error, "a connection was lost");
+                }
+                return;
+            }
+            reason = &mut identity_end => break reason,
+            _ = &mut server_end, if !has_server_ended => {
+                has_server_ended = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    };
+    let caller = peer.identity().map(|identity| identity.caller().as_str()).ok();
+    tracing::info!(peer = %peer.address(), caller, %reason, "the identity of an open connection has ended: it is closed");
+    connection.as_mut().graceful_shutdown();
+    // No call may take longer. Whoever does not read its answers does not keep the connection.
+    if tokio::time::timeout(LONGEST_DEADLINE, connection).await.is_err() {
+        tracing::debug!(peer = %peer.address(), "a connection was cut off");
     }
 }

@@ -12,6 +12,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
+use crate::access::Quota;
+
 /// The media type of what [`rendered`] returns.
 pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -27,15 +29,6 @@ struct Metrics {
     reloads: Family<Labels<2>, Counter>,
     audit_lines: Counter,
     audit_failures: Family<Labels<1>, Counter>,
-}
-
-/// A quota that somebody may use up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Quota {
-    /// Calls per second.
-    Calls,
-    /// Distinct credentials per hour.
-    Credentials,
 }
 
 /// What is read anew while the server runs.
@@ -56,32 +49,27 @@ pub enum AuditSink {
     Stdout,
 }
 
-impl Quota {
-    const ALL: [Self; 2] = [Self::Calls, Self::Credentials];
-
-    /// Its key in the policy.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Calls => "calls_per_second",
-            Self::Credentials => "credentials_per_hour",
-        }
-    }
-
-    fn labels(self) -> Labels<1> {
-        [("quota", self.as_str())]
-    }
+fn quota_labels(quota: Quota) -> Labels<1> {
+    [("quota", quota.as_str())]
 }
 
 impl Reload {
     const ALL: [Self; 2] = [Self::Policy, Self::Tls];
 
-    fn labels(self, is_taken: bool) -> Labels<2> {
-        let what = match self {
+    /// Its word in the log and in the metric.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
             Self::Policy => "policy",
             Self::Tls => "tls",
-        };
-        [("what", what), ("outcome", if is_taken { "taken" } else { "refused" })]
+        }
+    }
+
+    fn labels(self, is_taken: bool) -> Labels<2> {
+        [
+            ("what", self.as_str()),
+            ("outcome", if is_taken { "taken" } else { "refused" }),
+        ]
     }
 }
 
@@ -99,7 +87,7 @@ impl AuditSink {
 
 /// A caller was held back by a quota.
 pub fn quota_exceeded(quota: Quota) {
-    METRICS.quota_exceeded.get_or_create(&quota.labels()).inc();
+    METRICS.quota_exceeded.get_or_create(&quota_labels(quota)).inc();
 }
 
 /// A changed file was read: it holds from now on, or the one before it stays in force.
@@ -177,7 +165,7 @@ impl Metrics {
     /// A counter that is only there once it has counted can't be watched for its first count.
     fn begin_at_zero(&self) {
         for quota in Quota::ALL {
-            drop(self.quota_exceeded.get_or_create(&quota.labels()));
+            drop(self.quota_exceeded.get_or_create(&quota_labels(quota)));
         }
         for (what, is_taken) in Reload::ALL.into_iter().flat_map(|what| [(what, true), (what, false)]) {
             drop(self.reloads.get_or_create(&what.labels(is_taken)));
@@ -198,7 +186,7 @@ mod tests {
         for line in [
             "tresor_sealed ",
             "tresor_quota_exceeded_total{quota=\"calls_per_second\"} ",
-            "tresor_quota_exceeded_total{quota=\"credentials_per_hour\"} ",
+            "tresor_quota_exceeded_total{quota=\"total_credentials_per_hour\"} ",
             "tresor_reloads_total{what=\"policy\",outcome=\"taken\"} ",
             "tresor_reloads_total{what=\"tls\",outcome=\"refused\"} ",
             "tresor_audit_lines_total ",

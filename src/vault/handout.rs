@@ -110,7 +110,7 @@ struct Chosen {
     content: Content,
 }
 
-impl<'a> Asked<'a> {
+impl Asked<'_> {
     /// The scope of the credential that the order should get, before any fallback; none if the order does not say, or if
     /// nobody knows the provider.
     #[must_use]

@@ -3,7 +3,6 @@
 use std::fmt;
 
 use super::ids::{ProviderId, SubjectId, TenantId};
-use crate::access::NamedScope;
 
 /// Whose orders, or whose e-mails, a credential is for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,8 +43,8 @@ impl Scope {
     }
 
     /// Kind and id, as grants look at them; the id of the general one is empty.
-    pub(crate) fn named(&self) -> NamedScope<'_> {
-        Some((self.kind(), self.subject().map_or("", SubjectId::as_str)))
+    pub(crate) fn named(&self) -> (ScopeKind, &str) {
+        (self.kind(), self.subject().map_or("", SubjectId::as_str))
     }
 
     /// The office, appraiser or user; none for the whole tenant.

@@ -247,8 +247,8 @@ GOOD: dict[str, Callable[[Holder], Holder]] = {
     "for clients and servers": lambda root: Plan(
         purposes=x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
     ).issued_by(root),
-    "without a purpose": lambda root: Plan(purposes=None).issued_by(root),
     "without constraints and usage": lambda root: Plan(constraints=None, usage=None).issued_by(root),
+    "without a purpose, so for every one": lambda root: Plan(purposes=None).issued_by(root),
     "by authorities below": lambda root: Plan().issued_by(authority("lower", authority("low", root))),
     "with DNS names beside the URI": lambda root: Plan(
         names=x509.SubjectAlternativeName(

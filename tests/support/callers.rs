@@ -29,7 +29,12 @@ impl Callers {
     }
 
     pub(crate) fn with_identity(server: &Server, identity: Option<Identity>) -> Self {
-        let ca = Certificate::from_pem(std::fs::read(&server.pki.ca).unwrap());
+        Self::trusting(server, &server.pki.ca, identity)
+    }
+
+    /// One that takes the server for genuine by another authority than that of its first certificate.
+    pub(crate) fn trusting(server: &Server, ca: &Path, identity: Option<Identity>) -> Self {
+        let ca = Certificate::from_pem(std::fs::read(ca).unwrap());
         let tls = ClientTlsConfig::new().domain_name("localhost").ca_certificate(ca);
         let tls = match identity {
             Some(identity) => tls.identity(identity),
@@ -81,6 +86,15 @@ impl Callers {
         };
         let answer = self.resolver.clone().resolve_for_order(request).await?;
         Ok(answer.into_inner().credential.expect("there is a credential"))
+    }
+
+    /// Follows a tenant's changes. The answer has begun, so the server knows of it.
+    pub(crate) async fn watch(&self, tenant: &str) -> tonic::Streaming<v1::WatchChangesResponse> {
+        let request = v1::WatchChangesRequest {
+            tenant: tenant.into(),
+            ..v1::WatchChangesRequest::default()
+        };
+        self.resolver.clone().watch_changes(request).await.unwrap().into_inner()
     }
 
     pub(crate) async fn status(&self) -> Result<v1::GetStatusResponse, tonic::Status> {

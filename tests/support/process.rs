@@ -116,6 +116,29 @@ impl Server {
         assert!(!log.contains("panicked"), "{log}");
     }
 
+    /// Asks it to reload.
+    pub(crate) fn hang_up(&self) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
+    }
+
+    /// Waits until the log has `count` lines with these words.
+    pub(crate) async fn has_logged(&self, words: &str, count: usize) {
+        let deadline = tokio::time::Instant::now() + super::PATIENCE;
+        loop {
+            let lines = self.lines("stderr");
+            if lines.iter().filter(|line| line.contains(words)).count() >= count {
+                return;
+            }
+            let log = lines.join("\n");
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "waited in vain for {words:?} in {log}"
+            );
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    }
+
     /// Ends it without asking.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
@@ -166,7 +189,10 @@ pub(crate) fn prepare(directory: &Path) -> DevPki {
 
 pub(crate) fn serve_command(directory: &Path) -> Command {
     let mut command = tresor(&["serve", "--config"]);
-    command.arg(directory.join("tresor.toml"));
+    // Whoever tests them names a port: not two servers of these tests have the same.
+    command
+        .arg(directory.join("tresor.toml"))
+        .env("TRESOR_METRICS_LISTEN", "off");
     command
 }
 

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use governor::clock::FakeRelativeClock;
 use prost::Message;
 use tonic::{Code, Request, Response, Status};
 use tonic_types::StatusExt as _;
 
-use crate::access::{Caller, LivePermissions, LivePolicy, Policy};
+use crate::access::{Caller, LivePermissions, LivePolicy, Policy, Quotas};
 use crate::api::admin::Admin;
 use crate::api::operator::Operator;
 use crate::api::resolver::Resolver;
@@ -24,6 +25,10 @@ may = ["resolve", "watch", "credentials.read", "credentials.write", "assignments
 tenants = ["*"]
 providers = ["*"]
 reveal = "full"
+calls_per_second = 1000000
+total_calls_per_second = 1000000
+credentials_per_hour = 1000000
+total_credentials_per_hour = 1000000
 "#;
 
 /// The services over an empty vault.
@@ -33,6 +38,8 @@ pub(super) struct Api {
     pub(super) operator: Operator,
     pub(super) vault: TestVault,
     pub(super) policy: Arc<LivePolicy>,
+    /// The time by which quotas are counted.
+    pub(super) clock: FakeRelativeClock,
     peer: Peer,
 }
 
@@ -52,7 +59,8 @@ impl Api {
     }
 
     fn behind(door: &Arc<Door>, vault: TestVault) -> Self {
-        let calls = Calls::default();
+        let clock = FakeRelativeClock::default();
+        let calls = Calls::new(Arc::new(Quotas::by_hand(&clock)));
         let policy = LivePolicy::new(policy(""));
         Self {
             admin: Admin::new(door.clone(), calls.clone()),
@@ -61,7 +69,13 @@ impl Api {
             vault,
             peer: peer(TESTS, &policy),
             policy,
+            clock,
         }
+    }
+
+    /// A connection of another caller.
+    pub(super) fn connection(&self, caller: &str) -> Peer {
+        peer(caller, &self.policy)
     }
 
     /// From now on these grants hold too.
@@ -88,7 +102,7 @@ fn peer(caller: &str, policy: &Arc<LivePolicy>) -> Peer {
     Peer::new(SocketAddr::from(([127, 0, 0, 1], 1)), Ok(permissions))
 }
 
-fn by<T: Message>(peer: &Peer, message: T) -> Request<T> {
+pub(super) fn by<T: Message>(peer: &Peer, message: T) -> Request<T> {
     assert!(message.encoded_len() <= MAX_REQUEST, "it would not even be read");
     let mut request = Request::new(message);
     request.extensions_mut().insert(peer.clone());

@@ -243,6 +243,8 @@ fn what_passes_is_worth_another_try_and_keeps_the_machines_details_to_itself() {
 fn what_the_caller_lacks_is_told_without_what_there_is() {
     let refused = told(ApiError::NoIdentity("no certificate".into()));
     assert_eq!(refused, (Code::Unauthenticated, "NO_IDENTITY".into(), false));
+    let ended = told(ApiError::IdentityEnded);
+    assert_eq!(ended, (Code::Unauthenticated, "IDENTITY_EXPIRED".into(), false));
     let not_granted = || ApiError::NotGranted {
         caller: "order-service".into(),
         action: Action::CredentialsWrite,

@@ -13,6 +13,8 @@ use crate::pb::v1::credential_resolver_server::CredentialResolver as _;
 use crate::vault::scope::CredentialRef;
 use crate::vault::tests::builders::{TENANT, of};
 
+/// The clock that quotas are counted by stands still.
+const QUOTAS: &str = "[quota]\ncalls_per_second = 1000000\ntotal_calls_per_second = 1000000\n";
 const LIMITED: &str = "limited.example";
 const PROVIDERS: [&str; 3] = ["dat", "wom", "email"];
 const OFFICES: [&str; 3] = ["a", "b", "general"];
@@ -215,7 +217,7 @@ proptest! {
                 assign(&api, provider, *by_office, *fallback).await;
             }
             for policy in &policies {
-                api.grant(policy);
+                api.grant(&format!("{QUOTAS}{policy}"));
                 let single = read_one_by_one(&api).await;
                 if policy.is_empty() {
                     for refused in [

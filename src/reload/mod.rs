@@ -1,0 +1,110 @@
+//! Takes changed files into use while the server runs: certificates, authorities, revocation lists, the policy.
+//!
+//! One thread looks at the files every second, and at once when it is asked to. In come the files, out goes what they hold,
+//! whole or not at all, to [`LiveTls`] and [`LivePolicy`](crate::access::LivePolicy). Files with a mistake change nothing;
+//! the log says what is wrong, and they are tried again until they are mended. It also says what expires soon.
+
+mod source;
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+pub use self::source::PolicyFile;
+use self::source::Source;
+use crate::server::{Access, LiveTls, Tls, TlsFiles};
+use crate::time::{Clock as _, SystemClock, Timestamp};
+
+/// How often the files are looked at. That needs no more than their metadata, works with every file system, and cannot miss
+/// a change; the notifications of the operating system can do neither.
+const LOOK: Duration = Duration::from_secs(1);
+/// How often it is looked what expires.
+const EXPIRY_LOOK: Duration = Duration::from_hours(1);
+/// How often it is told, until its last day; then every hour.
+const REMINDER: Duration = Duration::from_hours(24);
+
+/// Reloads for as long as it lives.
+pub struct Reload(Trigger);
+
+/// Reloads at once.
+#[derive(Clone)]
+pub struct Trigger(Sender<()>);
+
+impl Trigger {
+    /// Looks at every file now, whether it seems changed or not.
+    pub fn pull(&self) {
+        // The thread ends only after the last trigger.
+        let _ = self.0.send(());
+    }
+}
+
+impl Reload {
+    /// Begins to watch over the certificates, and over the policy if it is from a file.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn start(certificates: TlsFiles, policy: Option<PolicyFile>, access: &Access) -> std::io::Result<Self> {
+        let (trigger, asked) = channel();
+        let tls = Arc::clone(&access.tls);
+        let mut sources = vec![source::certificates(certificates, &tls)];
+        sources.extend(policy.map(|file| source::policy(file, &access.policy)));
+        std::thread::Builder::new()
+            .name("reload".into())
+            .spawn(move || watch(sources, &tls, &asked))?;
+        Ok(Self(Trigger(trigger)))
+    }
+
+    /// What reloads at once.
+    #[must_use]
+    pub fn trigger(&self) -> Trigger {
+        self.0.clone()
+    }
+}
+
+/// Until the last trigger is gone.
+fn watch(mut sources: Vec<Source>, tls: &LiveTls, asked: &Receiver<()>) {
+    let mut reminders = Reminders::default();
+    loop {
+        reminders.look(tls, SystemClock.now());
+        let is_asked = match asked.recv_timeout(LOOK) {
+            Ok(()) => true,
+            Err(RecvTimeoutError::Timeout) => false,
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        for source in &mut sources {
+            source.look(is_asked);
+        }
+    }
+}
+
+/// Tells of what expires.
+#[derive(Default)]
+struct Reminders {
+    /// What was looked at, when, and when it was last told of.
+    looked: Option<(Arc<Tls>, Timestamp)>,
+    told: Option<Timestamp>,
+}
+
+impl Reminders {
+    fn look(&mut self, tls: &LiveTls, now: Timestamp) {
+        let current = tls.now();
+        let is_new = match &self.looked {
+            Some((looked, _)) if !Arc::ptr_eq(looked, &current) => true,
+            Some((_, at)) if now.since(*at) < EXPIRY_LOOK => return,
+            Some(_) => false,
+            None => true,
+        };
+        let is_time = is_new || self.told.is_none_or(|told| now.since(told) >= REMINDER);
+        for expiry in current.expiries().iter().filter(|expiry| expiry.is_near(now)) {
+            let is_last_day = expiry.at() <= now.after(REMINDER);
+            if is_time || is_last_day {
+                let has_expired = expiry.at() <= now;
+                tracing::warn!(what = expiry.what(), at = %expiry.at(), has_expired, "expires soon: renew it");
+            }
+        }
+        if is_time {
+            self.told = Some(now);
+        }
+        self.looked = Some((current, now));
+    }
+}

@@ -1,0 +1,216 @@
+//! Certificates and revocation lists, read from their files.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustls::crypto::WebPkiSupportedAlgorithms;
+use rustls::pki_types::pem::{Error as PemError, PemObject};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, TrustAnchor, UnixTime};
+use webpki::{CertRevocationList, OwnedCertRevocationList};
+use x509_parser::prelude::{ASN1Time, FromDer as _, X509Certificate};
+use x509_parser::revocation_list::CertificateRevocationList;
+use x509_parser::x509::X509Version;
+
+use super::TlsError;
+use crate::hardening::modes::{Forbidden, exposure};
+use crate::time::Timestamp;
+
+/// What a file holds.
+pub(super) struct Read<T> {
+    pub(super) path: PathBuf,
+    pub(super) content: T,
+}
+
+/// From when and until when something is valid; `until` is the first moment at which it is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Validity {
+    pub(super) from: Timestamp,
+    pub(super) until: Timestamp,
+}
+
+impl Validity {
+    /// `last` counts to its end (RFC 5280, 4.1.2.5); it has no fractions.
+    fn new(first: ASN1Time, last: ASN1Time) -> Self {
+        let seconds = |time: ASN1Time| Timestamp::from_unix_ms(time.timestamp().saturating_mul(1000));
+        Self {
+            from: seconds(first),
+            until: seconds(last).after(Duration::from_secs(1)),
+        }
+    }
+
+    pub(super) fn check(self, now: UnixTime) -> Result<(), webpki::Error> {
+        let (not_before, not_after) = (unix_time(self.from), unix_time(self.until));
+        if now < not_before {
+            Err(webpki::Error::CertNotValidYet { time: now, not_before })
+        } else if now >= not_after {
+            Err(webpki::Error::CertExpired { time: now, not_after })
+        } else {
+            Ok(())
+        }
+    }
+
+    pub(super) fn is_over(self, now: Timestamp) -> bool {
+        now >= self.until
+    }
+}
+
+/// An authority's certificate.
+pub(super) struct Authority {
+    pub(super) der: Vec<u8>,
+    pub(super) anchor: TrustAnchor<'static>,
+    /// DER, as revocation lists name their issuer.
+    pub(super) subject: Vec<u8>,
+    /// The public key, as its algorithm writes it.
+    key: Vec<u8>,
+    /// For people.
+    pub(super) name: String,
+    pub(super) validity: Validity,
+}
+
+impl Authority {
+    fn parse(der: &CertificateDer<'_>) -> Result<Self, String> {
+        let (_, certificate) = X509Certificate::from_der(der).map_err(|_| "a certificate in it is malformed")?;
+        let name = certificate.subject().to_string();
+        if let Err(why) = check_authority(&certificate) {
+            return Err(format!("the certificate of {name} is none of an authority: {why}"));
+        }
+        let anchor = webpki::anchor_from_trusted_cert(der).map_err(|error| format!("the one of {name}: {error}"))?;
+        Ok(Self {
+            der: der.to_vec(),
+            anchor: anchor.to_owned(),
+            subject: certificate.subject().as_raw().to_vec(),
+            key: certificate.public_key().subject_public_key.data.to_vec(),
+            validity: Validity::new(certificate.validity().not_before, certificate.validity().not_after),
+            name,
+        })
+    }
+}
+
+/// Whoever is named here vouches for others, so a client's own certificate must not be (RFC 5280, 4.2.1.3 and 4.2.1.9).
+fn check_authority(certificate: &X509Certificate<'_>) -> Result<(), &'static str> {
+    let malformed = "it has malformed extensions";
+    let constraints = certificate.basic_constraints().map_err(|_| malformed)?;
+    let usage = certificate.key_usage().map_err(|_| malformed)?;
+    if certificate.version() != X509Version::V3 {
+        Err("it is not of version 3")
+    } else if !constraints.is_some_and(|constraints| constraints.value.ca) {
+        Err("its basic constraints do not say CA")
+    } else if usage.is_some_and(|usage| !usage.value.key_cert_sign()) {
+        Err("it may not sign certificates")
+    } else {
+        Ok(())
+    }
+}
+
+/// A certificate revocation list.
+pub(super) struct RevocationList {
+    pub(super) der: Vec<u8>,
+    /// DER, as certificates name their subject.
+    pub(super) issuer: Vec<u8>,
+    /// For people.
+    pub(super) name: String,
+    pub(super) validity: Validity,
+    pub(super) list: CertRevocationList<'static>,
+    signed: Vec<u8>,
+    signature: Vec<u8>,
+}
+
+impl RevocationList {
+    fn parse(der: &CertificateRevocationListDer<'_>) -> Result<Self, String> {
+        let (_, read) = CertificateRevocationList::from_der(der).map_err(|_| "a list in it is malformed")?;
+        let name = read.issuer().to_string();
+        let until = read
+            .next_update()
+            .ok_or_else(|| format!("the list of {name} does not say until when it is good"))?;
+        let list = OwnedCertRevocationList::from_der(der).map_err(|error| format!("the list of {name}: {error}"))?;
+        Ok(Self {
+            der: der.to_vec(),
+            issuer: read.issuer().as_raw().to_vec(),
+            validity: Validity::new(read.last_update(), until),
+            list: list.into(),
+            signed: read.tbs_cert_list.as_ref().to_vec(),
+            signature: read.signature_value.data.to_vec(),
+            name,
+        })
+    }
+}
+
+impl RevocationList {
+    /// Whether the list has this authority's signature. That the algorithm is the one which the list names is left to webpki,
+    /// which looks at it again for every client.
+    pub(super) fn is_signed_by(&self, authority: &Authority, algorithms: &WebPkiSupportedAlgorithms) -> bool {
+        let mut all = algorithms.all.iter();
+        all.any(|algorithm| {
+            algorithm
+                .verify_signature(&authority.key, &self.signed, &self.signature)
+                .is_ok()
+        })
+    }
+}
+
+/// The certificates in a PEM file; at least one.
+pub(super) fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
+    match found {
+        Ok(found) if found.is_empty() => Err(TlsError::file(what, path, "holds no certificate in PEM form")),
+        Ok(found) => Ok(found),
+        Err(error) => Err(TlsError::pem(what, path, &error)),
+    }
+}
+
+/// The key in a PEM file, unless others may read it.
+pub(super) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let what = "private key";
+    // A file that is not there is told by reading it.
+    if let Ok(Some(open)) = exposure(path, Forbidden::Everything) {
+        return Err(TlsError::file(what, path, open.to_string()));
+    }
+    PrivateKeyDer::from_pem_file(path).map_err(|error| TlsError::pem(what, path, &error))
+}
+
+/// The authorities in a PEM file; at least one.
+pub(super) fn authorities(path: &Path) -> Result<Vec<Authority>, TlsError> {
+    let what = "client authorities";
+    let certificates = certificates(what, path)?;
+    let authorities = certificates.iter().map(Authority::parse);
+    authorities
+        .collect::<Result<_, _>>()
+        .map_err(|detail| TlsError::file(what, path, detail))
+}
+
+/// The revocation lists in a file: any number in PEM, or one in DER.
+pub(super) fn revocation_lists(path: &Path) -> Result<Vec<RevocationList>, TlsError> {
+    let what = "revocation list";
+    let bytes = std::fs::read(path).map_err(|error| TlsError::file(what, path, error.to_string()))?;
+    let lists: Result<Vec<_>, PemError> = CertificateRevocationListDer::pem_slice_iter(&bytes).collect();
+    let lists = match lists {
+        Ok(none) if none.is_empty() => vec![CertificateRevocationListDer::from(bytes)],
+        lists => lists.map_err(|error| TlsError::pem(what, path, &error))?,
+    };
+    let lists = lists.iter().map(RevocationList::parse);
+    lists
+        .collect::<Result<_, _>>()
+        .map_err(|detail| TlsError::file(what, path, detail))
+}
+
+/// From when until when a certificate is valid.
+pub(super) fn validity_of(certificate: &CertificateDer<'_>) -> Result<Validity, webpki::Error> {
+    let (_, certificate) = X509Certificate::from_der(certificate).map_err(|_| webpki::Error::BadDer)?;
+    let validity = certificate.validity();
+    Ok(Validity::new(validity.not_before, validity.not_after))
+}
+
+/// Whether a certificate may be a client's in TLS, and its key may sign (RFC 5280, 4.2.1.3 and 4.2.1.12; RFC 8446, 4.4.2.2).
+/// One that names no extended key usage at all is for every purpose; so are those of common issuers (X509-SVID, 4.4).
+pub(super) fn is_for_clients(certificate: &CertificateDer<'_>) -> Result<bool, webpki::Error> {
+    let (_, certificate) = X509Certificate::from_der(certificate).map_err(|_| webpki::Error::BadDer)?;
+    let purposes = certificate.extended_key_usage().map_err(|_| webpki::Error::BadDer)?;
+    let usage = certificate.key_usage().map_err(|_| webpki::Error::BadDer)?;
+    Ok(purposes.is_none_or(|purposes| purposes.value.client_auth)
+        && usage.is_none_or(|usage| usage.value.digital_signature()))
+}
+
+/// The time as webpki takes it.
+pub(crate) fn unix_time(now: Timestamp) -> UnixTime {
+    UnixTime::since_unix_epoch(Duration::from_secs(now.unix_seconds().try_into().unwrap_or(0)))
+}
