@@ -220,6 +220,8 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
     let limits = Limits {
         workers: server.workers,
         max_connections: server.max_connections,
+        max_connections_per_caller: server.max_connections_per_caller,
+        max_calls_per_caller: server.max_calls_per_caller,
         max_streams_per_connection: server.max_streams_per_connection,
         default_deadline: server.default_deadline,
         drain_timeout: server.drain_timeout,

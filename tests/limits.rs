@@ -3,7 +3,6 @@
 
 mod support;
 
-use std::io::{ErrorKind, Read as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
@@ -11,9 +10,10 @@ use prost::Message as _;
 use tonic::Code;
 use tresor::pb::v1::{self, change_event::Kind};
 
+use support::callers::Callers;
 use support::process::{Server, prepare};
 use support::requests::{general, login, name, order, put_login};
-use support::{PATIENCE, told, wait_for};
+use support::{PATIENCE, told};
 
 const KIB: usize = 1024;
 
@@ -119,36 +119,24 @@ async fn a_call_without_a_deadline_gets_the_default_one_and_a_watch_goes_on() {
 #[tokio::test]
 async fn too_many_connections_are_closed_at_once_and_room_is_made_by_those_that_leave() {
     let directory = tempfile::tempdir().unwrap();
-    let server = serve(directory.path(), &[("TRESOR_SERVER_MAX_CONNECTIONS", "3")]);
-    let operator = server.operator();
+    let server = serve(directory.path(), &[("TRESOR_SERVER_MAX_CONNECTIONS", "2")]);
+    let (operator, order_service) = (server.operator(), server.order_service());
     operator.status().await.unwrap();
-    let connect = || {
-        let stream = TcpStream::connect(server.listen).unwrap();
-        stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
-        stream
+    let is_served = async |caller: &Callers| {
+        let keys = v1::GetSigningKeysRequest::default();
+        caller.resolver.clone().get_signing_keys(keys).await.is_ok()
     };
-    // Whether the server has closed it. It says nothing before the client does.
-    let is_closed = |stream: &mut TcpStream| match stream.read(&mut [0]) {
-        Ok(read) => read == 0,
-        Err(error) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
-    };
-    let mut silent = [connect(), connect()];
-    let mut refused = connect();
-    wait_for("the end of the connection that is too many", || {
-        is_closed(&mut refused).then_some(())
-    });
-    assert!(!silent.iter_mut().any(is_closed), "those that were there stay");
-    assert!(operator.status().await.is_ok(), "and are served");
-
-    drop(silent);
-    drop(refused);
-    let deadline = Instant::now() + PATIENCE;
+    assert!(is_served(&order_service).await);
+    // Whoever has not said who they are takes nobody's room.
+    let _silent: Vec<_> = (0..10).map(|_| TcpStream::connect(server.listen).unwrap()).collect();
+    assert!(operator.status().await.is_ok(), "those that are there are served");
     let newcomer = server.order_service();
-    while newcomer
-        .resolve("firm", "dat", "")
-        .await
-        .is_err_and(|status| status.code() == Code::Unavailable)
-    {
+    assert!(!is_served(&newcomer).await);
+    assert!(operator.status().await.is_ok(), "those that were there stay");
+
+    drop(order_service);
+    let deadline = Instant::now() + PATIENCE;
+    while !is_served(&newcomer).await {
         assert!(Instant::now() < deadline, "no room was made");
     }
     server.stop().await;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Code, Request, Response, Status};
 
 use super::fault::{ApiError, Fault};
@@ -21,6 +22,8 @@ pub struct Peer(Arc<PeerInfo>);
 struct PeerInfo {
     address: SocketAddr,
     identity: Result<LivePermissions, String>,
+    /// One place for each call that the caller may have open; none if it may have any number.
+    room: Option<Arc<Semaphore>>,
     /// What its holder has used of its quotas, over all of its connections. Looked up with the first call.
     usage: OnceLock<Arc<Usage>>,
 }
@@ -32,8 +35,26 @@ impl Peer {
         Self(Arc::new(PeerInfo {
             address,
             identity,
+            room: None,
             usage: OnceLock::new(),
         }))
+    }
+
+    /// The caller at `address`, with room for so many calls.
+    #[must_use]
+    pub fn with_room(address: SocketAddr, identity: LivePermissions, room: Arc<Semaphore>) -> Self {
+        Self(Arc::new(PeerInfo {
+            address,
+            identity: Ok(identity),
+            room: Some(room),
+            usage: OnceLock::new(),
+        }))
+    }
+
+    /// A place for one more call; it is free again when it is dropped.
+    pub(crate) fn place(&self) -> Result<Option<OwnedSemaphorePermit>, ApiError> {
+        let place = self.0.room.as_ref().map(|room| Arc::clone(room).try_acquire_owned());
+        place.transpose().map_err(|_| ApiError::TooManyCalls)
     }
 
     /// Where it calls from.

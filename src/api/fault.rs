@@ -62,6 +62,9 @@ pub(crate) enum ApiError {
     /// Not built yet.
     #[error("{0} is not built yet")]
     NotBuilt(&'static str),
+    /// The caller has as many calls open as one may have.
+    #[error("this caller has too many calls open; end some, or take the answers; see server.max_calls_per_caller")]
+    TooManyCalls,
     /// The server is ending.
     #[error("the server is shutting down; try again, another one or this one will answer")]
     ShuttingDown,
@@ -162,6 +165,7 @@ impl From<&ApiError> for Fault {
                 Self::new(Code::Unavailable, "AUDIT_UNAVAILABLE", message).retry()
             }
             ApiError::NotBuilt(_) => Self::new(Code::Unimplemented, "NOT_BUILT", message),
+            ApiError::TooManyCalls => Self::new(Code::ResourceExhausted, "TOO_MANY_CALLS", message).retry(),
             ApiError::ShuttingDown => Self::new(Code::Unavailable, "SHUTTING_DOWN", message).retry(),
         }
     }

@@ -6,6 +6,7 @@
 
 mod admin;
 mod audit;
+mod begun;
 mod call;
 mod fault;
 mod operator;

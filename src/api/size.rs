@@ -1,6 +1,7 @@
 //! One service with two limits: all requests are small, but for the one that lists a firm's offices and people.
 
 use std::convert::Infallible;
+use std::num::NonZeroUsize;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -10,8 +11,9 @@ use tonic::body::Body;
 use tonic::server::NamedService;
 use tower::Service;
 
-use super::{Admin, Peer};
-use crate::access::Action;
+use super::begun::Begun;
+use super::{Admin, MAX_REQUEST, Peer};
+use crate::access::{Action, LivePermissions, Rooms};
 use crate::pb::v1::credential_admin_server::{CredentialAdminServer, SERVICE_NAME};
 
 type Server = CredentialAdminServer<Admin>;
@@ -19,6 +21,10 @@ type Answer = Result<http::Response<Body>, Infallible>;
 
 /// How many large requests are read and answered at once. In memory a list of ids is ten times as large as on the wire.
 const LARGE_AT_ONCE: usize = 4;
+/// How many of them may be of one caller, who may take half a minute to send each.
+const LARGE_OF_ONE_CALLER: NonZeroUsize = NonZeroUsize::new(2).expect("it is not 0");
+/// What stands before each message, in bytes: whether it is compressed, and its length.
+const PREFIX: usize = 5;
 
 /// `CredentialAdmin`, with the larger limit for `CheckCoverage` of callers who may read anything.
 #[derive(Clone)]
@@ -26,6 +32,7 @@ pub struct BySize {
     small: Server,
     large: Server,
     room: Arc<Semaphore>,
+    own: Arc<Rooms>,
 }
 
 impl BySize {
@@ -34,6 +41,7 @@ impl BySize {
             small,
             large,
             room: Arc::new(Semaphore::new(LARGE_AT_ONCE)),
+            own: Arc::new(Rooms::new(LARGE_OF_ONE_CALLER)),
         }
     }
 }
@@ -52,21 +60,28 @@ impl Service<http::Request<Body>> for BySize {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        if !is_large(&request) {
+        let Some(own) = sender_of_large(&request).map(|caller| self.own.of(caller)) else {
             return self.small.call(request);
-        }
+        };
         let (mut server, room) = (self.large.clone(), Arc::clone(&self.room));
         Box::pin(async move {
-            let _permit = room.acquire_owned().await;
-            server.call(request).await
+            let (parts, body) = request.into_parts();
+            let body = Begun::read(body, MAX_REQUEST + PREFIX).await;
+            // Whoever sends little, or nothing and never ends, holds nobody up.
+            let _places = if body.is_whole() {
+                None
+            } else {
+                Some((own.acquire_owned().await, room.acquire_owned().await))
+            };
+            server.call(http::Request::from_parts(parts, Body::new(body))).await
         })
     }
 }
 
-fn is_large(request: &http::Request<Body>) -> bool {
-    let may_read = |peer: &Peer| {
-        peer.identity()
-            .is_ok_and(|caller| caller.now().allows_somewhere(Action::CredentialsRead))
-    };
-    request.uri().path().ends_with("/CheckCoverage") && request.extensions().get::<Peer>().is_some_and(may_read)
+/// The caller, if it may send so much.
+fn sender_of_large(request: &http::Request<Body>) -> Option<&LivePermissions> {
+    let caller = request.extensions().get::<Peer>()?.identity().ok()?;
+    let is_large =
+        request.uri().path().ends_with("/CheckCoverage") && caller.now().allows_somewhere(Action::CredentialsRead);
+    is_large.then_some(caller)
 }

@@ -34,6 +34,8 @@ fn what_is_not_given_has_its_default() {
     assert_eq!(config.server.listen, "0.0.0.0:8443".parse().unwrap());
     assert_eq!(config.server.health_listen, "0.0.0.0:8086".parse().unwrap());
     assert_eq!(config.server.max_connections.get(), 4096);
+    assert_eq!(config.server.max_connections_per_caller.get(), 1024);
+    assert_eq!(config.server.max_calls_per_caller.get(), 4096);
     assert_eq!(config.server.max_streams_per_connection.get(), 256);
     assert_eq!(config.server.default_deadline, Duration::from_secs(5));
     assert_eq!(config.server.drain_timeout, Duration::from_secs(20));
@@ -259,6 +261,8 @@ fn values_outside_their_limits_are_refused() {
         ("server", "workers = 257"),
         ("server", "workers = -1"),
         ("server", "workers = 99999999999999999999"),
+        ("server", "max_connections_per_caller = 0"),
+        ("server", "max_calls_per_caller = 0"),
         ("server", "max_streams_per_connection = 65536"),
         ("resolver", "cache_for = '601s'"),
         ("resolver", "cache_for = '-1s'"),

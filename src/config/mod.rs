@@ -77,6 +77,10 @@ pub struct ServerConfig {
     pub workers: NonZeroUsize,
     /// How many connections may be open at once.
     pub max_connections: NonZeroUsize,
+    /// How many of them one caller may have. All whom the policy does not name count as one.
+    pub max_connections_per_caller: NonZeroUsize,
+    /// How many calls one caller may have open, on all of its connections.
+    pub max_calls_per_caller: NonZeroUsize,
     /// How many calls may be open at once on a connection.
     pub max_streams_per_connection: NonZeroU32,
     /// The deadline of a call whose client sets none.

@@ -29,6 +29,8 @@ const METRICS_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr
 
 const MOST_WORKERS: usize = 256;
 const CONNECTIONS: NonZeroUsize = NonZeroUsize::new(4096).expect("it is not 0");
+const CONNECTIONS_PER_CALLER: NonZeroUsize = NonZeroUsize::new(1024).expect("it is not 0");
+const CALLS_PER_CALLER: NonZeroUsize = NonZeroUsize::new(4096).expect("it is not 0");
 const STREAMS: NonZeroU32 = NonZeroU32::new(256).expect("it is not 0");
 
 const ISSUER: &str = "tresor";
@@ -55,6 +57,12 @@ pub(super) fn server(table: &mut Table<'_>, folder: &Path) -> Result<ServerConfi
         value.count(1..=MOST_WORKERS as u64)
     });
     let max_connections = table.or("max_connections", CONNECTIONS, |value| value.count(1..=1_000_000));
+    let connections_per_caller = table.or("max_connections_per_caller", CONNECTIONS_PER_CALLER, |value| {
+        value.count(1..=1_000_000)
+    });
+    let calls_per_caller = table.or("max_calls_per_caller", CALLS_PER_CALLER, |value| {
+        value.count(1..=1_000_000)
+    });
     let max_streams = table.or("max_streams_per_connection", STREAMS, |value| value.count(1..=65_535));
     let default_deadline = table.or("default_deadline", seconds(5), |value| {
         value.duration(Duration::from_millis(100)..=seconds(300))
@@ -72,6 +80,8 @@ pub(super) fn server(table: &mut Table<'_>, folder: &Path) -> Result<ServerConfi
         trust_domains: TrustDomains::new(trust_domains?.unwrap_or_default()),
         workers: workers?,
         max_connections: max_connections?,
+        max_connections_per_caller: connections_per_caller?,
+        max_calls_per_caller: calls_per_caller?,
         max_streams_per_connection: max_streams?,
         default_deadline: default_deadline?,
         drain_timeout: drain_timeout?,

@@ -1,40 +1,53 @@
 //! Accepts connections and deals them out to the workers in turn.
 
+use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch as signal};
+use tokio::sync::{Semaphore, mpsc, watch as signal};
 use tokio_rustls::server::TlsStream;
 
 use super::Limits;
-use super::connection::Connection;
+use super::connection::{Connection, Room};
+use super::newcomers::{Newcomers, Place};
+use super::seldom::Seldom;
 use super::standing::Watch;
 use super::tls::LiveTls;
-use crate::access::{Caller, LivePermissions, LivePolicy, TrustDomains};
+use crate::access::{Caller, LivePermissions, LivePolicy, Rooms, TrustDomains};
 use crate::api::Peer;
 
 /// How long a client may take for the TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How many connections may be in the handshake at once. Of more, the oldest is closed.
+const HANDSHAKES: NonZeroUsize = NonZeroUsize::new(512).expect("it is not 0");
 /// How many connections without an identity may be open at once. They are only there to be told why they may do nothing, and
 /// must not take the room of those who may.
 const STRANGERS: usize = 32;
 /// How long to wait when the system has no more sockets.
 const BREATHER: Duration = Duration::from_millis(50);
 
+static FAILED_HANDSHAKES: Seldom = Seldom::new();
+static TOO_MANY_CONNECTIONS: Seldom = Seldom::new();
+
 /// A connection that was accepted, on its way to a worker. The socket belongs to no runtime yet.
 pub(super) struct Accepted {
     socket: std::net::TcpStream,
     address: SocketAddr,
     welcome: Arc<Welcome>,
-    permit: OwnedSemaphorePermit,
+    place: Place,
 }
 
 /// What every connection is met with.
 struct Welcome {
     access: Access,
+    newcomers: Arc<Newcomers>,
+    room: Arc<Semaphore>,
+    connections: Rooms,
+    calls: Rooms,
     strangers: Arc<Semaphore>,
 }
 
@@ -60,7 +73,6 @@ pub struct Access {
 pub(super) struct Acceptor {
     listener: TcpListener,
     welcome: Arc<Welcome>,
-    room: Arc<Semaphore>,
     inlets: Vec<mpsc::Sender<Accepted>>,
 }
 
@@ -71,12 +83,17 @@ impl Acceptor {
         limits: &Limits,
         inlets: Vec<mpsc::Sender<Accepted>>,
     ) -> Self {
-        let strangers = Arc::new(Semaphore::new(STRANGERS));
-        let welcome = Arc::new(Welcome { access, strangers });
+        let welcome = Arc::new(Welcome {
+            access,
+            newcomers: Newcomers::new(HANDSHAKES),
+            room: Arc::new(Semaphore::new(limits.max_connections.get())),
+            connections: Rooms::new(limits.max_connections_per_caller),
+            calls: Rooms::new(limits.max_calls_per_caller),
+            strangers: Arc::new(Semaphore::new(STRANGERS)),
+        });
         Self {
             listener,
             welcome,
-            room: Arc::new(Semaphore::new(limits.max_connections.get())),
             inlets,
         }
     }
@@ -98,10 +115,6 @@ impl Acceptor {
     }
 
     fn hand_over(&self, socket: TcpStream, address: SocketAddr, inlet: &mpsc::Sender<Accepted>) {
-        let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() else {
-            tracing::warn!(peer = %address, "too many connections: this one is closed; see server.max_connections");
-            return;
-        };
         // Without it every answer waits for the client's delayed acknowledgement.
         let socket = socket.set_nodelay(true).and_then(|()| socket.into_std());
         match socket {
@@ -110,7 +123,7 @@ impl Acceptor {
                     socket,
                     address,
                     welcome: Arc::clone(&self.welcome),
-                    permit,
+                    place: self.welcome.newcomers.enter(address.ip()),
                 };
                 if inlet.try_send(accepted).is_err() {
                     tracing::warn!(peer = %address, "a worker has too many connections waiting: this one is closed");
@@ -128,27 +141,35 @@ impl Accepted {
             socket,
             address,
             welcome,
-            permit,
+            mut place,
         } = self;
         let socket = TcpStream::from_std(socket).ok()?;
         let tls = &welcome.access.tls;
         let judgements = tls.judgements();
-        let stream = match tokio::time::timeout(HANDSHAKE, tls.acceptor().accept(socket)).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => {
-                tracing::info!(peer = %address, %error, "TLS handshake failed");
-                return None;
+        let handshake = tokio::select! {
+            () = place.sent_away() => Err(io::Error::other("too many at once: the oldest of this address is closed")),
+            handshake = tokio::time::timeout(HANDSHAKE, tls.acceptor().accept(socket)) => {
+                handshake.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "it took too long")))
             }
-            Err(_) => {
-                tracing::info!(peer = %address, "TLS handshake took too long");
+        };
+        drop(place);
+        let stream = match handshake {
+            Ok(stream) => stream,
+            Err(error) => {
+                if let Some(left_out) = FAILED_HANDSHAKES.may_log() {
+                    tracing::info!(peer = %address, %error, left_out, "TLS handshake failed");
+                }
                 return None;
             }
         };
         let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
-        let (identity, watch) = match welcome.identify(chain) {
-            Err(why) => (Err(why), None),
-            Ok(permissions) => match Watch::new(chain.to_vec(), tls, judgements) {
-                Ok(watch) => (Ok(permissions), Some(watch)),
+        let (peer, watch) = match welcome.identify(chain) {
+            Err(why) => (Peer::new(address, Err(why)), None),
+            Ok(caller) => match Watch::new(chain.to_vec(), tls, judgements) {
+                Ok(watch) => {
+                    let room = welcome.calls.of(&caller);
+                    (Peer::with_room(address, caller, room), Some(watch))
+                }
                 // It was good a moment ago.
                 Err(error) => {
                     tracing::info!(peer = %address, %error, "a certificate has ended during its handshake");
@@ -156,17 +177,37 @@ impl Accepted {
                 }
             },
         };
-        let peer = Peer::new(address, identity);
-        let stranger = match &watch {
-            Some(_) => None,
-            None => Some(Arc::clone(&welcome.strangers).try_acquire_owned().ok()?),
-        };
-        let stream = Connection::new(stream, peer.clone(), permit, stranger);
+        let room = welcome.room_for(&peer)?;
+        let stream = Connection::new(stream, peer.clone(), room);
         Some(Visitor { stream, peer, watch })
     }
 }
 
 impl Welcome {
+    /// Strangers have a room of their own, so that they take nobody else's; and no caller has all there is.
+    fn room_for(&self, peer: &Peer) -> Option<Room> {
+        let (general, own) = match peer.identity() {
+            Ok(caller) => (&self.room, Some(self.connections.of(caller))),
+            Err(_) => (&self.strangers, None),
+        };
+        let own = own.map(Semaphore::try_acquire_owned).transpose();
+        let (Ok(own), Ok(general)) = (own, Arc::clone(general).try_acquire_owned()) else {
+            if let Some(left_out) = TOO_MANY_CONNECTIONS.may_log() {
+                tracing::warn!(
+                    peer = %peer.address(),
+                    caller = peer.identity().ok().map(|identity| identity.caller().as_str()),
+                    left_out,
+                    "too many connections: this one is closed; see server.max_connections and max_connections_per_caller"
+                );
+            }
+            return None;
+        };
+        Some(Room::Kept {
+            _general: general,
+            _own: own,
+        })
+    }
+
     fn identify(&self, chain: &[CertificateDer<'_>]) -> Result<LivePermissions, String> {
         let (own, authorities) = chain.split_first().ok_or(
             "the connection has no client certificate; give the client one that the vault's client authority has issued",

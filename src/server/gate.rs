@@ -16,6 +16,7 @@ use tower::Service as _;
 
 use super::ending::EndingBody;
 use super::health::Health;
+use super::held::hold;
 use super::protocol::refuse_other_protocols;
 use super::standing::Standing;
 use crate::access::{Caller, LivePermissions};
@@ -119,6 +120,12 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionGate {
                 Ok(listed.map_or_else(|fault| Status::from(fault).into_http(), |()| answer))
             });
         }
+        let place = match self.peer.place() {
+            Ok(place) => place,
+            Err(error) => {
+                return Box::pin(async move { Ok(refuse(&audit, Fault::from(&error), &path, &peer).await) });
+            }
+        };
         request.extensions_mut().insert(peer.clone());
         let deadline = asked_deadline(&request)
             .unwrap_or(self.gate.default_deadline)
@@ -135,6 +142,10 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionGate {
             let Ok(answer) = answer;
             let answer = match without_reason(&answer, &path) {
                 Some(fault) => refuse(&audit, fault, &path, &peer).await,
+                None => answer,
+            };
+            let answer = match place {
+                Some(place) => hold(answer, place),
                 None => answer,
             };
             Ok(match ending {

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::{Mutex, Semaphore, mpsc};
+use tokio::sync::{Mutex, mpsc};
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::server::NamedService;
@@ -14,13 +15,14 @@ use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
-use super::connection::Connection;
+use super::connection::{Connection, Room};
+use super::newcomers::Newcomers;
 use crate::api::{BySize, MAX_REQUEST, Operator, Peer, Resolver};
 use crate::pb::v1::credential_resolver_server::CredentialResolverServer;
 use crate::pb::v1::vault_operator_server::VaultOperatorServer;
 
-/// How many plaintext connections may be open at once.
-const MOST_PROBES: usize = 64;
+/// How many plaintext connections may be open at once. Of more, the oldest is closed.
+const MOST_PROBES: NonZeroUsize = NonZeroUsize::new(64).expect("it is not 0");
 /// How long to wait when the system has no more sockets.
 const BREATHER: Duration = Duration::from_millis(50);
 
@@ -95,21 +97,19 @@ impl Health {
     }
 
     /// Serves health alone, in plaintext: the kubelet has no certificate. Each connection lives for a few seconds, which is
-    /// enough for a probe, and there are few of them, so that nobody can use up the process's descriptors here.
+    /// enough for a probe, and there are few of them, so that nobody can use up the process's descriptors here, nor keep the
+    /// kubelet out.
     pub(super) async fn serve(self, listener: TcpListener) {
-        let room = Arc::new(Semaphore::new(MOST_PROBES));
-        let (inlet, probes) = mpsc::channel(MOST_PROBES);
+        let room = Newcomers::new(MOST_PROBES);
+        let (inlet, probes) = mpsc::channel(MOST_PROBES.get());
         let accept = async {
             loop {
                 match listener.accept().await {
                     Ok((stream, address)) => {
-                        let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
-                            continue;
-                        };
                         let peer = Peer::new(address, Err("health alone is served here".into()));
                         // Small answers must not wait for the client's delayed acknowledgement.
                         let _ = stream.set_nodelay(true);
-                        let _ = inlet.try_send(Connection::new(stream, peer, permit, None));
+                        let _ = inlet.try_send(Connection::new(stream, peer, Room::Lent(room.enter(address.ip()))));
                     }
                     Err(error) => {
                         tracing::warn!(%error, "a health probe could not be accepted");

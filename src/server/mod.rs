@@ -9,8 +9,11 @@ mod connection;
 mod ending;
 mod gate;
 mod health;
+mod held;
 mod metrics;
+mod newcomers;
 mod protocol;
+mod seldom;
 mod standing;
 mod tls;
 mod worker;
@@ -116,8 +119,12 @@ pub enum ServerError {
 pub struct Limits {
     /// Threads that serve calls.
     pub workers: NonZeroUsize,
-    /// Open connections.
+    /// Open connections of callers with an identity.
     pub max_connections: NonZeroUsize,
+    /// Open connections of one caller.
+    pub max_connections_per_caller: NonZeroUsize,
+    /// Open calls of one caller, on all of its connections.
+    pub max_calls_per_caller: NonZeroUsize,
     /// Open calls on a connection.
     pub max_streams_per_connection: NonZeroU32,
     /// The deadline of a call whose client sets none.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import time
 
 import pytest
-from hostile import Attacker, message, others_are_served
+from hostile import WORST, Attacker, message, others_are_served
 from hyperframe.frame import DataFrame, HeadersFrame
 from support import Tresor, order, v1
 
@@ -152,6 +153,17 @@ def test_requests_that_never_end_are_ended(target: Tresor) -> None:
         )
         answers = [attacker.answer(stream) for stream in range(1, 400, 2)]
         assert {(answer.code, answer.reason) for answer in answers} == {(DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED")}
+
+
+def test_coverage_checks_that_never_end_hold_nobody_up(target: Tresor) -> None:
+    """Large ones are answered a few at a time; one that has not said much yet is not large."""
+    with others_are_served(target), Attacker.of(target, "operator") as attacker:
+        half = message(b"", length=64 * 1024) + b"x" * 1_000
+        for stream in range(1, 40, 2):
+            attacker.push(attacker.headers(stream, "CheckCoverage", grpc_timeout="30S") + attacker.data(stream, half))
+        begun = time.monotonic()
+        assert target.operator.CheckCoverage(tenant="demo", office_ids=["leipzig"]) is not None
+        assert time.monotonic() - begun < WORST
 
 
 def test_a_deadline_of_years_is_not_waited_for(target: Tresor) -> None:
