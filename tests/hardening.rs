@@ -5,7 +5,7 @@
 mod support;
 
 use std::fs::{self, File};
-use std::os::unix::fs::{MetadataExt as _, chown};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -31,8 +31,12 @@ impl Deployment {
         let is_root = directory.path().metadata().unwrap().uid() == 0;
         let user = is_root.then_some(NOBODY);
         let made = Self { directory, user };
-        // The folder of the build need not be open to everybody.
-        fs::copy(env!("CARGO_BIN_EXE_tresor"), made.path("tresor")).unwrap();
+        // The folder of the build need not be open to everybody. It is another program that writes the copy: what this one has
+        // open for writing, a process that another test starts has too, and then nobody can run it.
+        let copied = Command::new("cp")
+            .args([Path::new(env!("CARGO_BIN_EXE_tresor")), &made.path("tresor")])
+            .status();
+        assert!(copied.unwrap().success());
         made.hand_over(made.directory.path());
         made
     }
@@ -243,21 +247,71 @@ async fn the_limit_of_open_files_is_raised_and_compared_with_the_connections() {
 }
 
 #[tokio::test]
-async fn a_key_file_of_another_user_is_refused_unless_that_is_root() {
+async fn what_decides_and_what_is_secret_is_refused_if_it_is_another_users_unless_that_is_root() {
     let deployment = Deployment::new();
-    // Its own key.
+    fs::create_dir(deployment.path("data")).unwrap();
+    fs::set_permissions(deployment.path("data"), fs::Permissions::from_mode(0o700)).unwrap();
+    deployment.hand_over(&deployment.path("data"));
     deployment.serve("", &[]).stop().await;
     // Only root can give a file away.
-    if deployment.user.is_some() {
-        let told = refusal(&mut serve_command(deployment.directory.path())).join("\n");
-        assert!(
-            told.contains("belongs to user 65534") && told.contains("chown 0"),
-            "{told}"
-        );
-        chown(deployment.path("kek.key"), Some(0), Some(0)).unwrap();
+    let Some(user) = deployment.user else { return };
+    let files = [
+        "tresor.toml",
+        "policy.toml",
+        "tls/server.pem",
+        "tls/server.key",
+        "tls/client-ca.pem",
+        "kek.key",
+        "data",
+    ];
+    for file in files {
+        let path = deployment.path(file);
+        for (owner, process, told) in [
+            (user + 1, user, "belongs to user 65535"),
+            (user, 0, "belongs to user 65534"),
+        ] {
+            // All but this one are of whom the process runs as.
+            for other in files {
+                chown(deployment.path(other), Some(process), Some(process)).unwrap();
+            }
+            chown(&path, Some(owner), Some(process)).unwrap();
+            // Readable for all the same, so that it is the owner that matters.
+            let mode = path.metadata().unwrap().mode();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode | 0o040)).unwrap();
+            let said = if process == 0 {
+                refusal(&mut serve_command(deployment.directory.path()))
+            } else {
+                refusal(&mut deployment.serve_command(""))
+            };
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let shown = path.display().to_string();
+            assert!(
+                said[0].contains(told) && said[0].contains(&format!("chown {process} {shown}")),
+                "{file}: {said:?}"
+            );
+        }
+    }
+}
+
+/// Kubernetes mounts secrets as root's, with the group of the pod and a mode of one's choice.
+#[tokio::test]
+async fn a_key_file_that_root_lets_the_servers_group_read_is_taken() {
+    let deployment = Deployment::new();
+    let Some(user) = deployment.user else { return };
+    let key = deployment.path("kek.key");
+    let hand_over = |mode| {
+        chown(&key, Some(0), Some(user)).unwrap();
+        fs::set_permissions(&key, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    for mode in [0o440, 0o640] {
+        hand_over(mode);
+        deployment.serve("", &[]).stop().await;
+    }
+    for (mode, verb) in [(0o460, "write"), (0o444, "read"), (0o450, "enter")] {
+        hand_over(mode);
         let told = refusal(&mut deployment.serve_command("")).join("\n");
         assert!(
-            told.contains("Permission denied") && !told.contains("belongs to"),
+            told.contains(&format!("others may {verb} it")) && told.contains("chmod g-wx,o-rwx"),
             "{told}"
         );
     }

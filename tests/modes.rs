@@ -28,6 +28,8 @@ fn what_is_open_to_others_is_refused_with_how_to_mend_it() {
     for (file, mode, wrong, mend) in [
         ("tresor.toml", 0o666, "others may write", "chmod o-w"),
         ("policy.toml", 0o646, "others may write", "chmod o-w"),
+        ("tls/server.pem", 0o646, "others may write", "chmod o-w"),
+        ("tls/client-ca.pem", 0o666, "others may write", "chmod o-w"),
         ("tls/server.key", 0o644, "others may read", "chmod o-rwx"),
         ("data", 0o755, "others may read", "chmod o-rwx"),
         ("data", 0o773, "others may write", "chmod o-rwx"),

@@ -14,7 +14,7 @@ use super::environment::Environment;
 use super::errors::{ConfigErrors, Place, Problem};
 use super::table::Table;
 use super::value::did_you_mean;
-use crate::hardening::modes::{Forbidden, exposure};
+use crate::hardening::modes::{self, Forbidden, Unfit};
 
 /// Proof that a problem was noted.
 #[derive(Debug)]
@@ -31,14 +31,17 @@ pub(super) struct File<'a> {
     pub(super) variables: RefCell<BTreeSet<String>>,
 }
 
-/// The content of a file that decides: others must not have written it.
+/// The content of a file that decides: nobody else must have written it.
 pub(crate) fn read_file(path: &Path) -> Result<String, ConfigErrors> {
     let about = |message: String| ConfigErrors::of_file(&path.display().to_string(), message);
-    let unreadable = |error: std::io::Error| about(format!("cannot be read: {error}"));
-    if let Some(open) = exposure(path, Forbidden::Writing).map_err(unreadable)? {
-        return Err(about(open.to_string()));
-    }
-    std::fs::read_to_string(path).map_err(unreadable)
+    let content = modes::read(path, Forbidden::Writing).map_err(|unfit| {
+        about(match unfit {
+            Unfit::Unreadable(error) => format!("cannot be read: {error}"),
+            Unfit::Exposed(exposure) => exposure.to_string(),
+        })
+    })?;
+    let text = std::str::from_utf8(&content).map_err(|_| about("cannot be read: it is not UTF-8".into()))?;
+    Ok(text.to_owned())
 }
 
 /// Reads `text`, the content of the file `name`, with `build`.

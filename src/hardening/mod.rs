@@ -3,7 +3,7 @@
 //! Three steps, each at its time: [`Hardening::begin`] before anything secret is read, [`Hardening::lock_memory`] once the
 //! configuration is known, [`Hardening::confine`] when everything is loaded that is not needed again. The last one binds the
 //! calling thread and those that it starts later, so it comes before any runtime. [`Hardened::log`] tells what became of it.
-//! `modes` is a room of its own: whom a file may be open to.
+//! `modes` is a room of its own: whose a file must be, and whom it may be open to.
 
 #[cfg(target_os = "linux")]
 mod files;
@@ -19,7 +19,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-pub use self::modes::OpenToOthers;
+pub use self::modes::Exposure;
 use self::sandbox::Confined;
 pub use self::sandbox::Reach;
 
@@ -75,10 +75,12 @@ pub enum HardeningError {
         reason: String,
     },
     /// Others may read or change what the process keeps.
-    #[error("folder {}: {open}", open.path().display())]
-    OpenToOthers {
-        /// How open.
-        open: OpenToOthers,
+    #[error("folder {}: {exposure}", path.display())]
+    Exposed {
+        /// Which.
+        path: PathBuf,
+        /// How.
+        exposure: Exposure,
     },
     /// A folder that must stay in reach is not there.
     #[error("{}: cannot be kept in reach of the sandbox: {error}", path.display())]
@@ -163,7 +165,7 @@ impl Hardening {
     /// Binds this thread and those it starts later: no other may run yet.
     ///
     /// # Errors
-    /// [`HardeningError::OpenToOthers`] if others may enter one of [`Reach::writes`], [`HardeningError::Sandbox`] if a sandbox is
+    /// [`HardeningError::Exposed`] if others may enter one of [`Reach::writes`], [`HardeningError::Sandbox`] if a sandbox is
     /// required and not to be had, [`HardeningError::Path`] if something in `reach` is missing.
     pub fn confine(self, demand: Demand, reach: &Reach) -> Result<Hardened, HardeningError> {
         Ok(Hardened {

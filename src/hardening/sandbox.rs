@@ -76,8 +76,11 @@ fn filter_system_calls() -> Measure {
 /// A folder that is not there yet will be made for its owner alone.
 fn refuse_open(folders: &[PathBuf]) -> Result<(), HardeningError> {
     for folder in folders.iter().filter(|folder| folder.exists()) {
-        if let Some(open) = exposure(folder, Forbidden::Everything).map_err(missing(folder))? {
-            return Err(HardeningError::OpenToOthers { open });
+        if let Some(exposure) = exposure(folder, Forbidden::Everything).map_err(missing(folder))? {
+            return Err(HardeningError::Exposed {
+                path: folder.clone(),
+                exposure,
+            });
         }
     }
     Ok(())

@@ -12,6 +12,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use zeroize::Zeroizing;
 
+use crate::hardening::Exposure;
+
 pub use self::file::KeyFile;
 pub use self::kms::KmsPlugin;
 pub(super) use self::secret_file::read_secret_file;
@@ -83,26 +85,13 @@ pub enum KekError {
         /// What the operating system said.
         detail: String,
     },
-    /// Others may read the file.
-    #[error("key file {0}: mode is {mode:03o}, others may read it; run: chmod 600 {0}", path.display())]
-    TooOpen {
+    /// Others may read the file, or could change it.
+    #[error("key file {}: {exposure}", path.display())]
+    Exposed {
         /// The file.
         path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// Somebody else could change the file.
-    #[error(
-        "key file {path}: belongs to user {owner}, who could put another key in its place; run: chown {user} {path}",
-        path = path.display()
-    )]
-    ForeignOwner {
-        /// The file.
-        path: PathBuf,
-        /// The user that it belongs to.
-        owner: u32,
-        /// The user of this process.
-        user: u32,
+        /// How.
+        exposure: Exposure,
     },
     /// The file holds something else.
     #[error("key file {}: holds no key; it must be {expected}", path.display())]

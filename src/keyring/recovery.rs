@@ -197,7 +197,7 @@ mod tests {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
         assert_eq!(RecoverySecret::read(&path).unwrap().public(), Some(public));
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(matches!(RecoverySecret::read(&path), Err(KekError::TooOpen { .. })));
+        assert!(matches!(RecoverySecret::read(&path), Err(KekError::Exposed { .. })));
     }
 
     #[test]

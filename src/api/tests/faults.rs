@@ -206,9 +206,9 @@ fn what_passes_is_worth_another_try_and_keeps_the_machines_details_to_itself() {
         detail: "No space left on device".into(),
     };
     let other_kek = || {
-        KeyringError::Kek(KekError::TooOpen {
+        KeyringError::Kek(KekError::NotAKey {
             path: "/secret/place".into(),
-            mode: 0o644,
+            expected: "32 bytes",
         })
     };
     for (error, code, reason) in [

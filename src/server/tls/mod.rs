@@ -87,7 +87,6 @@ impl TlsError {
 
     fn pem(what: &'static str, path: &Path, error: &PemError) -> Self {
         let detail = match error {
-            PemError::Io(error) => error.to_string(),
             PemError::NoItemsFound => "holds none in PEM form".into(),
             other => other.to_string(),
         };

@@ -10,9 +10,10 @@ use webpki::{CertRevocationList, OwnedCertRevocationList};
 use x509_parser::prelude::{ASN1Time, FromDer as _, X509Certificate};
 use x509_parser::revocation_list::CertificateRevocationList;
 use x509_parser::x509::X509Version;
+use zeroize::Zeroizing;
 
 use super::TlsError;
-use crate::hardening::modes::{Forbidden, exposure};
+use crate::hardening::modes::{self, Forbidden};
 use crate::time::Timestamp;
 
 /// What a file holds.
@@ -150,7 +151,8 @@ impl RevocationList {
 
 /// The certificates in a PEM file; at least one.
 pub(super) fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
+    let content = content(what, path, Forbidden::Writing)?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&content).collect();
     match found {
         Ok(found) if found.is_empty() => Err(TlsError::file(what, path, "holds no certificate in PEM form")),
         Ok(found) => Ok(found),
@@ -158,14 +160,16 @@ pub(super) fn certificates(what: &'static str, path: &Path) -> Result<Vec<Certif
     }
 }
 
-/// The key in a PEM file, unless others may read it.
+/// The key in a PEM file.
 pub(super) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     let what = "private key";
-    // A file that is not there is told by reading it.
-    if let Ok(Some(open)) = exposure(path, Forbidden::Everything) {
-        return Err(TlsError::file(what, path, open.to_string()));
-    }
-    PrivateKeyDer::from_pem_file(path).map_err(|error| TlsError::pem(what, path, &error))
+    let content = content(what, path, Forbidden::Everything)?;
+    PrivateKeyDer::from_pem_slice(&content).map_err(|error| TlsError::pem(what, path, &error))
+}
+
+/// What a file holds, unless somebody else could have put it there, or could read what is a secret.
+fn content(what: &'static str, path: &Path, forbidden: Forbidden) -> Result<Zeroizing<Vec<u8>>, TlsError> {
+    modes::read(path, forbidden).map_err(|unfit| TlsError::file(what, path, unfit.to_string()))
 }
 
 /// The authorities in a PEM file; at least one.
@@ -181,10 +185,10 @@ pub(super) fn authorities(path: &Path) -> Result<Vec<Authority>, TlsError> {
 /// The revocation lists in a file: any number in PEM, or one in DER.
 pub(super) fn revocation_lists(path: &Path) -> Result<Vec<RevocationList>, TlsError> {
     let what = "revocation list";
-    let bytes = std::fs::read(path).map_err(|error| TlsError::file(what, path, error.to_string()))?;
-    let lists: Result<Vec<_>, PemError> = CertificateRevocationListDer::pem_slice_iter(&bytes).collect();
+    let content = content(what, path, Forbidden::Writing)?;
+    let lists: Result<Vec<_>, PemError> = CertificateRevocationListDer::pem_slice_iter(&content).collect();
     let lists = match lists {
-        Ok(none) if none.is_empty() => vec![CertificateRevocationListDer::from(bytes)],
+        Ok(none) if none.is_empty() => vec![CertificateRevocationListDer::from(content.to_vec())],
         lists => lists.map_err(|error| TlsError::pem(what, path, &error))?,
     };
     let lists = lists.iter().map(RevocationList::parse);
