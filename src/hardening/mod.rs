@@ -74,6 +74,14 @@ pub enum HardeningError {
         /// What is in the way.
         reason: String,
     },
+    /// The system has a sandbox, and it cannot be entered.
+    #[error("the sandbox cannot be entered: {part}: {reason}; {}", sandbox::REMEDY)]
+    NotConfined {
+        /// Which part of it.
+        part: &'static str,
+        /// What is in the way.
+        reason: String,
+    },
     /// Others may read or change what the process keeps.
     #[error("folder {}: {exposure}", path.display())]
     Exposed {
@@ -166,7 +174,7 @@ impl Hardening {
     ///
     /// # Errors
     /// [`HardeningError::Exposed`] if others may enter one of [`Reach::writes`], [`HardeningError::Sandbox`] if a sandbox is
-    /// required and not to be had, [`HardeningError::Path`] if something in `reach` is missing.
+    /// required and not to be had, [`HardeningError::NotConfined`] if there is one and it fails, [`HardeningError::Path`] if something in `reach` is missing.
     pub fn confine(self, demand: Demand, reach: &Reach) -> Result<Hardened, HardeningError> {
         Ok(Hardened {
             confined: sandbox::confine(demand, reach)?,

@@ -40,7 +40,7 @@ pub(super) fn confine(demand: Demand, reach: &Reach) -> Result<Confined, Hardeni
     let writable = make(&reach.writes)?;
     let confined = Confined {
         files: confine_files(&readable, &writable)?,
-        system_calls: filter_system_calls(),
+        system_calls: filter_system_calls()?,
     };
     let halves = [
         ("Landlock", &confined.files),
@@ -69,8 +69,9 @@ fn confine_files(_: &[PathBuf], _: &[PathBuf]) -> Result<Measure, HardeningError
 }
 
 #[cfg(not(target_os = "linux"))]
-fn filter_system_calls() -> Measure {
-    Measure::Unavailable("only Linux has seccomp".into())
+#[expect(clippy::unnecessary_wraps, reason = "Linux can refuse")]
+fn filter_system_calls() -> Result<Measure, HardeningError> {
+    Ok(Measure::Unavailable("only Linux has seccomp".into()))
 }
 
 /// A folder that is not there yet will be made for its owner alone.

@@ -1,13 +1,15 @@
 //! What stays in reach of a confined thread. The sandbox binds the thread that it is entered on, so each test enters it on one
 //! of its own.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::ErrorKind;
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, chown, lchown, symlink};
 use std::process::Command;
 use std::sync::mpsc;
+use std::time::SystemTime;
 
+use rustix::fs::{XattrFlags, removexattr, setxattr};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 
 use super::*;
@@ -112,6 +114,32 @@ fn files_outside_are_out_of_reach_also_by_a_link_or_another_name() {
         wanted.map(|path| is_denied(&File::open(path)))
     });
     assert!(denied.is_none_or(|denied| denied == [true; 7]), "{denied:?}");
+}
+
+#[test]
+fn what_is_known_about_a_file_cannot_be_changed_anywhere() {
+    let deployment = Deployment::new();
+    let (secret, policy) = (deployment.path("elsewhere/secret"), deployment.path("etc/policy.toml"));
+    let (owner, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let change = move || {
+        let open = File::open(&policy).unwrap();
+        let attribute = |path: &Path| setxattr(path, "user.note", b"new", XattrFlags::empty());
+        [
+            fs::set_permissions(&secret, Permissions::from_mode(0o666)),
+            open.set_permissions(Permissions::from_mode(0o666)),
+            chown(&secret, Some(owner), Some(group)),
+            lchown(&secret, Some(owner), Some(group)),
+            std::os::unix::fs::fchown(&open, Some(owner), Some(group)),
+            attribute(&secret).map_err(io::Error::from),
+            removexattr(&secret, "user.note").map_err(io::Error::from),
+            open.set_modified(SystemTime::now()),
+        ]
+        .map(|outcome| is_denied(&outcome))
+    };
+    let allowed = change();
+    assert_eq!(allowed, [false; 8], "it is the sandbox that refuses");
+    let denied = confined(deployment.reach(), change);
+    assert!(denied.is_none_or(|denied| denied == [true; 8]), "{denied:?}");
 }
 
 #[test]

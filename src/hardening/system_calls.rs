@@ -3,10 +3,21 @@
 
 use std::collections::BTreeMap;
 
-use libc::c_long;
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+use libc::{c_int, c_long};
+use rustix::io::Errno;
+use seccompiler::{
+    BackendError, BpfProgram, Error, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch,
+};
 
-use super::Measure;
+use super::{HardeningError, Measure};
+
+// Newer than the crate that has the numbers of the others. From 424 on they are the same on every architecture.
+const FCHMODAT2: c_long = 452;
+const SETXATTRAT: c_long = 463;
+const REMOVEXATTRAT: c_long = 466;
+const OPEN_TREE_ATTR: c_long = 467;
+const FILE_SETATTR: c_long = 469;
 
 /// Refused on every architecture.
 const REFUSED: &[c_long] = &[
@@ -36,10 +47,27 @@ const REFUSED: &[c_long] = &[
     libc::SYS_open_by_handle_at,
     libc::SYS_mknodat,
     libc::SYS_fanotify_init,
+    OPEN_TREE_ATTR,
     libc::SYS_quotactl,
     libc::SYS_quotactl_fd,
     libc::SYS_swapon,
     libc::SYS_swapoff,
+    // Whose a file is, and what is known about it: Landlock does not look at these, so they would reach files outside.
+    libc::SYS_fchmod,
+    libc::SYS_fchmodat,
+    FCHMODAT2,
+    libc::SYS_fchown,
+    libc::SYS_fchownat,
+    libc::SYS_setxattr,
+    libc::SYS_lsetxattr,
+    libc::SYS_fsetxattr,
+    SETXATTRAT,
+    libc::SYS_removexattr,
+    libc::SYS_lremovexattr,
+    libc::SYS_fremovexattr,
+    REMOVEXATTRAT,
+    FILE_SETATTR,
+    libc::SYS_utimensat,
     // Code in the kernel, and what exploits of the kernel begin with. io_uring would also do what this filter refuses.
     libc::SYS_bpf,
     libc::SYS_init_module,
@@ -73,6 +101,12 @@ const REFUSED: &[c_long] = &[
 const REFUSED_HERE: &[c_long] = &[
     libc::SYS_kexec_file_load,
     libc::SYS_mknod,
+    libc::SYS_chmod,
+    libc::SYS_chown,
+    libc::SYS_lchown,
+    libc::SYS_utime,
+    libc::SYS_utimes,
+    libc::SYS_futimesat,
     libc::SYS_iopl,
     libc::SYS_ioperm,
     libc::SYS_modify_ldt,
@@ -84,34 +118,96 @@ const REFUSED_HERE: &[c_long] = &[294];
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 const REFUSED_HERE: &[c_long] = &[];
 
+/// Namespaces of one's own: in them one may do much of the above, and reach more of the kernel. What `clone` does to start a
+/// thread is allowed.
+const NAMESPACES: &[c_int] = &[
+    libc::CLONE_NEWUSER,
+    libc::CLONE_NEWNS,
+    libc::CLONE_NEWCGROUP,
+    libc::CLONE_NEWUTS,
+    libc::CLONE_NEWIPC,
+    libc::CLONE_NEWPID,
+    libc::CLONE_NEWNET,
+];
+
 /// Binds this thread and those that it starts later. What is refused answers `EPERM`; a call in the manner of another
 /// architecture ends the process.
-pub(super) fn filter_system_calls() -> Measure {
-    let installed = program().and_then(|program| Ok(seccompiler::apply_filter(&program)?));
-    match installed {
-        Ok(()) => Measure::Taken,
-        Err(error) => Measure::Unavailable(error.to_string()),
+pub(super) fn filter_system_calls() -> Result<Measure, HardeningError> {
+    let failed = |reason: String| HardeningError::NotConfined {
+        part: "the system call filter",
+        reason,
+    };
+    let Ok(architecture) = TargetArch::try_from(std::env::consts::ARCH) else {
+        return Ok(Measure::Unavailable("it is not made for this processor".into()));
+    };
+    if rustix::thread::secure_computing_mode().is_err() {
+        return Ok(Measure::Unavailable("this kernel has no seccomp".into()));
     }
+    for program in programs(architecture).map_err(|error| failed(error.to_string()))? {
+        match seccompiler::apply_filter(&program) {
+            Ok(()) => {}
+            Err(Error::Seccomp(error)) if error.raw_os_error() == Some(libc::ENOSYS) => {
+                return Ok(Measure::Unavailable("this kernel has no seccomp filters".into()));
+            }
+            Err(error) => return Err(failed(error.to_string())),
+        }
+    }
+    Ok(Measure::Taken)
 }
 
-fn program() -> Result<BpfProgram, Box<dyn std::error::Error>> {
-    let refused: BTreeMap<_, _> = numbers().map(|number| (number, Vec::new())).collect();
-    let architecture = std::env::consts::ARCH.try_into()?;
-    let errno = u32::try_from(libc::EPERM)?;
-    let filter = SeccompFilter::new(refused, SeccompAction::Allow, SeccompAction::Errno(errno), architecture)?;
-    Ok(filter.try_into()?)
+/// Two, because a filter has one answer to all that it refuses.
+fn programs(architecture: TargetArch) -> Result<[BpfProgram; 2], BackendError> {
+    let refuse = |calls: BTreeMap<i64, Vec<SeccompRule>>, errno: Errno| {
+        let answer = SeccompAction::Errno(errno.raw_os_error().unsigned_abs());
+        SeccompFilter::new(calls, SeccompAction::Allow, answer, architecture)?.try_into()
+    };
+    let mut refused: BTreeMap<_, _> = in_every_abi(REFUSED.iter().chain(REFUSED_HERE).copied())
+        .chain(only_in_x32())
+        .map(|number| (number, Vec::new()))
+        .collect();
+    for number in in_every_abi([libc::SYS_clone].into_iter()) {
+        refused.insert(
+            number,
+            NAMESPACES.iter().copied().map(has_flag).collect::<Result<_, _>>()?,
+        );
+    }
+    // It has its flags in memory, where a filter cannot see them. The C library takes it for missing and uses `clone`.
+    let hidden = in_every_abi([libc::SYS_clone3].into_iter()).map(|number| (number, Vec::new()));
+    Ok([refuse(refused, Errno::PERM)?, refuse(hidden.collect(), Errno::NOSYS)?])
+}
+
+/// Whether the first argument has it.
+fn has_flag(flag: c_int) -> Result<SeccompRule, BackendError> {
+    let flag = u64::from(flag.unsigned_abs());
+    let condition = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(flag), flag)?;
+    SeccompRule::new(vec![condition])
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn numbers() -> impl Iterator<Item = i64> {
-    REFUSED.iter().chain(REFUSED_HERE).copied()
+fn in_every_abi(numbers: impl Iterator<Item = c_long>) -> impl Iterator<Item = i64> {
+    numbers.map(i64::from)
 }
 
-/// On x86-64 a kernel may know each call by a second number, that of the x32 ABI, and some by a third.
-#[cfg(target_arch = "x86_64")]
-fn numbers() -> impl Iterator<Item = i64> {
-    const X32: i64 = 0x4000_0000;
-    let ours = || REFUSED.iter().chain(REFUSED_HERE).copied();
-    let of_x32 = (512..=547).map(|number| number | X32);
-    ours().chain(ours().map(|number| number | X32)).chain(of_x32)
+#[cfg(not(target_arch = "x86_64"))]
+fn only_in_x32() -> impl Iterator<Item = i64> {
+    std::iter::empty()
 }
+
+#[cfg(target_arch = "x86_64")]
+const X32: i64 = 0x4000_0000;
+
+/// On x86-64 a kernel may know each call by a second number, that of the x32 ABI.
+#[cfg(target_arch = "x86_64")]
+fn in_every_abi(numbers: impl Iterator<Item = c_long>) -> impl Iterator<Item = i64> {
+    numbers.flat_map(|number| [number, number | X32])
+}
+
+/// And some by a third.
+#[cfg(target_arch = "x86_64")]
+fn only_in_x32() -> impl Iterator<Item = i64> {
+    (512..=547).map(|number| number | X32)
+}
+
+#[cfg(test)]
+#[path = "system_calls_tests.rs"]
+mod tests;
