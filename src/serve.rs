@@ -3,7 +3,7 @@
 mod auditing;
 mod unsealing;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::task::JoinHandle;
@@ -14,8 +14,8 @@ use self::unsealing::{Opener, keep_up};
 use crate::access::{LivePolicy, Policy};
 use crate::api::{Calls, Services};
 use crate::audit::{self, Audit};
-use crate::config::{Config, ConfigErrors, KekConfig};
-use crate::hardening::{HardeningError, Reach};
+use crate::config::{Config, ConfigErrors};
+use crate::hardening::{self, HardeningError, Reach};
 use crate::keyring::KekError;
 use crate::reload::{PolicyFile, Reload};
 use crate::server::{Access, Limits, Listeners, LiveTls, Obstacle, Server, ServerError, TlsError, TlsFiles};
@@ -116,16 +116,19 @@ impl Serving {
     }
 }
 
-/// What is loaded before anything is written.
+/// What is loaded before the store is touched.
 pub struct Prepared {
     grants: Grants,
     listeners: Listeners,
     tls: Arc<LiveTls>,
     files: TlsFiles,
     kek: Kek,
+    /// The folders of the store and of the audit log. They are there, and these are their names without links.
+    store: PathBuf,
+    audit: PathBuf,
 }
 
-/// Loads what can be checked without the store.
+/// Loads what can be checked without the store, and makes the folders that are not there.
 ///
 /// # Errors
 /// [`StartError`].
@@ -143,28 +146,25 @@ pub fn prepare(config: &Config, grants: Grants, listeners: Listeners) -> Result<
         tls: LiveTls::new(files.load(SystemClock.now())?),
         files,
         kek: Kek::new(&config.keys)?,
+        store: hardening::claim(&config.store.path)?,
+        audit: hardening::claim(&config.audit.directory)?,
     })
 }
 
-/// The files that a vault needs while it runs.
+/// The files that a vault needs while it runs. Not key files, which are read once; nor the socket of a KMS, since what can be
+/// connected to is not a matter of files.
 #[must_use]
-pub fn reach(config: &Config) -> Reach {
+pub fn reach(config: &Config, prepared: &Prepared) -> Reach {
     let server = &config.server;
-    let kek = match &config.keys.kek {
-        KekConfig::File(path) => Some(path),
-        // Whether a socket can be connected to is not a matter of reading files, and it may not be there yet.
-        KekConfig::Kms(_) => None,
-    };
     let reads = [
         &server.certificate,
         &server.private_key,
         &server.client_ca,
         &config.policy.file,
     ];
-    let reads = reads.into_iter().chain(kek);
     Reach {
-        reads: reads.chain(&server.client_crl).cloned().collect(),
-        writes: vec![config.store.path.clone(), config.audit.directory.clone()],
+        reads: reads.into_iter().chain(&server.client_crl).cloned().collect(),
+        writes: vec![prepared.store.clone(), prepared.audit.clone()],
     }
 }
 
@@ -180,10 +180,12 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
         tls,
         files,
         kek,
+        store: folder,
+        audit: _,
     } = prepared;
-    let path = config.store.path.clone();
+    let kept = Kept::beside(&folder);
     // Opening may read a lot, and this thread has other things to do.
-    let store = tokio::task::spawn_blocking(move || SledStore::open(&path))
+    let store = tokio::task::spawn_blocking(move || SledStore::open_in(&folder))
         .await
         .map_err(|_| StoreError::Closed)??;
     let settings = Settings {
@@ -238,7 +240,6 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
         server.health().obstruct(Obstacle::Sealed).await;
     }
     let upkeep = tokio::spawn(keep_up(opener, kek.plugin, Arc::clone(&door), server.health()));
-    let kept = Kept::beside(&config.store.path);
     let auditing = [
         tokio::spawn(auditing::keep_signed(audit.clone(), Arc::clone(&door), kept.clone())),
         tokio::spawn(auditing::tell(audit.clone(), server.health())),

@@ -5,11 +5,12 @@
 mod support;
 
 use std::fs::{self, File};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use landlock::{ABI, Access as _, AccessFs, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _, Scope};
 use support::callers::password;
 use support::process::{Server, prepare, refusal, serve_command};
 use support::requests::{general, login, name, put_login};
@@ -71,7 +72,8 @@ impl Deployment {
         let mut command = self.command("/bin/sh");
         command
             .args(["-c", &format!("{limits} exec \"$0\" serve --config \"$1\"")])
-            .args([self.path("tresor"), self.path("tresor.toml")]);
+            .args([self.path("tresor"), self.path("tresor.toml")])
+            .env("TRESOR_METRICS_LISTEN", "off");
         command
     }
 
@@ -89,6 +91,20 @@ impl Deployment {
             .args(["of=/dev/null", "count=0"]);
         command.stderr(Stdio::null()).status().unwrap().success()
     }
+}
+
+/// Whether this kernel has all of Landlock up to a version, asked of Landlock's own crate, which errs here if it does not.
+fn has_landlock(version: ABI) -> bool {
+    let strict = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
+    let with_files = strict.handle_access(AccessFs::from_all(version));
+    match Scope::from_all(version) {
+        none if none.is_empty() => with_files.is_ok(),
+        scopes => with_files.and_then(|ruleset| ruleset.scope(scopes)).is_ok(),
+    }
+}
+
+fn has_seccomp_filters() -> bool {
+    Path::new("/proc/sys/kernel/seccomp/actions_avail").exists()
 }
 
 /// A line of the log with this message.
@@ -142,6 +158,7 @@ async fn every_thread_is_without_new_privileges_and_its_system_calls_are_filtere
     assert!(threads.len() > 3, "accepting, workers and the store have threads");
     let line = logged(&server, "hardened").unwrap();
     let filter = line["system_call_filter"].as_str().unwrap();
+    assert_eq!(filter == "on", has_seccomp_filters());
     for thread in threads {
         let thread = thread.unwrap().path().join("status");
         assert_eq!(status(&thread, "NoNewPrivs"), "1");
@@ -167,12 +184,90 @@ async fn a_confined_vault_serves_and_keeps_what_it_is_given() {
     let server = deployment.serve("", &[]);
     let resolved = server.order_service().resolve("firm", "dat", "").await.unwrap();
     assert_eq!(password(&resolved), "kept");
-    let sandbox = logged(&server, "hardened").unwrap()["file_sandbox"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let line = logged(&server, "hardened").unwrap();
+    assert_eq!(line["file_sandbox"] == "on", has_landlock(ABI::V6), "{line}");
     let is_told = logged(&server, "files outside of the vault's folders are in its reach").is_some();
-    assert_eq!(sandbox == "not available", is_told, "{sandbox}");
+    assert_eq!(line["file_sandbox"] == "not available", is_told, "{line}");
+    assert_eq!(is_told, !has_landlock(ABI::V1));
+    let is_partly = logged(&server, "this kernel knows only a part of the sandbox").is_some();
+    assert_eq!(is_partly, has_landlock(ABI::V1) && !has_landlock(ABI::V6));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_serving_process_reaches_no_file_outside_of_its_folders() {
+    let deployment = Deployment::new();
+    let (policy, elsewhere) = (deployment.path("policy/policy.toml"), deployment.path("elsewhere"));
+    for folder in [policy.parent().unwrap(), &elsewhere] {
+        fs::create_dir(folder).unwrap();
+    }
+    fs::copy(deployment.path("policy.toml"), &policy).unwrap();
+    let narrower = fs::read_to_string(&policy).unwrap().replace("operator", "somebody");
+    fs::write(elsewhere.join("policy.toml"), narrower).unwrap();
+    deployment.hand_over(deployment.directory.path());
+    let turn_to = |target: PathBuf| {
+        symlink(target, policy.with_file_name("new")).unwrap();
+        fs::rename(policy.with_file_name("new"), &policy).unwrap();
+    };
+    let served_with = |sandbox| {
+        let environment = [
+            ("TRESOR_POLICY_FILE", policy.to_str().unwrap()),
+            ("TRESOR_HARDENING_SANDBOX", sandbox),
+        ];
+        deployment.serve("", &environment)
+    };
+    if has_landlock(ABI::V1) {
+        let server = served_with("auto");
+        turn_to(elsewhere.join("policy.toml"));
+        server.hang_up();
+        server
+            .has_logged("policy.toml: cannot be read: Permission denied", 1)
+            .await;
+        assert!(logged(&server, "reloaded").is_none());
+        server.stop().await;
+    }
+    // Without a sandbox the same is taken into use.
+    fs::remove_file(&policy).unwrap();
+    fs::copy(deployment.path("policy.toml"), &policy).unwrap();
+    deployment.hand_over(&policy);
+    let server = served_with("off");
+    turn_to(elsewhere.join("policy.toml"));
+    server.hang_up();
+    server.has_logged("\"reloaded\"", 1).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_store_behind_a_link_is_confined_like_any_other() {
+    let deployment = Deployment::new();
+    fs::create_dir(deployment.path("disk")).unwrap();
+    fs::create_dir(deployment.path("disk/store")).unwrap();
+    fs::set_permissions(deployment.path("disk/store"), fs::Permissions::from_mode(0o700)).unwrap();
+    symlink("disk/store", deployment.path("data")).unwrap();
+    deployment.hand_over(deployment.directory.path());
+    for _ in 0..2 {
+        deployment.serve("", &[]).stop().await;
+    }
+    assert!(deployment.path("disk/store/db").exists());
+}
+
+#[test]
+fn a_store_around_what_decides_over_it_is_refused() {
+    let deployment = Deployment::new();
+    fs::set_permissions(deployment.directory.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    let folder = deployment.directory.path().display().to_string();
+    let told = refusal(deployment.serve_command("").env("TRESOR_STORE_PATH", &folder));
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("where the server can write"), "{told:?}");
+}
+
+#[tokio::test]
+async fn what_is_on_is_told_before_the_server_says_that_it_serves() {
+    let deployment = Deployment::new();
+    let server = deployment.serve("", &[]);
+    let lines = server.lines("stderr");
+    let place = |message: &str| lines.iter().position(|line| line.contains(message)).unwrap();
+    assert!(place("\"hardened\"") < place("\"serving\""));
     server.stop().await;
 }
 

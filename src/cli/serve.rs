@@ -36,15 +36,15 @@ impl Serve {
         let metrics_listen = listeners.metrics_address().map_err(start)?;
         let prepared = serve::prepare(&config, grants, listeners).map_err(start)?;
         // Still the only thread: those of the runtime and of the workers are bound by what binds this one.
-        let hardened = hardening
-            .confine(config.hardening.sandbox, &serve::reach(&config))
-            .map_err(start)?;
+        let reach = serve::reach(&config, &prepared);
+        let hardened = hardening.confine(config.hardening.sandbox, &reach).map_err(start)?;
         on_server_runtime(async {
             let signals = StopSignals::new()?;
             let mut hangup = signal(SignalKind::hangup()).map_err(Failure::Runtime)?;
             let serving = serve::start(&config, prepared).await.map_err(start)?;
-            serving.server.set_ready().await;
+            // Not before: a start that is refused says so in one line.
             hardened.log(config.server.max_connections.get());
+            serving.server.set_ready().await;
             let metrics_listen = metrics_listen.map(tracing::field::display);
             if let Ok(vault) = serving.door.vault() {
                 tracing::info!(%listen, %health_listen, metrics_listen, revision = vault.revision().0, "serving");

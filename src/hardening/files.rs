@@ -7,12 +7,14 @@ use landlock::{
     RulesetCreatedAttr as _, RulesetError, RulesetStatus, Scope, make_bitflags,
 };
 
-use super::sandbox::parent;
 use super::{HardeningError, Measure};
 
 /// What is asked for, as Linux 6.12 knows it. A newer version is taken when it has been tried out; an older kernel takes what it
 /// knows.
 const VERSION: ABI = ABI::V6;
+
+/// Linux 6.2. Before, nothing keeps a file outside from being truncated.
+const ENOUGH: ABI = ABI::V3;
 
 /// What the C library and sled ask about cores and limits; without answers they would guess.
 const MACHINE: [&str; 2] = ["/sys/devices/system/cpu", "/sys/fs/cgroup"];
@@ -34,10 +36,13 @@ pub(super) fn confine_files(readable: &[PathBuf], writable: &[PathBuf]) -> Resul
     }
     for folder in writable {
         rules.push(rule(folder, keep())?);
-        // The store syncs the folder that its own is in, which means to open it.
-        rules.push(rule(parent(folder), AccessFs::ReadDir.into())?);
     }
-    Ok(restrict(rules).unwrap_or_else(|error| Measure::Unavailable(error.to_string())))
+    let failed = |reason: String| HardeningError::NotConfined {
+        part: "Landlock",
+        reason,
+    };
+    let (ruleset, landlock) = restrict(rules).map_err(|error| failed(error.to_string()))?;
+    measure(&ruleset, landlock).ok_or_else(|| failed("the kernel has it and enforces nothing".into()))
 }
 
 /// Everything that is done with files of one's own; nothing is run, and no device is made.
@@ -55,7 +60,8 @@ fn rule(path: &Path, access: BitFlags<AccessFs>) -> Result<PathBeneath<PathFd>, 
     Ok(PathBeneath::new(opened, access))
 }
 
-fn restrict(rules: Vec<PathBeneath<PathFd>>) -> Result<Measure, RulesetError> {
+/// Errs only over what no kernel lacks: what an older one does not know is left out.
+fn restrict(rules: Vec<PathBeneath<PathFd>>) -> Result<(RulesetStatus, LandlockStatus), RulesetError> {
     let status = Ruleset::default()
         .handle_access(AccessFs::from_all(VERSION))?
         // Neither signals to other processes nor abstract sockets of theirs, which no folder hides.
@@ -63,13 +69,60 @@ fn restrict(rules: Vec<PathBeneath<PathFd>>) -> Result<Measure, RulesetError> {
         .create()?
         .add_rules(rules.into_iter().map(Ok::<_, RulesetError>))?
         .restrict_self()?;
-    Ok(match (status.ruleset, status.landlock) {
-        (RulesetStatus::FullyEnforced, _) => Measure::Taken,
-        (RulesetStatus::PartiallyEnforced, LandlockStatus::Available { effective_abi, .. }) => {
-            Measure::Partly(format!("Landlock {effective_abi} of {VERSION}"))
+    Ok((status.ruleset, status.landlock))
+}
+
+/// None if the kernel should have enforced something and has not.
+fn measure(ruleset: &RulesetStatus, landlock: LandlockStatus) -> Option<Measure> {
+    match (ruleset, landlock) {
+        (RulesetStatus::FullyEnforced, _) => Some(Measure::Taken),
+        (RulesetStatus::PartiallyEnforced, LandlockStatus::Available { effective_abi, .. }) => Some(Measure::Partly {
+            reason: format!("Landlock {effective_abi} of {VERSION}"),
+            is_enough: effective_abi >= ENOUGH,
+        }),
+        (_, LandlockStatus::NotEnabled) => Some(Measure::Unavailable("Landlock is switched off in this kernel".into())),
+        (_, LandlockStatus::NotImplemented) => Some(Measure::Unavailable("this kernel has no Landlock".into())),
+        (RulesetStatus::NotEnforced, LandlockStatus::Available { .. }) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_is_enough_once_files_outside_cannot_be_truncated() {
+        for (version, expected) in [(ABI::V1, false), (ABI::V2, false), (ABI::V3, true), (ABI::V5, true)] {
+            let landlock = LandlockStatus::Available {
+                effective_abi: version,
+                kernel_abi: None,
+            };
+            let measure = measure(&RulesetStatus::PartiallyEnforced, landlock).unwrap();
+            assert!(
+                matches!(measure, Measure::Partly { is_enough, .. } if is_enough == expected),
+                "{measure:?}"
+            );
         }
-        (_, LandlockStatus::NotEnabled) => Measure::Unavailable("Landlock is switched off in this kernel".into()),
-        (_, LandlockStatus::NotImplemented) => Measure::Unavailable("this kernel has no Landlock".into()),
-        (_, LandlockStatus::Available { .. }) => Measure::Unavailable("the kernel does not enforce it".into()),
-    })
+    }
+
+    #[test]
+    fn only_a_kernel_that_lacks_it_has_no_sandbox() {
+        for landlock in [LandlockStatus::NotEnabled, LandlockStatus::NotImplemented] {
+            assert!(matches!(
+                measure(&RulesetStatus::NotEnforced, landlock),
+                Some(Measure::Unavailable(_))
+            ));
+        }
+        let landlock = LandlockStatus::Available {
+            effective_abi: VERSION,
+            kernel_abi: None,
+        };
+        assert_eq!(measure(&RulesetStatus::NotEnforced, landlock), None);
+        // A rule about nothing is a mistake of whoever wrote it.
+        let file = PathFd::new("/").unwrap();
+        let mistaken = PathBeneath::new(file, BitFlags::<AccessFs>::empty());
+        std::thread::spawn(|| assert!(restrict(vec![mistaken]).is_err()))
+            .join()
+            .unwrap();
+    }
 }

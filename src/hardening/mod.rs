@@ -3,10 +3,11 @@
 //! Three steps, each at its time: [`Hardening::begin`] before anything secret is read, [`Hardening::lock_memory`] once the
 //! configuration is known, [`Hardening::confine`] when everything is loaded that is not needed again. The last one binds the
 //! calling thread and those that it starts later, so it comes before any runtime. [`Hardened::log`] tells what became of it.
-//! `modes` is a room of its own: whose a file must be, and whom it may be open to.
+//! Two rooms are of their own: `modes`, whose a file must be and whom it may be open to, and `folder`, for the vault's folders.
 
 #[cfg(target_os = "linux")]
 mod files;
+pub(crate) mod folder;
 mod memory;
 pub(crate) mod modes;
 mod open_files;
@@ -19,6 +20,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+pub use self::folder::claim;
 pub use self::modes::Exposure;
 use self::sandbox::Confined;
 pub use self::sandbox::Reach;
@@ -90,13 +92,34 @@ pub enum HardeningError {
         /// How.
         exposure: Exposure,
     },
-    /// A folder that must stay in reach is not there.
+    /// A folder of the vault's own is not to be had.
+    #[error("folder {}: {error}", path.display())]
+    Folder {
+        /// Which.
+        path: PathBuf,
+        /// What the operating system said.
+        error: io::Error,
+    },
+    /// What must stay in reach is not there.
     #[error("{}: cannot be kept in reach of the sandbox: {error}", path.display())]
     Path {
         /// Which.
         path: PathBuf,
         /// What the operating system said.
         error: io::Error,
+    },
+    /// What decides over the process could be changed by it.
+    #[error(
+        "{} is in {}, where the server can write: it must not be able to change what decides over it; keep the two apart, \
+         each in a folder of its own",
+        file.display(),
+        folder.display()
+    )]
+    Writable {
+        /// The file.
+        file: PathBuf,
+        /// The folder.
+        folder: PathBuf,
     },
 }
 
@@ -105,7 +128,11 @@ pub enum HardeningError {
 enum Measure {
     Taken,
     /// An older system knows a part of it.
-    Partly(String),
+    Partly {
+        reason: String,
+        /// Whether that will do where the measure is required.
+        is_enough: bool,
+    },
     /// The configuration does not want it.
     Off,
     Unavailable(String),
@@ -115,7 +142,7 @@ impl fmt::Display for Measure {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Taken => out.write_str("on"),
-            Self::Partly(what) => write!(out, "partly ({what})"),
+            Self::Partly { reason, .. } => write!(out, "partly ({reason})"),
             Self::Off => out.write_str("off"),
             Self::Unavailable(_) => out.write_str("not available"),
         }
@@ -167,14 +194,14 @@ impl Hardening {
         }
     }
 
-    /// Puts all files but those in `reach` out of reach, and refuses system calls that a vault has no use for. Folders in
-    /// [`Reach::writes`] are made if they are not there.
+    /// Puts all files but those in `reach` out of reach, and refuses system calls that a vault has no use for.
     ///
     /// Binds this thread and those it starts later: no other may run yet.
     ///
     /// # Errors
-    /// [`HardeningError::Exposed`] if others may enter one of [`Reach::writes`], [`HardeningError::Sandbox`] if a sandbox is
-    /// required and not to be had, [`HardeningError::NotConfined`] if there is one and it fails, [`HardeningError::Path`] if something in `reach` is missing.
+    /// [`HardeningError::Sandbox`] if a sandbox is required and not to be had, [`HardeningError::NotConfined`] if there is one and
+    /// it fails, [`HardeningError::Path`] if something in `reach` is missing, [`HardeningError::Writable`] if a file to read is
+    /// where may be written.
     pub fn confine(self, demand: Demand, reach: &Reach) -> Result<Hardened, HardeningError> {
         Ok(Hardened {
             confined: sandbox::confine(demand, reach)?,
@@ -218,6 +245,13 @@ impl Hardened {
                 reason,
                 remedy = sandbox::REMEDY,
                 "files outside of the vault's folders are in its reach"
+            );
+        }
+        if let Measure::Partly { reason, .. } = &confined.files {
+            tracing::warn!(
+                reason,
+                remedy = sandbox::REMEDY_OF_PARTS,
+                "this kernel knows only a part of the sandbox"
             );
         }
         if let Measure::Unavailable(reason) = &confined.system_calls {

@@ -1,24 +1,22 @@
 //! The sandbox: which files stay in reach, and which system calls.
 
-use std::fs::DirBuilder;
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use super::modes::{Forbidden, exposure};
 use super::{Demand, HardeningError, Measure};
 
-pub(super) const REMEDY: &str = "use Linux 5.13 or newer with Landlock and seccomp switched on, and a container runtime that \
+pub(super) const REMEDY: &str = "use Linux 6.2 or newer with Landlock and seccomp switched on, and a container runtime that \
                                  allows both; or set hardening.sandbox to \"off\"";
+
+pub(super) const REMEDY_OF_PARTS: &str = "use Linux 6.12 or newer";
 
 /// What stays in reach once the process is confined.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reach {
-    /// Files that are read again while the process runs. Each one's whole folder stays readable, and the folder that it is in
-    /// once links are followed: whoever renews a file puts a new one beside it, or turns a link.
+    /// Files that are read again while the process runs. Each one's whole folder stays readable, and each folder that the file
+    /// leads to by links: whoever renews a file puts a new one beside it, or turns a link.
     pub reads: Vec<PathBuf>,
-    /// Folders in which everything may be read, written, made and removed. The names, and only those, of what lies beside them
-    /// stay readable too.
+    /// Folders in which everything may be read, written, made and removed. They must be there; see [`super::claim`].
     pub writes: Vec<PathBuf>,
 }
 
@@ -29,32 +27,21 @@ pub(super) struct Confined {
 }
 
 pub(super) fn confine(demand: Demand, reach: &Reach) -> Result<Confined, HardeningError> {
-    refuse_open(&reach.writes)?;
     if demand == Demand::Off {
         return Ok(Confined {
             files: Measure::Off,
             system_calls: Measure::Off,
         });
     }
-    let readable = readable(&reach.reads)?;
-    let writable = make(&reach.writes)?;
+    let writable = writable(&reach.writes)?;
+    let readable = readable(&reach.reads, &writable)?;
     let confined = Confined {
         files: confine_files(&readable, &writable)?,
         system_calls: filter_system_calls()?,
     };
-    let halves = [
-        ("Landlock", &confined.files),
-        ("the system call filter", &confined.system_calls),
-    ];
-    for (part, measure) in halves {
-        if let Measure::Unavailable(reason) = measure
-            && demand == Demand::Required
-        {
-            return Err(HardeningError::Sandbox {
-                part,
-                reason: reason.clone(),
-            });
-        }
+    if demand == Demand::Required {
+        require("Landlock", &confined.files)?;
+        require("the system call filter", &confined.system_calls)?;
     }
     Ok(confined)
 }
@@ -74,32 +61,43 @@ fn filter_system_calls() -> Result<Measure, HardeningError> {
     Ok(Measure::Unavailable("only Linux has seccomp".into()))
 }
 
-/// A folder that is not there yet will be made for its owner alone.
-fn refuse_open(folders: &[PathBuf]) -> Result<(), HardeningError> {
-    for folder in folders.iter().filter(|folder| folder.exists()) {
-        if let Some(exposure) = exposure(folder, Forbidden::Everything).map_err(missing(folder))? {
-            return Err(HardeningError::Exposed {
-                path: folder.clone(),
-                exposure,
-            });
-        }
+/// What is known in part is enough if nothing outside can be changed.
+fn require(part: &'static str, measure: &Measure) -> Result<(), HardeningError> {
+    match measure {
+        Measure::Taken | Measure::Off | Measure::Partly { is_enough: true, .. } => Ok(()),
+        Measure::Unavailable(reason) | Measure::Partly { reason, .. } => Err(HardeningError::Sandbox {
+            part,
+            reason: reason.clone(),
+        }),
     }
-    Ok(())
 }
 
-/// The folders that files can be read again from, also after they were replaced.
-fn readable(files: &[PathBuf]) -> Result<Vec<PathBuf>, HardeningError> {
+fn writable(folders: &[PathBuf]) -> Result<Vec<PathBuf>, HardeningError> {
+    let resolve = |folder: &PathBuf| {
+        let real = folder.canonicalize().map_err(out_of_reach(folder))?;
+        match real.parent() {
+            Some(_) => Ok(real),
+            None => Err(out_of_reach(folder)(io::Error::other(
+                "it is the root folder, which holds everything",
+            ))),
+        }
+    };
+    folders.iter().map(resolve).collect()
+}
+
+/// The folders that files can be read again from, also after they were replaced. None may lie where the process can write: it
+/// could replace what decides over it.
+fn readable(files: &[PathBuf], writable: &[PathBuf]) -> Result<Vec<PathBuf>, HardeningError> {
     let mut found = Vec::new();
     for file in files {
-        let real = file.canonicalize().map_err(missing(file))?;
-        let named = parent(file).canonicalize().map_err(missing(file))?;
-        for folder in [named.as_path(), parent(&real)] {
-            // A file in the root folder would open everything: it stays readable for as long as it is not replaced.
-            found.push(if folder == Path::new("/") {
-                real.clone()
-            } else {
-                folder.to_owned()
-            });
+        for place in places(file).map_err(out_of_reach(file))? {
+            if let Some(folder) = writable.iter().find(|folder| place.starts_with(folder)) {
+                return Err(HardeningError::Writable {
+                    file: file.clone(),
+                    folder: folder.clone(),
+                });
+            }
+            found.push(place);
         }
     }
     found.sort();
@@ -107,20 +105,32 @@ fn readable(files: &[PathBuf]) -> Result<Vec<PathBuf>, HardeningError> {
     Ok(found)
 }
 
-/// Makes the folders that are not there, for their owner alone, while that is still possible.
-fn make(folders: &[PathBuf]) -> Result<Vec<PathBuf>, HardeningError> {
-    let make = |folder: &PathBuf| {
-        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        folder.canonicalize()
-    };
-    folders
-        .iter()
-        .map(|folder| make(folder).map_err(missing(folder)))
-        .collect()
+/// As many links as Linux follows from one name.
+const MOST_LINKS: usize = 40;
+
+/// Where a file is looked for: the folder of its name, and that of each name which a link in its place leads to.
+fn places(file: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut places = Vec::new();
+    let mut name = file.to_owned();
+    for _ in 0..=MOST_LINKS {
+        let folder = parent(&name).canonicalize()?;
+        let is_link = name.symlink_metadata()?.is_symlink();
+        // A file in the root folder would open everything: it stays readable for as long as it is not replaced.
+        if folder.parent().is_some() {
+            places.push(folder.clone());
+        } else if !is_link {
+            places.push(name.canonicalize()?);
+        }
+        if !is_link {
+            return Ok(places);
+        }
+        name = folder.join(name.read_link()?);
+    }
+    Err(io::Error::other("it leads through too many links"))
 }
 
 /// The folder of a path; a bare name is in the working directory.
-pub(super) fn parent(path: &Path) -> &Path {
+fn parent(path: &Path) -> &Path {
     match path.parent() {
         None => path,
         Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
@@ -128,7 +138,7 @@ pub(super) fn parent(path: &Path) -> &Path {
     }
 }
 
-fn missing(path: &Path) -> impl Fn(io::Error) -> HardeningError + '_ {
+fn out_of_reach(path: &Path) -> impl Fn(io::Error) -> HardeningError + '_ {
     |error| HardeningError::Path {
         path: path.into(),
         error,

@@ -7,8 +7,7 @@
 mod guard;
 mod writer;
 
-use std::fs::{self, File};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,6 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use self::guard::{Lock, Mark};
 use self::writer::{Job, Writer};
 use super::{Changes, CommitError, FORMAT, Key, Record, Revision, Scan, Store, StoreError, Transaction};
+use crate::hardening::folder;
 
 /// The store's own records, which nobody else sees.
 const META: &str = "meta/";
@@ -43,18 +43,21 @@ pub struct SledStore {
 }
 
 impl SledStore {
-    /// Opens the store in `path`, or makes a new one there.
+    /// Opens the store in `path`, or makes a new one there. Makes the folder if it is not there.
+    ///
+    /// # Errors
+    /// See [`Self::open_in`].
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        Self::open_in(&folder::make(path).map_err(io_error(path))?)
+    }
+
+    /// Opens the store in a folder that is there and whose name is safe, and touches nothing outside of it.
     ///
     /// # Errors
     /// [`StoreError`] says what is in the way: another process, a newer format, damage, or the operating system. A store
     /// that cannot be used is left as it is.
-    pub fn open(path: &Path) -> Result<Self, StoreError> {
+    pub fn open_in(path: &Path) -> Result<Self, StoreError> {
         let io = io_error(path);
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(path)
-            .map_err(&io)?;
         let lock = Lock::take(path)?;
         let mark = Mark::open(path).map_err(&io)?;
         mark.check_length(path)?;
@@ -192,15 +195,9 @@ fn open_tree(path: &Path) -> Result<(sled::Db, Tree), StoreError> {
 
 /// What sled has just recovered or made may only be in memory yet, also the names of its files.
 fn make_durable(path: &Path, database: &sled::Db, file: &File) -> Result<(), StoreError> {
-    let sync = |path: &Path| File::open(path).and_then(|directory| directory.sync_all());
     database.flush().map_err(|error| sled_error(path, &error))?;
-    let parent = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
     file.sync_data()
-        .and_then(|()| sync(path))
-        .and_then(|()| sync(parent))
+        .and_then(|()| File::open(path)?.sync_all())
         .map_err(io_error(path))
 }
 
