@@ -15,6 +15,7 @@ use super::errors::{ConfigErrors, Place, Problem};
 use super::table::Table;
 use super::value::did_you_mean;
 use crate::hardening::modes::{Forbidden, exposure};
+use crate::hardening::regular::{self, LONGEST_TEXT};
 
 /// Proof that a problem was noted.
 #[derive(Debug)]
@@ -38,7 +39,9 @@ pub(crate) fn read_file(path: &Path) -> Result<String, ConfigErrors> {
     if let Some(open) = exposure(path, Forbidden::Writing).map_err(unreadable)? {
         return Err(about(open.to_string()));
     }
-    std::fs::read_to_string(path).map_err(unreadable)
+    let content = regular::read(path, LONGEST_TEXT).map_err(unreadable)?;
+    let text = std::str::from_utf8(&content).map_err(|_| about("cannot be read: it is not UTF-8".into()))?;
+    Ok(text.to_owned())
 }
 
 /// Reads `text`, the content of the file `name`, with `build`.
