@@ -15,6 +15,7 @@ use super::errors::{ConfigErrors, Place, Problem};
 use super::table::Table;
 use super::value::did_you_mean;
 use crate::hardening::modes::{self, Forbidden, Unfit};
+use crate::hardening::regular::LONGEST_TEXT;
 
 /// Proof that a problem was noted.
 #[derive(Debug)]
@@ -34,7 +35,7 @@ pub(super) struct File<'a> {
 /// The content of a file that decides: nobody else must have written it.
 pub(crate) fn read_file(path: &Path) -> Result<String, ConfigErrors> {
     let about = |message: String| ConfigErrors::of_file(&path.display().to_string(), message);
-    let content = modes::read(path, Forbidden::Writing).map_err(|unfit| {
+    let content = modes::read(path, Forbidden::Writing, LONGEST_TEXT).map_err(|unfit| {
         about(match unfit {
             Unfit::Unreadable(error) => format!("cannot be read: {error}"),
             Unfit::Exposed(exposure) => exposure.to_string(),

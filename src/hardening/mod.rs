@@ -12,6 +12,7 @@ mod memory;
 pub(crate) mod modes;
 mod open_files;
 mod process;
+pub(crate) mod regular;
 mod sandbox;
 #[cfg(target_os = "linux")]
 mod system_calls;

@@ -2,11 +2,13 @@
 //! operator's business, because Kubernetes hands volumes to a pod through theirs (`fsGroup`). Files with keys are stricter.
 
 use std::fs::{File, Metadata};
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
+
+use super::regular;
 
 /// What is forbidden. That a file belongs to anybody but root and the user of this process is forbidden always.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,29 +60,26 @@ pub(crate) enum Unfit {
     Exposed(#[from] Exposure),
 }
 
-/// Opens a file for reading. What was looked at is what is read, also if another takes its name meanwhile.
+/// Opens a regular file of at most `longest` bytes for reading. What was looked at is what is read, also if another takes its
+/// name meanwhile.
 ///
 /// # Errors
 /// [`Unfit`].
-pub(crate) fn open(path: &Path, forbidden: Forbidden) -> Result<File, Unfit> {
-    let file = File::open(path)?;
+pub(crate) fn open(path: &Path, forbidden: Forbidden, longest: u64) -> Result<File, Unfit> {
+    let file = regular::open(path, longest)?;
     match found(path, &file.metadata()?, forbidden) {
         Some(exposure) => Err(exposure.into()),
         None => Ok(file),
     }
 }
 
-/// The content of a file.
+/// The content of such a file.
 ///
 /// # Errors
 /// [`Unfit`].
-pub(crate) fn read(path: &Path, forbidden: Forbidden) -> Result<Zeroizing<Vec<u8>>, Unfit> {
-    let mut file = open(path, forbidden)?;
-    // Room for all of it, so that growing leaves no copy behind.
-    let length = usize::try_from(file.metadata()?.len()).unwrap_or(0);
-    let mut content = Zeroizing::new(Vec::with_capacity(length.saturating_add(1)));
-    file.read_to_end(&mut content)?;
-    Ok(content)
+pub(crate) fn read(path: &Path, forbidden: Forbidden, longest: u64) -> Result<Zeroizing<Vec<u8>>, Unfit> {
+    let file = open(path, forbidden, longest)?;
+    Ok(regular::read(file, longest)?)
 }
 
 /// Why a folder, or a file that is not to be read now, is not as reserved as it must be; `None` if all is well.
@@ -225,13 +224,13 @@ mod tests {
         for (mode, is_fit) in [(0o600, true), (0o640, true), (0o602, false)] {
             fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
             for name in [&path, &link] {
-                match read(name, Forbidden::Writing) {
+                match read(name, Forbidden::Writing, 100) {
                     Ok(content) => assert!(is_fit && *content == b"content"),
                     Err(error) => assert!(!is_fit && matches!(error, Unfit::Exposed(_)), "{error}"),
                 }
             }
         }
-        let missing = read(&directory.path().join("nothing"), Forbidden::Writing);
+        let missing = read(&directory.path().join("nothing"), Forbidden::Writing, 100);
         assert!(matches!(missing, Err(Unfit::Unreadable(_))));
     }
 }

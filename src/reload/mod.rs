@@ -46,7 +46,10 @@ impl Reload {
     pub fn start(certificates: TlsFiles, policy: Option<PolicyFile>, access: &Access) -> std::io::Result<Self> {
         let (trigger, asked) = channel();
         let tls = Arc::clone(&access.tls);
-        let mut sources = vec![source::certificates(certificates, &tls)];
+        let mut sources = vec![
+            source::authorities(certificates.clone(), &tls),
+            source::certificate(certificates, &tls),
+        ];
         sources.extend(policy.map(|file| source::policy(file, &access.policy)));
         std::thread::Builder::new()
             .name("reload".into())
@@ -95,7 +98,7 @@ impl Reminders {
             None => true,
         };
         let is_time = is_new || self.told.is_none_or(|told| now.since(told) >= REMINDER);
-        for expiry in current.expiries().iter().filter(|expiry| expiry.is_near(now)) {
+        for expiry in current.expiries().filter(|expiry| expiry.is_near(now)) {
             let is_last_day = expiry.at() <= now.after(REMINDER);
             if is_time || is_last_day {
                 let has_expired = expiry.at() <= now;

@@ -2,6 +2,7 @@
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -22,13 +23,15 @@ pub struct PolicyFile {
 pub(super) struct Source {
     what: Reload,
     files: Vec<PathBuf>,
-    /// Takes them into use. False if that changes nothing; what is wrong with them if they are of no use.
-    take: Box<dyn FnMut() -> Result<bool, String> + Send>,
+    /// Takes them into use. What is in use then, if that changes it; what is wrong with them if they are of no use.
+    take: Box<Take>,
     seen: Vec<Option<Trace>>,
     /// What was seen when they were tried last. None if they must be tried again.
     tried: Option<Vec<Option<Trace>>>,
     trouble: Option<String>,
 }
+
+type Take = dyn FnMut() -> Result<Option<String>, String> + Send;
 
 /// What changes with a file, be it written, replaced, or behind a symbolic link that is turned to another.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,13 +42,27 @@ struct Trace {
     changed: (i64, i64),
 }
 
-/// The server's certificate, its key, the client authorities and their revocation lists. They fit together or none is taken.
-pub(super) fn certificates(files: TlsFiles, live: &Arc<LiveTls>) -> Source {
+/// The server's certificate and its key. They fit together or none is taken.
+pub(super) fn certificate(files: TlsFiles, live: &Arc<LiveTls>) -> Source {
     let live = Arc::clone(live);
-    let paths = files.paths().map(Path::to_owned).collect();
-    Source::new(Reload::Tls, paths, move || {
-        let tls = files.load(SystemClock.now()).map_err(|error| error.to_string())?;
-        Ok(live.replace(tls))
+    let paths = files.shown().map(Path::to_owned).collect();
+    Source::new(Reload::Certificate, paths, move || {
+        let shown = files.load_shown(SystemClock.now()).map_err(|error| error.to_string())?;
+        let summary = shown.summary();
+        Ok(live.replace_shown(shown).then_some(summary))
+    })
+}
+
+/// The client authorities and their revocation lists. They fit together or none is taken; the server's certificate has
+/// nothing to do with them, so a mistake there keeps nobody in who is revoked.
+pub(super) fn authorities(files: TlsFiles, live: &Arc<LiveTls>) -> Source {
+    let live = Arc::clone(live);
+    let paths = files.trusted().map(Path::to_owned).collect();
+    Source::new(Reload::Authorities, paths, move || {
+        let trust = files.load_trust(Some(&live.trust()), SystemClock.now());
+        let trust = trust.map_err(|error| error.to_string())?;
+        let summary = trust.summary().to_owned();
+        Ok(live.replace_trust(trust).then_some(summary))
     })
 }
 
@@ -56,16 +73,21 @@ pub(super) fn policy(file: PolicyFile, live: &Arc<LivePolicy>) -> Source {
     Source::new(Reload::Policy, vec![path.clone()], move || {
         let (policy, text) = Policy::load_with_text(&path).map_err(|errors| errors.to_string())?;
         if text == taken {
-            return Ok(false);
+            return Ok(None);
         }
+        let summary = format!("{} grants", policy.shown().len());
         live.replace(policy);
         taken = text;
-        Ok(true)
+        Ok(Some(summary))
     })
 }
 
 impl Source {
-    fn new(what: Reload, files: Vec<PathBuf>, take: impl FnMut() -> Result<bool, String> + Send + 'static) -> Self {
+    fn new(
+        what: Reload,
+        files: Vec<PathBuf>,
+        take: impl FnMut() -> Result<Option<String>, String> + Send + 'static,
+    ) -> Self {
         Self {
             what,
             files,
@@ -94,10 +116,13 @@ impl Source {
 
     fn reload(&mut self, is_asked: bool) {
         let what = self.what.as_str();
-        match (self.take)() {
-            Ok(has_changed) => {
-                if has_changed {
-                    tracing::info!(what, "reloaded");
+        // What brings the reading of one file down must not keep all others from being read ever after.
+        let taken = catch_unwind(AssertUnwindSafe(|| (self.take)()));
+        let taken = taken.unwrap_or_else(|_| Err("the vault failed while it read them; please report it".into()));
+        match taken {
+            Ok(taken) => {
+                if let Some(now) = taken {
+                    tracing::info!(what, now, "reloaded");
                     reloaded(self.what, true);
                 } else if is_asked || self.trouble.is_some() {
                     tracing::info!(what, "nothing to reload: the files hold what is in use");

@@ -8,10 +8,15 @@ use super::*;
 fn source(path: &Path) -> (Source, Receiver<String>) {
     let (taken, all_taken) = channel();
     let file = path.to_owned();
-    let source = Source::new(Reload::Tls, vec![path.to_owned()], move || {
+    let source = Source::new(Reload::Certificate, vec![path.to_owned()], move || {
         let text = std::fs::read_to_string(&file).map_err(|error| error.to_string())?;
         taken.send(text.clone()).unwrap();
-        if text.starts_with("bad") { Err(text) } else { Ok(true) }
+        assert!(!text.starts_with("fatal"), "as a mistake of ours would");
+        if text.starts_with("bad") {
+            Err(text)
+        } else {
+            Ok(Some(text))
+        }
     });
     (source, all_taken)
 }
@@ -100,4 +105,22 @@ fn who_asks_need_not_wait() {
     let (mut source, taken) = source(&path);
     source.look(true);
     assert_eq!(all(&taken), ["one"]);
+}
+
+#[test]
+fn what_brings_its_reading_down_is_tried_until_it_is_mended_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("file");
+    std::fs::write(&path, "fatal").unwrap();
+    let (mut source, _taken) = source(&path);
+    source.look(true);
+    assert!(
+        source
+            .trouble
+            .as_ref()
+            .is_some_and(|trouble| trouble.contains("please report it"))
+    );
+    std::fs::write(&path, "good").unwrap();
+    source.look(true);
+    assert_eq!(source.trouble, None);
 }

@@ -36,8 +36,10 @@ struct Metrics {
 pub enum Reload {
     /// The policy.
     Policy,
-    /// Certificates, authorities and revocation lists.
-    Tls,
+    /// The server's certificate and its key.
+    Certificate,
+    /// Client authorities and their revocation lists.
+    Authorities,
 }
 
 /// Where audit lines go.
@@ -54,14 +56,15 @@ fn quota_labels(quota: Quota) -> Labels<1> {
 }
 
 impl Reload {
-    const ALL: [Self; 2] = [Self::Policy, Self::Tls];
+    const ALL: [Self; 3] = [Self::Policy, Self::Certificate, Self::Authorities];
 
     /// Its word in the log and in the metric.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Policy => "policy",
-            Self::Tls => "tls",
+            Self::Certificate => "certificate",
+            Self::Authorities => "authorities",
         }
     }
 
@@ -188,7 +191,7 @@ mod tests {
             "tresor_quota_exceeded_total{quota=\"calls_per_second\"} ",
             "tresor_quota_exceeded_total{quota=\"total_credentials_per_hour\"} ",
             "tresor_reloads_total{what=\"policy\",outcome=\"taken\"} ",
-            "tresor_reloads_total{what=\"tls\",outcome=\"refused\"} ",
+            "tresor_reloads_total{what=\"authorities\",outcome=\"refused\"} ",
             "tresor_audit_lines_total ",
             "tresor_audit_failures_total{sink=\"stdout\"} ",
             concat!("tresor_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
@@ -204,12 +207,12 @@ mod tests {
             let text = rendered();
             let line = text
                 .lines()
-                .find(|line| line.contains("outcome=\"refused\"} ") && line.contains("tls"));
+                .find(|line| line.contains("outcome=\"refused\"} ") && line.contains("authorities"));
             line.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
                 .unwrap()
         };
         let before = count();
-        reloaded(Reload::Tls, false);
+        reloaded(Reload::Authorities, false);
         assert!(count() > before);
     }
 }

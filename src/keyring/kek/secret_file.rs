@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 
 use super::KekError;
 use crate::hardening::modes::{self, Forbidden, Unfit};
+use crate::hardening::regular::LONGEST_TEXT;
 
 /// In bytes; longer than any key, so that what is cut off here is none.
 const LONGEST: usize = 1024;
@@ -27,7 +28,7 @@ pub(crate) fn read_secret_file(path: &Path, expected: &'static str) -> Result<Ze
             expected,
         });
     }
-    let file = modes::open(path, Forbidden::Sharing).map_err(|unfit| match unfit {
+    let file = modes::open(path, Forbidden::Sharing, LONGEST_TEXT).map_err(|unfit| match unfit {
         Unfit::Unreadable(error) => unreadable(error),
         Unfit::Exposed(exposure) => KekError::Exposed {
             path: path.into(),

@@ -52,8 +52,8 @@ pub(super) fn of<'a>(
     };
     let of_lists = lists.iter().flat_map(|read| {
         read.content.iter().map(|list| {
-            let what = format!("revocation list of {} in {}", list.name, read.path.display());
-            Expiry::new(what, list.validity)
+            let what = format!("revocation list of {} in {}", list.edition.name, read.path.display());
+            Expiry::new(what, list.edition.validity)
         })
     });
     authorities.content.iter().map(of_authority).chain(of_lists)

@@ -6,8 +6,8 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch as signal;
 use tokio_rustls::TlsAcceptor;
 
-use super::Tls;
 use super::trust::Trust;
+use super::{Shown, Tls};
 
 /// What new connections are met with, and by what open ones are judged anew when it changes.
 pub struct LiveTls {
@@ -26,19 +26,30 @@ impl LiveTls {
         })
     }
 
-    /// From now on `tls` holds. If it changes whose certificates are good, those of all open connections are verified anew,
-    /// and the connections of those that are not good any more end. False if it changes nothing.
-    pub fn replace(&self, tls: Tls) -> bool {
+    /// From now on the server shows this. False if that changes nothing.
+    pub(crate) fn replace_shown(&self, shown: Shown) -> bool {
         let before = self.current.load_full();
-        if before.digests == tls.digests {
+        if before.shown.digest == shown.digest {
             return false;
         }
-        let is_judged_otherwise = before.digests.clients != tls.digests.clients;
-        // First, so that whoever sees the count change sees what has changed it.
-        self.current.store(Arc::new(tls));
-        if is_judged_otherwise {
-            self.judgements.send_modify(|count| *count += 1);
+        let shown = Arc::new(shown);
+        self.current
+            .rcu(|current| Tls::new(Arc::clone(&shown), Arc::clone(&current.trust)));
+        true
+    }
+
+    /// From now on these clients are let in: the certificates of all open connections are verified anew, and the connections of
+    /// those that are not good any more end. False if it changes nothing.
+    pub(crate) fn replace_trust(&self, trust: Trust) -> bool {
+        let before = self.current.load_full();
+        if before.trust.digest() == trust.digest() {
+            return false;
         }
+        let trust = Arc::new(trust);
+        // First, so that whoever sees the count change sees what has changed it.
+        self.current
+            .rcu(|current| Tls::new(Arc::clone(&current.shown), Arc::clone(&trust)));
+        self.judgements.send_modify(|count| *count += 1);
         true
     }
 

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::Error as PemError;
 use rustls::server::NoServerSessionStorage;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{Error, InconsistentKeys, ServerConfig};
 use sha2::{Digest as _, Sha256};
 
@@ -39,18 +40,16 @@ pub struct TlsFiles {
 /// What the files hold, ready for use.
 pub struct Tls {
     config: Arc<ServerConfig>,
+    shown: Arc<Shown>,
     trust: Arc<Trust>,
-    expiries: Vec<Expiry>,
-    digests: Digests,
 }
 
-/// By which two of them are told apart.
-#[derive(PartialEq, Eq)]
-struct Digests {
-    /// Of what the server shows. Its key is that of its certificate.
-    server: [u8; 32],
-    /// Of what clients are judged by.
-    clients: [u8; 32],
+/// What the server shows of itself.
+pub(crate) struct Shown {
+    certificate: Arc<CertifiedKey>,
+    expiry: Expiry,
+    /// By which it is told apart from others. Its key is that of its certificate.
+    digest: [u8; 32],
 }
 
 /// Why there is no TLS.
@@ -95,15 +94,43 @@ impl TlsError {
 }
 
 impl TlsFiles {
-    /// Reads them: TLS 1.3 only; a certificate that a client shows must be good by the authorities and their lists. A client
-    /// without one gets through the handshake, and every call of it is refused with a status that says why.
+    /// Reads them all.
     ///
     /// # Errors
     /// [`TlsError`] names the file and what is wrong with it. Whatever has expired is an error, but for a part of the
     /// authorities: these vouch for nobody.
     pub fn load(&self, now: Timestamp) -> Result<Tls, TlsError> {
-        let chain = certificates("certificate", &self.certificate)?;
+        let shown = Arc::new(self.load_shown(now)?);
+        Ok(Tls::new(shown, Arc::new(self.load_trust(None, now)?)))
+    }
+
+    /// Reads what the server shows.
+    ///
+    /// # Errors
+    /// [`TlsError`], also if the certificate has expired.
+    pub(crate) fn load_shown(&self, now: Timestamp) -> Result<Shown, TlsError> {
+        let (what, path) = ("certificate", &self.certificate);
+        let chain = certificates(what, path)?;
         let key = private_key(&self.private_key)?;
+        let validity = validity_of(&chain[0]).map_err(|error| TlsError::file(what, path, error.to_string()))?;
+        if validity.is_over(now) {
+            let detail = format!("has expired on {}; get a new one", validity.until);
+            return Err(TlsError::file(what, path, detail));
+        }
+        let digest = digest(chain.iter().map(AsRef::as_ref));
+        let certificate = CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider());
+        Ok(Shown {
+            certificate: Arc::new(certificate.map_err(|error| self.pair(&error))?),
+            expiry: Expiry::new(format!("certificate {}", path.display()), validity),
+            digest,
+        })
+    }
+
+    /// Reads whose clients are let in. `before` is what is trusted until now; none at the start.
+    ///
+    /// # Errors
+    /// [`TlsError`]; see [`Trust::new`] for what has expired.
+    pub(crate) fn load_trust(&self, before: Option<&Trust>, now: Timestamp) -> Result<Trust, TlsError> {
         let authorities = Read {
             content: authorities(&self.client_ca)?,
             path: self.client_ca.clone(),
@@ -115,61 +142,21 @@ impl TlsFiles {
                 content,
             })
         };
-        let lists = self
-            .client_crl
-            .iter()
-            .map(read_list)
-            .collect::<Result<Vec<_>, TlsError>>()?;
-
-        let own = validity_of(&chain[0])
-            .map_err(|error| TlsError::file("certificate", &self.certificate, error.to_string()))?;
-        if own.is_over(now) {
-            let detail = format!("has expired on {}; get a new one", own.until);
-            return Err(TlsError::file("certificate", &self.certificate, detail));
-        }
-        let mut expiries = vec![Expiry::new(format!("certificate {}", self.certificate.display()), own)];
-        expiries.extend(expiry::of(&authorities, &lists));
-        let lists_der = lists
-            .iter()
-            .flat_map(|read| &read.content)
-            .map(|list| list.der.as_slice());
-        let authorities_der = authorities.content.iter().map(|authority| authority.der.as_slice());
-        let digests = Digests {
-            server: digest(chain.iter().map(AsRef::as_ref)),
-            clients: digest(authorities_der.chain(lists_der)),
-        };
-
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let trust = Arc::new(Trust::new(
-            authorities,
-            lists,
-            provider.signature_verification_algorithms,
-            now,
-        )?);
-        let mut config = ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .and_then(|builder| {
-                builder
-                    .with_client_cert_verifier(Arc::clone(&trust) as Arc<_>)
-                    .with_single_cert(chain, key)
-            })
-            .map_err(|error| self.pair(&error))?;
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        // A resumed session would not have its certificate checked again.
-        config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.send_tls13_tickets = 0;
-        Ok(Tls {
-            config: Arc::new(config),
-            trust,
-            expiries,
-            digests,
-        })
+        let lists = self.client_crl.iter().map(read_list);
+        let lists = lists.collect::<Result<Vec<_>, TlsError>>()?;
+        let algorithms = aws_lc_rs::default_provider().signature_verification_algorithms;
+        Trust::new(authorities, lists, algorithms, before, now)
     }
 
-    /// All of them.
-    pub fn paths(&self) -> impl Iterator<Item = &Path> {
-        let three = [&self.certificate, &self.private_key, &self.client_ca];
-        three.into_iter().chain(&self.client_crl).map(PathBuf::as_path)
+    /// The files of what the server shows.
+    pub fn shown(&self) -> impl Iterator<Item = &Path> {
+        [&*self.certificate, &*self.private_key].into_iter()
+    }
+
+    /// The files of whose clients are let in.
+    pub fn trusted(&self) -> impl Iterator<Item = &Path> {
+        let lists = self.client_crl.iter().map(PathBuf::as_path);
+        std::iter::once(&*self.client_ca).chain(lists)
     }
 
     fn pair(&self, error: &Error) -> TlsError {
@@ -185,10 +172,35 @@ impl TlsFiles {
 }
 
 impl Tls {
+    /// TLS 1.3 only; a certificate that a client shows must be good by what is trusted. A client without one gets through the
+    /// handshake, and every call of it is refused with a status that says why.
+    fn new(shown: Arc<Shown>, trust: Arc<Trust>) -> Self {
+        let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .expect("the provider has what TLS 1.3 needs")
+            .with_client_cert_verifier(Arc::clone(&trust) as Arc<_>)
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&shown.certificate))));
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        // A resumed session would not have its certificate checked again.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        Self {
+            config: Arc::new(config),
+            shown,
+            trust,
+        }
+    }
+
     /// What of it expires when.
-    #[must_use]
-    pub fn expiries(&self) -> &[Expiry] {
-        &self.expiries
+    pub fn expiries(&self) -> impl Iterator<Item = &Expiry> {
+        std::iter::once(&self.shown.expiry).chain(self.trust.expiries())
+    }
+}
+
+impl Shown {
+    /// What it is, for people.
+    pub(crate) fn summary(&self) -> String {
+        format!("{}, valid until {}", self.expiry.what(), self.expiry.at())
     }
 }
 

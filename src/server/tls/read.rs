@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustls::crypto::WebPkiSupportedAlgorithms;
-use rustls::pki_types::pem::{Error as PemError, PemObject};
+use rustls::pki_types::pem::{Error as PemError, PemObject as _};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, TrustAnchor, UnixTime};
 use webpki::{CertRevocationList, OwnedCertRevocationList};
+use x509_parser::num_bigint::BigUint;
 use x509_parser::prelude::{ASN1Time, FromDer as _, X509Certificate};
 use x509_parser::revocation_list::CertificateRevocationList;
 use x509_parser::x509::X509Version;
@@ -14,7 +15,11 @@ use zeroize::Zeroizing;
 
 use super::TlsError;
 use crate::hardening::modes::{self, Forbidden};
+use crate::hardening::regular::LONGEST_TEXT;
 use crate::time::Timestamp;
+
+/// The longest file with revocation lists, in bytes.
+const LONGEST_LISTS: u64 = 64 * 1024 * 1024;
 
 /// What a file holds.
 pub(super) struct Read<T> {
@@ -66,6 +71,8 @@ pub(super) struct Authority {
     /// For people.
     pub(super) name: String,
     pub(super) validity: Validity,
+    /// How many authorities may stand between it and a client at most (RFC 5280, 4.2.1.9).
+    pub(super) longest_path: Option<u32>,
 }
 
 impl Authority {
@@ -75,6 +82,7 @@ impl Authority {
         if let Err(why) = check_authority(&certificate) {
             return Err(format!("the certificate of {name} is none of an authority: {why}"));
         }
+        let constraints = certificate.basic_constraints().ok().flatten();
         let anchor = webpki::anchor_from_trusted_cert(der).map_err(|error| format!("the one of {name}: {error}"))?;
         Ok(Self {
             der: der.to_vec(),
@@ -82,6 +90,7 @@ impl Authority {
             subject: certificate.subject().as_raw().to_vec(),
             key: certificate.public_key().subject_public_key.data.to_vec(),
             validity: Validity::new(certificate.validity().not_before, certificate.validity().not_after),
+            longest_path: constraints.and_then(|constraints| constraints.value.path_len_constraint),
             name,
         })
     }
@@ -92,12 +101,15 @@ fn check_authority(certificate: &X509Certificate<'_>) -> Result<(), &'static str
     let malformed = "it has malformed extensions";
     let constraints = certificate.basic_constraints().map_err(|_| malformed)?;
     let usage = certificate.key_usage().map_err(|_| malformed)?;
+    let purposes = certificate.extended_key_usage().map_err(|_| malformed)?;
     if certificate.version() != X509Version::V3 {
         Err("it is not of version 3")
     } else if !constraints.is_some_and(|constraints| constraints.value.ca) {
         Err("its basic constraints do not say CA")
     } else if usage.is_some_and(|usage| !usage.value.key_cert_sign()) {
         Err("it may not sign certificates")
+    } else if purposes.is_some_and(|purposes| !purposes.value.client_auth && !purposes.value.any) {
+        Err("its extended key usages leave out clients (clientAuth)")
     } else {
         Ok(())
     }
@@ -106,14 +118,23 @@ fn check_authority(certificate: &X509Certificate<'_>) -> Result<(), &'static str
 /// A certificate revocation list.
 pub(super) struct RevocationList {
     pub(super) der: Vec<u8>,
+    pub(super) edition: Edition,
+    pub(super) list: CertRevocationList<'static>,
+    signed: Vec<u8>,
+    signature: Vec<u8>,
+}
+
+/// Whose list it is, for which of its certificates, and how new.
+pub(super) struct Edition {
     /// DER, as certificates name their subject.
     pub(super) issuer: Vec<u8>,
     /// For people.
     pub(super) name: String,
     pub(super) validity: Validity,
-    pub(super) list: CertRevocationList<'static>,
-    signed: Vec<u8>,
-    signature: Vec<u8>,
+    /// DER; none if it is for all certificates of its issuer (RFC 5280, 5.2.5).
+    point: Option<Vec<u8>>,
+    /// RFC 5280, 5.2.3.
+    number: Option<BigUint>,
 }
 
 impl RevocationList {
@@ -124,19 +145,22 @@ impl RevocationList {
             .next_update()
             .ok_or_else(|| format!("the list of {name} does not say until when it is good"))?;
         let list = OwnedCertRevocationList::from_der(der).map_err(|error| format!("the list of {name}: {error}"))?;
+        let list = CertRevocationList::from(list);
         Ok(Self {
             der: der.to_vec(),
-            issuer: read.issuer().as_raw().to_vec(),
-            validity: Validity::new(read.last_update(), until),
-            list: list.into(),
+            edition: Edition {
+                issuer: read.issuer().as_raw().to_vec(),
+                validity: Validity::new(read.last_update(), until),
+                point: list.issuing_distribution_point().map(<[u8]>::to_vec),
+                number: read.crl_number().cloned(),
+                name,
+            },
+            list,
             signed: read.tbs_cert_list.as_ref().to_vec(),
             signature: read.signature_value.data.to_vec(),
-            name,
         })
     }
-}
 
-impl RevocationList {
     /// Whether the list has this authority's signature. That the algorithm is the one which the list names is left to webpki,
     /// which looks at it again for every client.
     pub(super) fn is_signed_by(&self, authority: &Authority, algorithms: &WebPkiSupportedAlgorithms) -> bool {
@@ -149,9 +173,31 @@ impl RevocationList {
     }
 }
 
+impl Edition {
+    /// Whether the other is a later list of the same. The number says so, or the date where one of them has no number.
+    pub(super) fn is_older_than(&self, other: &Self) -> bool {
+        let is_of_the_same = self.issuer == other.issuer && self.point == other.point;
+        let by_number = self.number.as_ref().zip(other.number.as_ref());
+        let is_older = match by_number {
+            Some((mine, others)) if mine != others => mine < others,
+            _ => self.validity.from < other.validity.from,
+        };
+        is_of_the_same && is_older
+    }
+
+    /// By what people can tell it from others of its issuer.
+    pub(super) fn which(&self) -> String {
+        match &self.number {
+            Some(number) => format!("number {number}"),
+            None => format!("of {}", self.validity.from),
+        }
+    }
+}
+
 /// The certificates in a PEM file; at least one.
 pub(super) fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let content = content(what, path, Forbidden::Writing)?;
+    let content = content(what, path, Forbidden::Writing, LONGEST_TEXT)?;
+    check_begins(what, path, &content)?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&content).collect();
     match found {
         Ok(found) if found.is_empty() => Err(TlsError::file(what, path, "holds no certificate in PEM form")),
@@ -163,13 +209,39 @@ pub(super) fn certificates(what: &'static str, path: &Path) -> Result<Vec<Certif
 /// The key in a PEM file.
 pub(super) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     let what = "private key";
-    let content = content(what, path, Forbidden::Everything)?;
+    let content = content(what, path, Forbidden::Everything, LONGEST_TEXT)?;
     PrivateKeyDer::from_pem_slice(&content).map_err(|error| TlsError::pem(what, path, &error))
 }
 
 /// What a file holds, unless somebody else could have put it there, or could read what is a secret.
-fn content(what: &'static str, path: &Path, forbidden: Forbidden) -> Result<Zeroizing<Vec<u8>>, TlsError> {
-    modes::read(path, forbidden).map_err(|unfit| TlsError::file(what, path, unfit.to_string()))
+fn content(
+    what: &'static str,
+    path: &Path,
+    forbidden: Forbidden,
+    longest: u64,
+) -> Result<Zeroizing<Vec<u8>>, TlsError> {
+    modes::read(path, forbidden, longest).map_err(|unfit| TlsError::file(what, path, unfit.to_string()))
+}
+
+/// Refuses a text of which a part would be passed over because the line before it is damaged.
+fn check_begins(what: &'static str, path: &Path, text: &[u8]) -> Result<(), TlsError> {
+    let lines = text.split(|octet| *octet == b'\n').map(<[u8]>::trim_ascii_end);
+    let begins = lines.map(String::from_utf8_lossy).zip(1..);
+    let mut begins = begins.filter(|(line, _)| line.contains("BEGIN") && line.contains("--"));
+    let is_known = |line: &str| {
+        let label = line
+            .strip_prefix("-----BEGIN ")
+            .and_then(|rest| rest.strip_suffix("-----"));
+        let others = ["CERTIFICATE", "X509 CRL", "EC PARAMETERS", "DH PARAMETERS"];
+        label.is_some_and(|label| label.ends_with("PRIVATE KEY") || others.contains(&label))
+    };
+    match begins.find(|(line, _)| !is_known(line)) {
+        Some((_, number)) => {
+            let detail = format!("line {number} is damaged: it has a BEGIN, but begins nothing that is known");
+            Err(TlsError::file(what, path, detail))
+        }
+        None => Ok(()),
+    }
 }
 
 /// The authorities in a PEM file; at least one.
@@ -185,11 +257,14 @@ pub(super) fn authorities(path: &Path) -> Result<Vec<Authority>, TlsError> {
 /// The revocation lists in a file: any number in PEM, or one in DER.
 pub(super) fn revocation_lists(path: &Path) -> Result<Vec<RevocationList>, TlsError> {
     let what = "revocation list";
-    let content = content(what, path, Forbidden::Writing)?;
+    let content = content(what, path, Forbidden::Writing, LONGEST_LISTS)?;
     let lists: Result<Vec<_>, PemError> = CertificateRevocationListDer::pem_slice_iter(&content).collect();
     let lists = match lists {
         Ok(none) if none.is_empty() => vec![CertificateRevocationListDer::from(content.to_vec())],
-        lists => lists.map_err(|error| TlsError::pem(what, path, &error))?,
+        lists => {
+            check_begins(what, path, &content)?;
+            lists.map_err(|error| TlsError::pem(what, path, &error))?
+        }
     };
     let lists = lists.iter().map(RevocationList::parse);
     lists

@@ -5,8 +5,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CrlDistributionPoint,
+    CrlIssuingDistributionPoint, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod,
+    KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber,
 };
 use rustls::CertificateError;
 use rustls::pki_types::CertificateDer;
@@ -74,13 +75,29 @@ fn client(issuer: &Made, serial: u64) -> Made {
 
 /// PEM; the serial numbers are revoked.
 fn list(issuer: &Made, revoked: &[u64], good_for: Duration) -> String {
+    list_with(issuer, revoked, good_for, |_| {})
+}
+
+/// PEM; it has this number.
+fn edition(issuer: &Made, number: u64, revoked: &[u64]) -> String {
+    list_with(issuer, revoked, 5 * HOUR, |params| {
+        params.crl_number = SerialNumber::from(number);
+    })
+}
+
+fn list_with(
+    issuer: &Made,
+    revoked: &[u64],
+    good_for: Duration,
+    change: impl FnOnce(&mut CertificateRevocationListParams),
+) -> String {
     let revoked = revoked.iter().map(|serial| RevokedCertParams {
         serial_number: SerialNumber::from(*serial),
         revocation_time: (SystemTime::now() - HOUR).into(),
         reason_code: None,
         invalidity_date: None,
     });
-    let params = CertificateRevocationListParams {
+    let mut params = CertificateRevocationListParams {
         this_update: (SystemTime::now() - HOUR).into(),
         next_update: (SystemTime::now() - HOUR + good_for).into(),
         crl_number: SerialNumber::from(1),
@@ -88,6 +105,7 @@ fn list(issuer: &Made, revoked: &[u64], good_for: Duration) -> String {
         revoked_certs: revoked.collect(),
         key_identifier_method: KeyIdMethod::Sha256,
     };
+    change(&mut params);
     params.signed_by(&issuer.issuer).unwrap().pem().unwrap()
 }
 
@@ -125,6 +143,12 @@ impl Files {
 
     fn load(&self) -> Tls {
         self.files.load(now()).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// What it makes of the authorities and lists when they have changed.
+    fn reload(&self, live: &LiveTls) -> Result<bool, String> {
+        let trust = self.files.load_trust(Some(&live.trust()), now());
+        Ok(live.replace_trust(trust.map_err(|error| error.to_string())?))
     }
 
     fn trouble(&self) -> String {
@@ -396,6 +420,195 @@ fn lists_that_cannot_be_used_are_refused_with_what_is_wrong() {
 }
 
 #[test]
+fn of_two_lists_of_one_authority_the_later_one_counts_wherever_it_stands() {
+    let root = authority("root");
+    let (older, newer) = (edition(&root, 9, &[]), edition(&root, 300, &[2]));
+    for lists in [
+        vec![older.clone(), newer.clone()],
+        vec![newer.clone(), older.clone()],
+        vec![older.clone() + &newer],
+    ] {
+        let tls = Files::new(&[&root], &lists).load();
+        assert_eq!(verify(&tls, &[&client(&root, 2)]), Err(CertificateError::Revoked));
+        assert!(verify(&tls, &[&client(&root, 1)]).is_ok());
+    }
+    // What a later list takes back, as from "on hold", is good again.
+    let tls = Files::new(&[&root], &[edition(&root, 1, &[2]), edition(&root, 2, &[])]).load();
+    assert!(verify(&tls, &[&client(&root, 2)]).is_ok());
+}
+
+#[test]
+fn what_any_list_of_its_issuer_has_revoked_is_revoked() {
+    let root = authority("root");
+    let partial = list_with(&root, &[2], 5 * HOUR, |params| {
+        params.issuing_distribution_point = Some(CrlIssuingDistributionPoint {
+            distribution_point: CrlDistributionPoint {
+                uris: vec!["http://crl.example/1".into()],
+            },
+            scope: None,
+        });
+    });
+    for lists in [
+        [list(&root, &[], 5 * HOUR), partial.clone()],
+        [partial, list(&root, &[], 5 * HOUR)],
+        // Two of the same number and date: neither is the later one.
+        [edition(&root, 1, &[]), edition(&root, 1, &[2])],
+    ] {
+        let tls = Files::new(&[&root], &lists).load();
+        assert_eq!(verify(&tls, &[&client(&root, 2)]), Err(CertificateError::Revoked));
+        assert!(verify(&tls, &[&client(&root, 1)]).is_ok());
+    }
+}
+
+#[test]
+fn an_old_list_does_not_come_back() {
+    let root = authority("root");
+    let files = Files::new(&[&root], &[edition(&root, 8, &[2])]);
+    let live = LiveTls::new(files.load());
+    let put = |list: String| {
+        std::fs::write(&files.files.client_crl[0], list).unwrap();
+        files.reload(&live)
+    };
+    let trouble = put(edition(&root, 7, &[])).unwrap_err();
+    assert!(
+        trouble.contains("the list of CN=root is number 7, older than number 8"),
+        "{trouble}"
+    );
+    let revoked = client(&root, 2).der;
+    assert_eq!(
+        live.trust().verify(std::slice::from_ref(&revoked), now()),
+        Err(CertificateError::Revoked)
+    );
+    assert_eq!(put(edition(&root, 9, &[])), Ok(true));
+    assert!(live.trust().verify(&[revoked], now()).is_ok());
+}
+
+#[test]
+fn neither_an_expired_list_of_another_authority_nor_a_damaged_certificate_blocks_a_new_list() {
+    let (one, other) = (authority("one"), authority("other"));
+    let files = Files::new(&[&one, &other], &[edition(&one, 1, &[]), edition(&other, 1, &[])]);
+    let live = LiveTls::new(files.load());
+    let expired = |params: &mut CertificateRevocationListParams| {
+        params.crl_number = SerialNumber::from(2);
+        params.next_update = (SystemTime::now() - HOUR / 2).into();
+    };
+    std::fs::write(&files.files.certificate, "nonsense").unwrap();
+    std::fs::write(&files.files.client_crl[0], edition(&one, 2, &[7])).unwrap();
+    std::fs::write(&files.files.client_crl[1], list_with(&other, &[], HOUR, expired)).unwrap();
+    assert!(files.files.load(now()).is_err(), "a start would be refused");
+    assert_eq!(files.reload(&live), Ok(true));
+    let verify = |client: Made| live.trust().verify(&[client.der], now());
+    assert_eq!(verify(client(&one, 7)), Err(CertificateError::Revoked));
+    assert!(verify(client(&one, 1)).is_ok());
+    let refused = verify(client(&other, 1)).unwrap_err();
+    assert!(
+        matches!(refused, CertificateError::ExpiredRevocationListContext { .. }),
+        "{refused}"
+    );
+    let tells_of_it = live
+        .now()
+        .expiries()
+        .any(|expiry| expiry.at() <= now() && expiry.what().contains("CN=other"));
+    assert!(tells_of_it);
+}
+
+#[test]
+fn an_authority_that_is_renewed_ahead_of_time_goes_on() {
+    let key = KeyPair::generate().unwrap();
+    let root = |from: SystemTime, until: SystemTime| {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, "root");
+        is_authority(&mut params);
+        params.not_before = from.into();
+        params.not_after = until.into();
+        let pem = params.self_signed(&key).unwrap().pem();
+        (pem, Issuer::new(params, &key))
+    };
+    let now = SystemTime::now();
+    let (current, issuer) = root(now - HOUR, now + 9 * HOUR);
+    let (renewed, _) = root(now + HOUR, now + 90 * HOUR);
+    let mut leaf = CertificateParams::default();
+    is_client(&mut leaf);
+    leaf.not_after = (now + 20 * HOUR).into();
+    let leaf = leaf.signed_by(&KeyPair::generate().unwrap(), &issuer).unwrap();
+    let files = Files::new(&[], &[]);
+    std::fs::write(&files.files.client_ca, current + &renewed).unwrap();
+    let trust = files.load().trust;
+    let chain = [leaf.der().clone()];
+    assert_eq!(hours(trust.verify(&chain, self::now()).unwrap()), 9);
+    assert_eq!(hours(trust.verify(&chain, self::now().after(2 * HOUR)).unwrap()), 20);
+}
+
+#[test]
+fn an_authoritys_own_limits_hold() {
+    let for_servers = made("for servers", None, |params| {
+        is_authority(params);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    });
+    let trouble = Files::new(&[&for_servers], &[]).trouble();
+    assert!(
+        trouble.contains("its extended key usages leave out clients"),
+        "{trouble}"
+    );
+    for (longest, is_good) in [(0, false), (1, true)] {
+        let root = made("root", None, |params| {
+            is_authority(params);
+            params.is_ca = IsCa::Ca(BasicConstraints::Constrained(longest));
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        });
+        let middle = made("middle", Some(&root), is_authority);
+        let tls = Files::new(&[&root], &[]).load();
+        assert!(verify(&tls, &[&client(&root, 1)]).is_ok());
+        assert_eq!(
+            verify(&tls, &[&client(&middle, 1), &middle]).is_ok(),
+            is_good,
+            "{longest}"
+        );
+    }
+}
+
+#[test]
+fn a_damaged_line_does_not_make_an_authority_or_a_list_disappear() {
+    let (one, other) = (authority("one"), authority("other"));
+    let files = Files::new(&[&one], &[list(&one, &[], 5 * HOUR)]);
+    for damaged in [
+        "----BEGIN CERTIFICATE-----",
+        " -----BEGIN CERTIFICATE-----",
+        "-----BEGIN CERTIFCATE-----",
+    ] {
+        let text = one.pem.clone() + &other.pem.replace("-----BEGIN CERTIFICATE-----", damaged);
+        std::fs::write(&files.files.client_ca, text).unwrap();
+        assert!(files.trouble().contains("is damaged"), "{damaged}");
+    }
+    std::fs::write(
+        &files.files.client_ca,
+        "Two of them:\r\n".to_owned() + &one.pem.replace('\n', "\r\n"),
+    )
+    .unwrap();
+    files.load();
+    let lists = edition(&one, 1, &[]) + &edition(&one, 2, &[7]).replace("X509 CRL", "CRL");
+    std::fs::write(&files.files.client_crl[0], lists).unwrap();
+    assert!(files.trouble().contains("is damaged"));
+}
+
+#[test]
+fn what_is_no_file_is_not_waited_for() {
+    let root = authority("root");
+    let pipe = |path: &Path| {
+        std::fs::remove_file(path).unwrap();
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    };
+    for number in 0..4 {
+        let files = Files::new(&[&root], &[list(&root, &[], 5 * HOUR)]);
+        let all: Vec<_> = files.files.shown().chain(files.files.trusted()).collect();
+        pipe(all[number]);
+        assert!(files.trouble().contains("is not a regular file"), "{}", files.trouble());
+    }
+}
+
+#[test]
 fn a_half_swapped_set_of_files_is_not_taken() {
     let root = authority("root");
     let files = Files::new(&[&root], &[]);
@@ -422,14 +635,15 @@ fn open_connections_are_judged_anew_only_when_that_can_make_a_difference() {
     let files = Files::new(&[&root], &[]);
     let live = LiveTls::new(files.load());
     let mut judgements = live.judgements();
-    assert!(!live.replace(files.load()), "nothing has changed");
+    let reload_shown = || live.replace_shown(files.files.load_shown(now()).unwrap());
+    assert!(!reload_shown() && !files.reload(&live).unwrap(), "nothing has changed");
     let renewed = made("server", None, |_| {});
     std::fs::write(&files.files.certificate, &renewed.pem).unwrap();
     write_key(&files.files.private_key, &renewed.key);
-    assert!(live.replace(files.load()));
+    assert!(reload_shown());
     assert!(!judgements.has_changed().unwrap());
     std::fs::write(&files.files.client_ca, root.pem.clone() + &authority("other").pem).unwrap();
-    assert!(live.replace(files.load()));
+    assert!(files.reload(&live).unwrap());
     assert!(judgements.has_changed().unwrap());
     judgements.mark_unchanged();
     let client = client(&root, 1);

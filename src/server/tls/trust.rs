@@ -9,72 +9,152 @@ use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme};
 use webpki::{
-    CertRevocationList, EndEntityCert, ExpirationPolicy, KeyUsage, RevocationCheckDepth, RevocationOptionsBuilder,
-    UnknownStatusPolicy, VerifiedPath,
+    Cert, CertRevocationList, EndEntityCert, ExpirationPolicy, KeyUsage, RevocationCheckDepth,
+    RevocationOptionsBuilder, UnknownStatusPolicy, VerifiedPath,
 };
 
-use super::TlsError;
-use super::read::{Authority, Read, RevocationList, Validity, is_for_clients, unix_time, validity_of};
+use super::expiry::{self, Expiry};
+use super::read::{Authority, Edition, Read, RevocationList, Validity, is_for_clients, unix_time, validity_of};
+use super::{TlsError, digest};
 use crate::time::Timestamp;
 
 /// The authorities whose clients are let in, and what they have revoked.
 ///
-/// It verifies as rustls's own verifier does, with webpki, and is stricter in two points: an authority that has expired
-/// vouches for nobody, and a client's certificate must say that it is for clients. It also tells until when what it has
-/// found holds. Where there are revocation lists, no certificate of a chain may be without a current one.
+/// It verifies as rustls's own verifier does, with webpki, and is stricter in these points: an authority that has expired
+/// vouches for nobody, its own limit to the length of paths counts, a client's certificate that names purposes must name
+/// clients among them, and what any list of its issuer has revoked is revoked. It also tells until when what it has found
+/// holds. Where there are revocation lists, no certificate of a chain may be without a current one.
 pub(crate) struct Trust {
     anchors: Vec<TrustAnchor<'static>>,
     /// Of the anchors, in their order.
-    validities: Vec<Validity>,
+    limits: Vec<Limits>,
     revoked: Vec<CertRevocationList<'static>>,
+    editions: Vec<Edition>,
     /// Which authorities a client may choose its certificate by.
     hints: Vec<DistinguishedName>,
     algorithms: WebPkiSupportedAlgorithms,
+    expiries: Vec<Expiry>,
+    digest: [u8; 32],
+    summary: String,
+}
+
+/// What an authority's own certificate sets.
+struct Limits {
+    validity: Validity,
+    longest_path: Option<u32>,
+}
+
+impl Limits {
+    fn check(&self, path: &VerifiedPath<'_>, now: UnixTime) -> Result<Validity, webpki::Error> {
+        // Certificates that an authority has issued to itself do not count (RFC 5280, 4.2.1.9).
+        let between = path.intermediate_certificates();
+        let between = between.filter(|certificate| certificate.subject() != certificate.issuer());
+        let length = u32::try_from(between.count()).unwrap_or(u32::MAX);
+        if self.longest_path.is_some_and(|longest| length > longest) {
+            return Err(webpki::Error::PathLenConstraintViolated);
+        }
+        self.validity.check(now).map(|()| self.validity)
+    }
 }
 
 impl Trust {
-    /// Trusts these authorities as far as these lists allow.
+    /// Trusts these authorities as far as these lists allow. `before` is what is trusted until now; none at the start.
+    ///
+    /// A list that has expired is an error at the start alone. Later it must not stand in the way of another authority's new
+    /// list, and it keeps its own clients out until it is renewed.
     ///
     /// # Errors
-    /// [`TlsError`] if all authorities have expired, a list has, or an authority has no list while others have one.
+    /// [`TlsError`] if all authorities have expired, an authority has no list while others have one, or a list is older than
+    /// the one before.
     pub(super) fn new(
         authorities: Read<Vec<Authority>>,
         lists: Vec<Read<Vec<RevocationList>>>,
         algorithms: WebPkiSupportedAlgorithms,
+        before: Option<&Self>,
         now: Timestamp,
     ) -> Result<Self, TlsError> {
-        let Read { path, content } = authorities;
-        if content.iter().all(|authority| authority.validity.is_over(now)) {
-            return Err(TlsError::file("client authorities", &path, "all of them have expired"));
-        }
-        if !lists.is_empty()
-            && let Some(detail) = content
-                .iter()
-                .find_map(|authority| wrong_with_lists(authority, &lists, &algorithms))
-        {
-            return Err(TlsError::file("client authorities", &path, detail));
-        }
+        check(&authorities, &lists, &algorithms, now)?;
         for Read { path, content } in &lists {
-            if let Some(list) = content.iter().find(|list| list.validity.is_over(now)) {
-                let detail = format!(
-                    "the list of {} has expired on {}; get a new one",
-                    list.name, list.validity.until
-                );
+            let mut editions = content.iter().map(|list| &list.edition);
+            let wrong = editions.find_map(|edition| match before {
+                Some(before) => before.newer_than(edition),
+                None => edition.validity.is_over(now).then(|| {
+                    let Edition { name, validity, .. } = edition;
+                    format!("the list of {name} has expired on {}; get a new one", validity.until)
+                }),
+            });
+            if let Some(detail) = wrong {
                 return Err(TlsError::file("revocation list", path, detail));
             }
         }
+        let expiries = expiry::of(&authorities, &lists).collect();
+        let Read { content, .. } = authorities;
+        let mut lists: Vec<_> = lists.into_iter().flat_map(|read| read.content).collect();
+        let all = lists.len();
+        let is_superseded: Vec<_> = lists
+            .iter()
+            .map(|list| lists.iter().any(|other| list.edition.is_older_than(&other.edition)))
+            .collect();
+        let mut is_superseded = is_superseded.into_iter();
+        lists.retain(|_| !is_superseded.next().unwrap_or_default());
+        let names: Vec<_> = content.iter().map(|authority| &*authority.name).collect();
+        let summary = format!(
+            "{} client authorities ({}), {} revocation lists, {} older ones left out",
+            names.len(),
+            names.join("; "),
+            lists.len(),
+            all - lists.len()
+        );
+        let lists_der = lists.iter().map(|list| list.der.as_slice());
+        let digest = digest(
+            content
+                .iter()
+                .map(|authority| authority.der.as_slice())
+                .chain(lists_der),
+        );
         let hint = |authority: &Authority| DistinguishedName::in_sequence(&authority.anchor.subject);
+        let limits = |authority: &Authority| Limits {
+            validity: authority.validity,
+            longest_path: authority.longest_path,
+        };
+        let (revoked, editions) = lists.into_iter().map(|list| (list.list, list.edition)).unzip();
         Ok(Self {
             hints: content.iter().map(hint).collect(),
-            validities: content.iter().map(|authority| authority.validity).collect(),
+            limits: content.iter().map(limits).collect(),
             anchors: content.into_iter().map(|authority| authority.anchor).collect(),
-            revoked: lists
-                .into_iter()
-                .flat_map(|read| read.content)
-                .map(|list| list.list)
-                .collect(),
+            revoked,
+            editions,
             algorithms,
+            expiries,
+            digest,
+            summary,
         })
+    }
+
+    /// What is wrong with a list if there is a later one already: whoever can bring an old list back would let in whom the later
+    /// one has revoked.
+    fn newer_than(&self, edition: &Edition) -> Option<String> {
+        let newer = self.editions.iter().find(|own| edition.is_older_than(own))?;
+        let (name, which) = (&edition.name, edition.which());
+        let newest = newer.which();
+        Some(format!(
+            "the list of {name} is {which}, older than {newest}, which is in use; get a new one, or restart to take it"
+        ))
+    }
+
+    /// What of it expires when.
+    pub(super) fn expiries(&self) -> &[Expiry] {
+        &self.expiries
+    }
+
+    /// By which it is told apart from others.
+    pub(super) fn digest(&self) -> &[u8; 32] {
+        &self.digest
+    }
+
+    /// What it is, for people.
+    pub(crate) fn summary(&self) -> &str {
+        &self.summary
     }
 
     /// Until when this chain, whose first certificate is the client's, identifies anybody: the first moment at which one of
@@ -108,7 +188,10 @@ impl Trust {
                 .with_expiration_policy(ExpirationPolicy::Enforce)
                 .build()
         });
-        let is_current = |path: &VerifiedPath<'_>| self.authority_of(path).check(now);
+        let is_good = |path: &VerifiedPath<'_>| {
+            self.check_lists(path)?;
+            self.authority_of(path, now).map(|_| ())
+        };
         let path = certificate.verify_for_usage(
             self.algorithms.all,
             &self.anchors,
@@ -116,25 +199,63 @@ impl Trust {
             now,
             KeyUsage::client_auth(),
             revocation,
-            Some(&is_current),
+            Some(&is_good),
         )?;
-        let mut until = self.authority_of(&path).until.min(validity_of(client)?.until);
+        let mut until = self.authority_of(&path, now)?.until.min(validity_of(client)?.until);
         for certificate in path.intermediate_certificates() {
             until = until.min(validity_of(&certificate.der())?.until);
         }
         Ok(until)
     }
 
-    /// The validity of the authority that the path leads to. Of several certificates with its name and key, the one that is
-    /// valid longest counts.
-    fn authority_of(&self, path: &VerifiedPath<'_>) -> Validity {
-        let all = self.anchors.iter().zip(&self.validities);
-        let of_path = all.filter(|(anchor, _)| *anchor == path.anchor());
-        let longest = of_path
-            .map(|(_, validity)| *validity)
-            .max_by_key(|validity| validity.until);
-        longest.expect("a path leads to one of the anchors")
+    /// webpki asks the first list that is for a certificate; here all of its issuer are asked.
+    fn check_lists(&self, path: &VerifiedPath<'_>) -> Result<(), webpki::Error> {
+        let client: &Cert<'_> = path.end_entity();
+        for certificate in path.intermediate_certificates().chain([client]) {
+            let lists = self.revoked.iter();
+            for list in lists.filter(|list| list.issuer() == certificate.issuer()) {
+                if list.find_serial(certificate.serial())?.is_some() {
+                    return Err(webpki::Error::CertRevoked);
+                }
+            }
+        }
+        Ok(())
     }
+
+    /// The validity of the authority that the path leads to. Of several certificates with its name and key that allow the path
+    /// now, the one that is valid longest counts.
+    fn authority_of(&self, path: &VerifiedPath<'_>, now: UnixTime) -> Result<Validity, webpki::Error> {
+        let all = self.anchors.iter().zip(&self.limits);
+        let of_path = all.filter(|(anchor, _)| *anchor == path.anchor());
+        let checked = of_path.map(|(_, limits)| limits.check(path, now));
+        let best = checked.reduce(|best, other| match (&best, &other) {
+            (Ok(one), Ok(another)) if one.until < another.until => other,
+            (Err(_), Ok(_)) => other,
+            _ => best,
+        });
+        best.unwrap_or(Err(webpki::Error::UnknownIssuer))
+    }
+}
+
+/// What keeps authorities and lists from being of any use.
+fn check(
+    authorities: &Read<Vec<Authority>>,
+    lists: &[Read<Vec<RevocationList>>],
+    algorithms: &WebPkiSupportedAlgorithms,
+    now: Timestamp,
+) -> Result<(), TlsError> {
+    let Read { path, content } = authorities;
+    let wrong = |detail: String| Err(TlsError::file("client authorities", path, detail));
+    if content.iter().all(|authority| authority.validity.is_over(now)) {
+        return wrong("all of them have expired".into());
+    }
+    if lists.is_empty() {
+        return Ok(());
+    }
+    let mut details = content
+        .iter()
+        .filter_map(|authority| wrong_with_lists(authority, lists, algorithms));
+    details.next().map_or(Ok(()), wrong)
 }
 
 /// What is wrong with the lists of an authority. webpki takes the first list with the authority's name, so a list that somebody
@@ -145,7 +266,7 @@ fn wrong_with_lists(
     algorithms: &WebPkiSupportedAlgorithms,
 ) -> Option<String> {
     let all = lists.iter().flat_map(|read| &read.content);
-    let mut own = all.filter(|list| list.issuer == authority.subject).peekable();
+    let mut own = all.filter(|list| list.edition.issuer == authority.subject).peekable();
     let name = &authority.name;
     if own.peek().is_none() {
         let detail = format!("{name} has no list in server.client_crl; with one list, every authority needs one");
