@@ -229,6 +229,7 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
         drain_timeout: server.drain_timeout,
     };
     let services = Services::new(&door, &Calls::new(audit.clone(), Arc::default()));
+    grants.policy.warn_of_untaken(&server.trust_domains);
     let access = Access {
         tls,
         trust_domains: server.trust_domains.clone(),

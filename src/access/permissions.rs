@@ -116,6 +116,18 @@ impl Permissions {
         self.grants.iter().any(|grant| grant.actions.contain(action))
     }
 
+    /// Whether the caller may ask for what the audit log has about a tenant and a provider; empty ones stand for any. It then
+    /// gets those lines that are within its grants.
+    #[must_use]
+    pub fn allows_reading_audit(&self, tenant: &str, provider: &str) -> bool {
+        let action = Action::AuditRead;
+        match (tenant, provider) {
+            ("", _) => self.allows_somewhere(action),
+            (tenant, "") => self.allows_some_provider(action, tenant),
+            (tenant, provider) => self.allows_some_scope(action, tenant, provider),
+        }
+    }
+
     /// What the caller may do this with.
     #[must_use]
     pub fn reach(&self, action: Action) -> Reach {

@@ -42,6 +42,11 @@ impl Policy {
     pub fn load_with_text(path: &Path) -> Result<(Self, String), ConfigErrors> {
         let name = path.display().to_string();
         let text = reader::read_file(path)?;
+        // A grant whose last lines are missing can allow more than the whole one: without `scopes` it is for all.
+        if !text.ends_with('\n') {
+            let message = "does not end with a line break, so its end may be missing; add one if it is whole";
+            return Err(ConfigErrors::of_file(&name, message.to_owned()));
+        }
         Self::parse(&text, &name).map(|policy| (policy, text))
     }
 

@@ -485,3 +485,19 @@ fn a_quota_is_a_number_from_one_to_a_million() {
         assert!(errors.contains("grant[1].credentials_per_hour: "), "{errors}");
     }
 }
+
+#[test]
+fn a_file_that_was_cut_off_in_a_line_is_refused() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let whole =
+        "[[grant]]\nwho = 'a.example'\nmay = ['watch']\ntenants = ['demo']\nproviders = ['*']\nscopes = ['office/a']\n";
+    let load = |text: &str| {
+        std::fs::write(file.path(), text).unwrap();
+        Policy::load(file.path())
+    };
+    assert!(load(whole).is_ok());
+    // It would be for all scopes.
+    let cut = whole.split_inclusive('\n').take(5).collect::<String>();
+    let told = load(cut.trim_end()).unwrap_err().to_string();
+    assert!(told.contains("does not end with a line break"), "{told}");
+}

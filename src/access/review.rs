@@ -1,5 +1,7 @@
 //! A policy as people read it, and what is suspicious about it.
 
+use std::collections::BTreeMap;
+
 use super::action::{Action, Reveal};
 use super::permissions::{Grant, Names};
 use super::policy::{Policy, Who};
@@ -79,6 +81,30 @@ impl Policy {
         remarks
     }
 
+    /// The trust domains of its callers that a server with these does not take, each with the lines of its grants: none of
+    /// these callers gets in.
+    #[must_use]
+    pub fn untaken(&self, trust_domains: &TrustDomains) -> BTreeMap<&str, Vec<usize>> {
+        let mut untaken: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (who, grant) in &self.grants {
+            if let Some(other) = untaken_domain(trust_domains, who) {
+                untaken.entry(other).or_default().push(grant.line);
+            }
+        }
+        untaken
+    }
+
+    /// Tells the log of [`Self::untaken`].
+    pub fn warn_of_untaken(&self, trust_domains: &TrustDomains) {
+        for (trust_domain, lines) in self.untaken(trust_domains) {
+            tracing::warn!(
+                trust_domain,
+                ?lines,
+                "the policy has grants for SPIFFE IDs that are not taken: name the trust domain in server.trust_domains"
+            );
+        }
+    }
+
     /// Another grant that gives everything that this one gives. Of two that are the same, the first stays.
     fn adds_nothing(&self, index: usize) -> Option<String> {
         let (who, grant) = &self.grants[index];
@@ -129,15 +155,24 @@ fn shown(who: &Who, grant: &Grant) -> ShownGrant {
     }
 }
 
+/// What should not be given to callers of whom nobody knows how many there are, for tenants that do not even exist yet.
 fn opens_everything(who: &Who, grant: &Grant) -> Option<String> {
-    let is_everything = grant.actions.contain(Action::Resolve)
-        && grant.reveal == Reveal::Full
-        && grant.tenants == Names::All
-        && matches!(who, Who::Under(_));
-    is_everything.then(|| {
+    let is_whole = grant.is_for_whole_tenants();
+    let what = |action| match action {
+        Action::Resolve if grant.reveal == Reveal::Full => Some("get passwords"),
+        Action::CredentialsWrite => Some("change credentials"),
+        Action::Operate if is_whole => Some("run the vault"),
+        Action::AuditRead => Some("read the audit log"),
+        _ => None,
+    };
+    let what: Vec<_> = grant.actions.iter().filter_map(what).collect();
+    let is_open = !what.is_empty() && grant.tenants == Names::All && matches!(who, Who::Under(_));
+    let of = if is_whole { "" } else { "these providers and scopes of " };
+    is_open.then(|| {
         format!(
-            "every caller under {} may get every password of every tenant; name the callers, or the tenants",
-            who.as_str()
+            "every caller under {} may {} of {of}every tenant; name the callers, or the tenants",
+            who.as_str(),
+            what.join(" and ")
         )
     })
 }
@@ -146,7 +181,7 @@ fn opens_everything(who: &Who, grant: &Grant) -> Option<String> {
 fn without_effect(grant: &Grant) -> impl Iterator<Item = String> {
     let needs = |action| match action {
         Action::AssignmentsWrite if grant.scopes != Scopes::All => Some("all scopes"),
-        Action::Operate | Action::AuditRead if !grant.is_for_whole_tenants() => Some("all providers and all scopes"),
+        Action::Operate if !grant.is_for_whole_tenants() => Some("all providers and all scopes"),
         _ => None,
     };
     let text = move |action: Action| {
@@ -156,10 +191,14 @@ fn without_effect(grant: &Grant) -> impl Iterator<Item = String> {
 }
 
 fn not_taken(trust_domains: &TrustDomains, who: &Who) -> Option<String> {
-    let other = who.trust_domain().filter(|name| !trust_domains.take(name))?;
+    let other = untaken_domain(trust_domains, who)?;
     Some(format!(
         "the server takes no SPIFFE ID of the trust domain \"{other}\": name it in server.trust_domains"
     ))
+}
+
+fn untaken_domain<'a>(trust_domains: &TrustDomains, who: &'a Who) -> Option<&'a str> {
+    who.trust_domain().filter(|name| !trust_domains.take(name))
 }
 
 fn not_in(catalogue: &Catalogue, grant: &Grant) -> Vec<String> {

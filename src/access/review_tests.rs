@@ -53,13 +53,60 @@ fn a_grant_that_adds_nothing_is_remarked_whatever_their_order() {
 }
 
 #[test]
-fn everybodys_way_to_every_password_is_remarked() {
-    let open =
-        |who, tenants, reveal: &str| remarks(&grant(who, "'resolve'", tenants, &format!("reveal = '{reveal}'"))).len();
-    assert_eq!(open("spiffe://dynarex.local/", "'*'", "full"), 1);
-    assert_eq!(open(ORDERS, "'*'", "full"), 0);
-    assert_eq!(open("spiffe://dynarex.local/", "'demo'", "full"), 0);
-    assert_eq!(open("spiffe://dynarex.local/", "'*'", "signature"), 0);
+fn what_a_whole_trust_domain_may_do_to_every_tenant_is_remarked() {
+    let under = "spiffe://dynarex.local/";
+    let open = |who, may, tenants, more: &str| {
+        let remarks = remarks(&grant(who, may, tenants, more));
+        remarks.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join("; ")
+    };
+    let found =
+        |what: &str| format!("every caller under {under} may {what} every tenant; name the callers, or the tenants");
+    assert_eq!(
+        open(under, "'resolve'", "'*'", "reveal = 'full'"),
+        found("get passwords of")
+    );
+    let narrow = "reveal = 'full'\nscopes = ['office/a']";
+    assert_eq!(
+        open(under, "'resolve', 'audit.read'", "'*'", narrow),
+        found("get passwords and read the audit log of these providers and scopes of")
+    );
+    assert_eq!(
+        open(under, "'credentials.write'", "'*'", ""),
+        found("change credentials of")
+    );
+    assert_eq!(open(under, "'operate'", "'*'", ""), found("run the vault of"));
+    for (who, may, tenants, reveal) in [
+        (ORDERS, "'resolve', 'operate'", "'*'", "full"),
+        (under, "'resolve', 'operate'", "'demo'", "full"),
+        (under, "'resolve', 'watch'", "'*'", "signature"),
+    ] {
+        assert_eq!(open(who, may, tenants, &format!("reveal = '{reveal}'")), "");
+    }
+}
+
+#[test]
+fn reading_some_of_the_audit_log_is_no_mistake() {
+    assert_eq!(
+        remarks(&grant(ORDERS, "'audit.read'", "'demo'", "scopes = ['office']")),
+        []
+    );
+}
+
+#[test]
+fn trust_domains_whose_callers_get_in_nowhere_are_known_with_the_lines_of_their_grants() {
+    let text: String = [
+        "spiffe://b.local/x",
+        ORDERS,
+        "spiffe://a.local/",
+        "spiffe://b.local/y",
+        "x.c.local",
+    ]
+    .map(|who| grant(who, "'watch'", "'demo'", ""))
+    .concat();
+    let ours = TrustDomains::new(vec![TrustDomain::parse("dynarex.local").unwrap()]);
+    let policy = Policy::parse(&text, "test").unwrap();
+    let untaken: Vec<_> = policy.untaken(&ours).into_iter().collect();
+    assert_eq!(untaken, [("a.local", vec![13]), ("b.local", vec![1, 19])]);
 }
 
 #[test]

@@ -16,9 +16,9 @@ pub struct Question {
     pub caller: Caller,
     /// What.
     pub action: Action,
-    /// With which tenant; none: with the whole vault.
+    /// With which tenant; none: with the whole vault, or any for `audit.read`.
     pub tenant: Option<TenantId>,
-    /// With which of its providers; none: any, or all for `operate` and `audit.read`.
+    /// With which of its providers; none: any, or all for `operate`.
     pub provider: Option<ProviderId>,
     /// With which credential; none: any, or all for what is not about credentials.
     pub scope: Option<Scope>,
@@ -29,9 +29,9 @@ pub struct Question {
 pub struct Verdict {
     /// How much the caller sees, if it may do it.
     pub granted: Option<Reveal>,
-    /// The lines of the grants that allow it.
+    /// The grants that allow it, by their place in the policy, from 0.
     pub allowed_by: Vec<usize>,
-    /// The grants that come nearest, if none allows it: those that lack the least.
+    /// The grants that come nearest, if none allows it, by their place: those that lack the least.
     pub nearest: Vec<(usize, Vec<Because>)>,
     /// Whether the policy has any grant for the caller.
     pub is_known: bool,
@@ -75,26 +75,14 @@ impl Policy {
     /// Answers from the same grants as a server does, one by one.
     #[must_use]
     pub fn explain(&self, question: &Question) -> Verdict {
-        let lacking = self
-            .grants
-            .iter()
-            .map(|(who, grant)| (grant, question.lacking(who, grant)));
-        let lacking: Vec<_> = lacking.collect();
-        let allowing = || {
-            lacking
-                .iter()
-                .filter(|(_, lacks)| lacks.is_empty())
-                .map(|(grant, _)| *grant)
-        };
-        let mut nearest: Vec<_> = lacking
-            .iter()
-            .map(|(grant, lacks)| (grant.line, lacks.clone()))
-            .collect();
-        if allowing().next().is_some() {
+        let lacking = self.grants.iter().map(|(who, grant)| question.lacking(who, grant));
+        let (allowed_by, mut nearest): (Vec<_>, Vec<_>) = lacking.enumerate().partition(|(_, lacks)| lacks.is_empty());
+        let allowed_by: Vec<_> = allowed_by.into_iter().map(|(place, _)| place).collect();
+        if !allowed_by.is_empty() {
             nearest.clear();
         }
         // Of those that lack as much, first those that are for the caller; then in the order of the file.
-        nearest.sort_by_key(|(line, lacks)| (lacks.len(), lacks.contains(&Because::Who), *line));
+        nearest.sort_by_key(|(place, lacks)| (lacks.len(), lacks.contains(&Because::Who), *place));
         let least = nearest.first().map_or(0, |(_, lacks)| lacks.len());
         nearest.retain(|(_, lacks)| lacks.len() == least);
         nearest.truncate(NEAREST);
@@ -104,8 +92,8 @@ impl Policy {
             None => *permissions.total_limits(),
         };
         Verdict {
-            granted: allowing().map(|grant| grant.reveal).max(),
-            allowed_by: allowing().map(|grant| grant.line).collect(),
+            granted: allowed_by.iter().map(|place| self.grants[*place].1.reveal).max(),
+            allowed_by,
             nearest,
             is_known: permissions.is_known(),
             limits,
@@ -118,12 +106,13 @@ impl Question {
         use super::permissions::Names;
         use super::scopes::Scopes;
 
-        let is_about_whole_tenants =
-            matches!(self.action, Action::Operate | Action::AuditRead) || self.tenant.is_none();
+        // Whoever reads the audit log gets what is within its grants, however narrow they are.
+        let may_be_some = self.action == Action::AuditRead;
+        let is_about_whole_tenants = self.action == Action::Operate || (self.tenant.is_none() && !may_be_some);
         let is_about_whole_providers = is_about_whole_tenants || self.action == Action::AssignmentsWrite;
         let tenants = match &self.tenant {
             Some(tenant) => grant.tenants.contain(tenant.as_str()),
-            None => grant.tenants == Names::All,
+            None => may_be_some || grant.tenants == Names::All,
         };
         let providers = match &self.provider {
             _ if is_about_whole_tenants => grant.providers == Names::All,

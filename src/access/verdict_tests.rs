@@ -42,11 +42,19 @@ proptest! {
         let policy = policy(&grants);
         let permissions = policy.permissions(&Caller::parse(caller).unwrap());
         let is_allowed = |place| policy.explain(&question(caller, action, place)).granted.is_some();
-        prop_assert_eq!(is_allowed((None, None, None)), permissions.allows_operation(action));
-        let is_whole = matches!(action, Action::Operate | Action::AuditRead);
+        // By what the handlers ask.
+        let is_reading = action == Action::AuditRead;
+        let anywhere = if is_reading {
+            permissions.allows_reading_audit("", "")
+        } else {
+            permissions.allows_operation(action)
+        };
+        prop_assert_eq!(is_allowed((None, None, None)), anywhere);
+        let is_whole = action == Action::Operate;
         for tenant in ["a", "b", "c"] {
             let some = match action {
                 _ if is_whole => permissions.allows_tenant_operation(action, tenant),
+                _ if is_reading => permissions.allows_reading_audit(tenant, ""),
                 Action::AssignmentsWrite => {
                     ["a", "b", "c"].iter().any(|id| permissions.allows_provider_operation(action, tenant, id))
                 }
@@ -57,6 +65,8 @@ proptest! {
                 let is_operation = action == Action::AssignmentsWrite;
                 let some = if is_operation {
                     permissions.allows_provider_operation(action, tenant, provider)
+                } else if is_reading {
+                    permissions.allows_reading_audit(tenant, provider)
                 } else {
                     permissions.allows_some_scope(action, tenant, provider)
                 };
@@ -83,6 +93,6 @@ fn the_grants_that_lack_the_least_are_the_nearest_and_the_callers_own_come_first
         Action::Resolve,
         (Some("a"), Some("a"), None),
     ));
-    assert_eq!(verdict.nearest, [(8, vec![Because::Tenants]), (1, vec![Because::Who])]);
+    assert_eq!(verdict.nearest, [(1, vec![Because::Tenants]), (0, vec![Because::Who])]);
     assert!(verdict.is_known && verdict.granted.is_none());
 }

@@ -291,15 +291,9 @@ impl Call {
     /// Refuses unless the caller may read some of what the audit log has about a tenant and a provider; empty ones stand for
     /// any.
     pub(super) fn authorize_reading(&mut self, tenant: &str, provider: &str) -> Result<(), ApiError> {
-        let action = Action::AuditRead;
         self.note(tenant, Some(provider));
-        let permissions = self.permissions()?;
-        let is_granted = match (tenant, provider) {
-            ("", _) => permissions.allows_somewhere(action),
-            (tenant, "") => permissions.allows_some_provider(action, tenant),
-            (tenant, provider) => permissions.allows_some_scope(action, tenant, provider),
-        };
-        self.unless(is_granted, action)
+        let is_granted = self.permissions()?.allows_reading_audit(tenant, provider);
+        self.unless(is_granted, Action::AuditRead)
     }
 
     /// Notes which order is read about.

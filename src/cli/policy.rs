@@ -53,13 +53,14 @@ pub(crate) struct Check {
 
 /// Explain whether somebody may do something by a policy, and why.
 ///
-/// What is left out is asked for in general: whether it is allowed for some provider, for some scope. `operate` and
-/// `audit.read` are about all of them.
+/// What is left out is asked for in general: whether it is allowed for some provider, for some scope. Without a tenant it is
+/// asked for the whole vault. `operate` is about all providers and scopes. `audit.read` is allowed wherever some lines can be
+/// read: those within the grants.
 #[derive(Debug, Args)]
 #[command(after_help = "Exits with 0 if it is allowed, else with 5.\n\n\
     Example:\n  tresor policy explain --policy policy.toml --as spiffe://dynarex.local/order-service --may resolve \
     --tenant demo --provider dat --scope office/leipzig\n\n\
-    JSON: {allowed, caller, action, tenant, provider, scope, is_known, reveal, allowed_by[], nearest[], quotas}, where \
+    JSON: {allowed, asked, caller, action, tenant, provider, scope, is_known, reveal, allowed_by[], nearest[], quotas}, where \
     allowed_by has the lines of the grants, and each of nearest is {line, who, lacks[]}: the keys of the grant that do not fit")]
 pub(crate) struct Explain {
     /// The policy.
@@ -71,7 +72,7 @@ pub(crate) struct Explain {
     /// What.
     #[arg(long = "may", value_name = "ACTION", value_parser = action())]
     action: Action,
-    /// With which tenant; left out: with the whole vault.
+    /// With which tenant; left out: with all tenants, or for `audit.read` with any.
     #[arg(long, value_name = "ID", value_parser = tenant)]
     tenant: Option<TenantId>,
     /// With which provider.
@@ -216,6 +217,8 @@ fn in_words(quotas: &Quotas) -> String {
 #[derive(Serialize)]
 struct Explained {
     allowed: bool,
+    /// What the answer is about.
+    asked: String,
     caller: String,
     action: &'static str,
     tenant: Option<String>,
@@ -252,19 +255,47 @@ impl Explain {
     }
 }
 
+/// What the question is about, in words: what is left out means different things for different actions.
+fn asked(question: &Question) -> String {
+    let some_of_the_log = "the lines of the audit log within the grants, of";
+    let tenant = question.tenant.as_ref().map(|tenant| format!("tenant {tenant}"));
+    let provider = question
+        .provider
+        .as_ref()
+        .map(|provider| format!("provider {provider}"));
+    let scope = question.scope.as_ref().map(ToString::to_string);
+    match (question.action, tenant) {
+        (Action::AuditRead, None) => format!("{some_of_the_log} any tenant"),
+        (_, None) => "the whole vault: all tenants, providers and scopes".to_owned(),
+        (Action::Operate, Some(tenant)) => format!("{tenant}, all providers and scopes"),
+        (action, Some(tenant)) => {
+            let of = if action == Action::AuditRead {
+                format!("{some_of_the_log} ")
+            } else {
+                String::new()
+            };
+            let provider = provider.unwrap_or_else(|| "some provider".to_owned());
+            let scope = match scope {
+                _ if action == Action::AssignmentsWrite => "all scopes".to_owned(),
+                Some(scope) => scope,
+                None => "some scope".to_owned(),
+            };
+            format!("{of}{tenant}, {provider}, {scope}")
+        }
+    }
+}
+
 impl Explained {
     fn new(question: &Question, verdict: Verdict, grants: &[ShownGrant]) -> Self {
-        let who = |line| {
-            let grant = grants.iter().find(|grant| grant.line == line);
-            grant.map_or_else(String::new, |grant| grant.who.clone())
-        };
-        let near = |(line, lacks): (usize, Vec<Because>)| NearView {
-            line,
-            who: who(line),
+        // By its place: several grants can be in one line.
+        let near = |(place, lacks): (usize, Vec<Because>)| NearView {
+            line: grants[place].line,
+            who: grants[place].who.clone(),
             lacks: lacks.into_iter().map(Because::as_str).collect(),
         };
         Self {
             allowed: verdict.granted.is_some(),
+            asked: asked(question),
             caller: question.caller.to_string(),
             action: question.action.as_str(),
             tenant: question.tenant.as_ref().map(ToString::to_string),
@@ -272,7 +303,7 @@ impl Explained {
             scope: question.scope.as_ref().map(ToString::to_string),
             is_known: verdict.is_known,
             reveal: verdict.granted.map(Reveal::as_str),
-            allowed_by: verdict.allowed_by,
+            allowed_by: verdict.allowed_by.into_iter().map(|place| grants[place].line).collect(),
             nearest: verdict.nearest.into_iter().map(near).collect(),
             quotas: quotas(&verdict.limits),
         }
@@ -283,7 +314,10 @@ impl Explained {
             let lines: Vec<_> = lines.iter().map(|line| format!("line {line}")).collect();
             lines.join(", ")
         };
-        let mut rows = vec![("answer", if self.allowed { "allowed" } else { "denied" }.to_owned())];
+        let mut rows = vec![
+            ("answer", if self.allowed { "allowed" } else { "denied" }.to_owned()),
+            ("asked for", self.asked.clone()),
+        ];
         match self.reveal {
             Some(reveal) => {
                 rows.push(("granted in", lines(&self.allowed_by)));

@@ -153,9 +153,17 @@ fn an_explanation_says_which_grant_allows_it_and_how_much() {
         .lines()
         .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
         .collect();
-    assert_eq!(said[..3], ["answer allowed", "granted in line 5", "reveal signature"]);
+    assert_eq!(
+        said[..4],
+        [
+            "answer allowed",
+            "asked for tenant demo, provider dat, general",
+            "granted in line 5",
+            "reveal signature"
+        ]
+    );
     assert!(
-        said[3].contains("calls_per_second = 3") && said[3].contains("credentials_per_hour = 7"),
+        said[4].contains("calls_per_second = 3") && said[4].contains("credentials_per_hour = 7"),
         "{said:?}"
     );
 }
@@ -194,4 +202,47 @@ fn what_names_nobody_and_nothing_is_wrong_usage() {
         let error = Cli::try_parse_from(format!("tresor policy {line}").split_whitespace()).unwrap_err();
         assert_eq!(error.exit_code(), 2, "{line}");
     }
+}
+
+#[test]
+fn grants_in_one_line_are_told_apart() {
+    let line = |who: &str, tenant: &str| {
+        format!("{{ who = '{who}', may = ['watch'], tenants = ['{tenant}'], providers = ['*'] }}")
+    };
+    let text = format!(
+        "grant = [{}, {}]\n",
+        line("one.example", "a"),
+        line("other.example", "b")
+    );
+    let ran = run(
+        &text,
+        "explain --policy FILE --output json --as other.example --may watch --tenant c",
+    );
+    assert_eq!(ran.result.unwrap(), Exit::Denied);
+    let json: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(json["nearest"][0]["who"], "other.example");
+}
+
+#[test]
+fn an_explanation_says_what_was_asked_for_where_something_was_left_out() {
+    let explain = |may: &str| {
+        let grants = POLICY.replace("\"watch\"", &format!("\"{may}\""));
+        let ran = run(
+            &grants,
+            &format!("explain --policy FILE --as spiffe://dynarex.local/x --may {may}"),
+        );
+        let said = ran.stdout.lines().nth(1).unwrap().to_owned();
+        (ran.result.unwrap(), said)
+    };
+    let (exit, said) = explain("watch");
+    assert!(
+        exit == Exit::Denied && said.contains("the whole vault: all tenants"),
+        "{said}"
+    );
+    // The server lets in who may read some of it.
+    let (exit, said) = explain("audit.read");
+    assert!(
+        exit == Exit::Done && said.contains("within the grants, of any tenant"),
+        "{said}"
+    );
 }

@@ -43,7 +43,7 @@ impl ConfigErrors {
     }
 
     /// The file as a whole can't be used.
-    pub(super) fn of_file(file: &str, message: String) -> Self {
+    pub(crate) fn of_file(file: &str, message: String) -> Self {
         let problem = Problem {
             place: Place::File,
             key: String::new(),

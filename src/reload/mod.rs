@@ -50,7 +50,7 @@ impl Reload {
             source::authorities(certificates.clone(), &tls),
             source::certificate(certificates, &tls),
         ];
-        sources.extend(policy.map(|file| source::policy(file, &access.policy)));
+        sources.extend(policy.map(|file| source::policy(file, &access.policy, access.trust_domains.clone())));
         std::thread::Builder::new()
             .name("reload".into())
             .spawn(move || watch(sources, &tls, &asked))?;

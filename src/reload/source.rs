@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::access::{LivePolicy, Policy};
+use crate::access::{LivePolicy, Policy, TrustDomains};
 use crate::server::{LiveTls, TlsFiles};
 use crate::telemetry::metrics::{Reload, reloaded};
 use crate::time::{Clock as _, SystemClock};
@@ -67,7 +67,7 @@ pub(super) fn authorities(files: TlsFiles, live: &Arc<LiveTls>) -> Source {
 }
 
 /// The policy.
-pub(super) fn policy(file: PolicyFile, live: &Arc<LivePolicy>) -> Source {
+pub(super) fn policy(file: PolicyFile, live: &Arc<LivePolicy>, trust_domains: TrustDomains) -> Source {
     let PolicyFile { path, text: mut taken } = file;
     let live = Arc::clone(live);
     Source::new(Reload::Policy, vec![path.clone()], move || {
@@ -76,6 +76,7 @@ pub(super) fn policy(file: PolicyFile, live: &Arc<LivePolicy>) -> Source {
             return Ok(None);
         }
         let summary = format!("{} grants", policy.shown().len());
+        policy.warn_of_untaken(&trust_domains);
         live.replace(policy);
         taken = text;
         Ok(Some(summary))

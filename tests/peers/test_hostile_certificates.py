@@ -42,7 +42,7 @@ from support import Tresor
 
 Outcomes = set[tuple[int | None, str]]
 
-# Nothing came back: the handshake failed.
+# The vault has ended the handshake, and said so in an alert.
 NO_HANDSHAKE: Outcomes = set()
 NO_IDENTITY: Outcomes = {(16, "NO_IDENTITY")}
 NOT_GRANTED: Outcomes = {(7, "NOT_GRANTED")}
@@ -63,19 +63,28 @@ def vault(root: Holder, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tr
         yield vault.start()
 
 
+def is_alerted(vault: Tresor, context: ssl.SSLContext) -> bool:
+    """Whether the vault answers a handshake with an alert. In TLS 1.3 it comes when the client is done with its part."""
+    try:
+        with tls(vault, None, context) as connection:
+            # The vault's settings come unasked. To say something first could break the connection before the alert is read.
+            assert connection.recv(1), "closed without an alert"
+            return False
+    except ssl.SSLError as error:
+        assert "ALERT" in (error.reason or ""), error
+        return True
+
+
 def outcomes(vault: Tresor, certificate: Path, key: Path) -> Outcomes:
     """What all the calls of the three services give to one who shows this certificate: codes and reasons."""
     context = context_of(vault, certificate, key)
-    try:
-        connection = tls(vault, None, context)
-    except ssl.SSLError:
+    if is_alerted(vault, context):
         return NO_HANDSHAKE
-    with Attacker(connection) as impostor:
+    with Attacker(tls(vault, None, context)) as impostor:
         streams = dict(zip(RPCS, range(1, 1000, 2), strict=False))
         impostor.push(b"".join(impostor.call(stream, rpc) for rpc, stream in streams.items()))
         answers = [impostor.answer(stream) for stream in streams.values()]
-    if not impostor.answers:
-        return NO_HANDSHAKE
+    assert len(impostor.answers) == len(RPCS)
     return {(answer.code, answer.reason) for answer in answers}
 
 
@@ -157,6 +166,9 @@ REFUSED_IN_THE_HANDSHAKE: dict[str, Callable[[Holder], Holder]] = {
     "with a critical extension that nobody knows": lambda root: Plan(
         critical=(x509.UnrecognizedExtension(ObjectIdentifier("1.3.6.1.4.1.99999.1"), b"\x05\x00"),)
     ).issued_by(root),
+    "bytes after the alternative names": lambda root: Plan(
+        names=raw((URI, OPERATOR.encode()), tail=b"\x05\x00")
+    ).issued_by(root),
     "RSA with 1024 bits": lambda root: Plan(key=rsa_of(1024)).issued_by(root),
     "signed over SHA-224": lambda root: Plan(hash=hashes.SHA224).issued_by(root),
     "signed over SHA-1": lambda root: signed_over(by_rsa(root), SHA1_WITH_RSA, hashes.SHA1()),
@@ -182,6 +194,8 @@ REFUSED_BY_THE_GATE: dict[str, Plan] = {
     "a dot at the end of the trust domain and an empty segment": spelt("spiffe://dynarex.local.//operator"),
     "a way up": spelt("spiffe://dynarex.local/nobody/../operator"),
     "a way to where it is": spelt("spiffe://dynarex.local/./operator"),
+    "another trust domain": spelt("spiffe://dynarex.locaI/operator".lower()),
+    "a trust domain below": spelt("spiffe://x.dynarex.local/operator"),
     "two slashes": spelt("spiffe://dynarex.local//operator"),
     "a backslash": spelt("spiffe://dynarex.local\\operator"),
     "a space at the end": spelt(f"{OPERATOR} "),
@@ -214,7 +228,6 @@ REFUSED_BY_THE_GATE: dict[str, Plan] = {
     "a DNS name in upper case": Plan(names=dns("OPERATOR")),
     "a DNS name with a dot at its end": Plan(names=dns("operator.")),
     "a malformed name beside the URI": Plan(names=raw((URI, OPERATOR.encode()), (0x87, b"\x7f\x00"))),
-    "bytes after the alternative names": Plan(names=raw((URI, OPERATOR.encode()), tail=b"\x05\x00")),
     "a key on a curve of 192 bits": Plan(key=lambda: ec.generate_private_key(ec.SECP192R1())),
     "a key on Bitcoin's curve": Plan(key=lambda: ec.generate_private_key(ec.SECP256K1())),
     "the right to sign certificates": Plan(usage=usage("digital_signature", "key_cert_sign")),
@@ -226,8 +239,6 @@ SOMEBODY_ELSE: dict[str, Plan] = {
     "a longer name": spelt(f"{OPERATOR}s"),
     "a name below": spelt(f"{OPERATOR}/below"),
     "another case": spelt("spiffe://dynarex.local/Operator"),
-    "another trust domain": spelt("spiffe://dynarex.locaI/operator".lower()),
-    "a trust domain below": spelt("spiffe://x.dynarex.local/operator"),
     "a DNS name like it": Plan(names=dns("operator")),
     "a URI first, the operator as a DNS name": Plan(
         names=raw((URI, b"spiffe://dynarex.local/nobody"), (DNS, b"operator"))
@@ -278,13 +289,13 @@ def test_a_certificate_that_could_be_misread_is_nobodys(
     vault: Tresor, root: Holder, tmp_path: Path, case: str
 ) -> None:
     made = REFUSED_BY_THE_GATE[case].issued_by(root)
-    assert outcomes(vault, *made.write(tmp_path / "odd")) in (NO_IDENTITY, NO_HANDSHAKE)
+    assert outcomes(vault, *made.write(tmp_path / "odd")) == NO_IDENTITY
 
 
 @pytest.mark.parametrize("case", SOMEBODY_ELSE)
 def test_a_name_like_the_operators_is_somebody_elses(vault: Tresor, root: Holder, tmp_path: Path, case: str) -> None:
     made = SOMEBODY_ELSE[case].issued_by(root)
-    assert outcomes(vault, *made.write(tmp_path / "other")) in (NOT_GRANTED, NO_IDENTITY, NO_HANDSHAKE)
+    assert outcomes(vault, *made.write(tmp_path / "other")) == NOT_GRANTED
 
 
 def test_an_authority_that_may_not_sign_certificates_vouches_for_nobody(
@@ -292,7 +303,7 @@ def test_an_authority_that_may_not_sign_certificates_vouches_for_nobody(
 ) -> None:
     powerless = authority("powerless", root, usage=usage("digital_signature"))
     files = Plan().issued_by(powerless).write(tmp_path / "powerless")
-    assert outcomes(vault, *files) in (NO_IDENTITY, NO_HANDSHAKE)
+    assert outcomes(vault, *files) == NO_IDENTITY
 
 
 def test_an_authority_that_is_not_shown_is_not_looked_for(vault: Tresor, root: Holder, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from contract import v1
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
-from hostile import tls
+from hostile import context_of, tcp, tls
 from support import Client, Refusal, Tresor, ref, refused, wait_for
 
 ORDER_SERVICE = "spiffe://dynarex.local/order-service"
@@ -116,9 +117,16 @@ def test_cve_2026_40264_a_connection_does_not_outlive_its_certificate(own: Treso
 
 
 def test_no_session_is_resumed(tresor: Tresor) -> None:
-    with tls(tresor, "operator") as connection:
-        # The server's settings have come, so a ticket would have come before them.
-        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5))
-        assert connection.recv(1)
-        assert connection.session is None or not connection.session.has_ticket
-        assert not connection.session_reused
+    context = context_of(tresor, "operator")
+
+    def connect(session: ssl.SSLSession | None) -> ssl.SSLSession | None:
+        with context.wrap_socket(tcp(tresor), server_hostname="localhost", session=session) as connection:
+            # The server's settings have come, so a ticket would have come before them.
+            assert connection.recv(1)
+            assert not connection.session_reused
+            return connection.session
+
+    first = connect(None)
+    assert first is not None and not first.has_ticket
+    # Without a ticket there is nothing to resume by; a client that tries nevertheless does a whole handshake.
+    connect(first)
