@@ -263,9 +263,11 @@ impl Audit {
         let _ = self.send(events::log_cut(kept, found), false, None);
     }
 
-    /// From now on checkpoints are signed.
+    /// From now on checkpoints are signed; the first one at once.
     pub fn sign_with(&self, sign: Sign) {
         let _ = self.0.sign.set(sign);
+        // If there is no room the writer is awake.
+        let _ = self.0.jobs.try_send(Job::Look);
     }
 
     /// The newest checkpoint.

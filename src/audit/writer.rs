@@ -35,6 +35,8 @@ pub(super) enum Job {
         /// Who waits for its number; none if nobody does.
         answer: Option<oneshot::Sender<Result<u64, Unavailable>>>,
     },
+    /// The key is at hand.
+    Look,
     /// The last line.
     End,
 }
@@ -59,6 +61,10 @@ pub(super) struct Writer {
     /// Lines since the last checkpoint, and when the first of them was written.
     unsigned: u64,
     unsigned_since: Option<Instant>,
+    /// The same by the clock of the lines, which a machine that sleeps does not stop.
+    unsigned_time: Option<Timestamp>,
+    /// Whether this process has signed yet. It does as soon as it has the key.
+    has_signed: bool,
     trouble: Option<Trouble>,
     rotate_not_before: Option<Instant>,
 }
@@ -73,10 +79,16 @@ struct Trouble {
 }
 
 /// What a group of lines ends with.
-#[derive(Clone, Copy, PartialEq, Eq)]
 enum Ending {
     Open,
-    Signed,
+    /// With a signature over everything, on a line that says this; without one if the key is not at hand.
+    Signed(Body),
+}
+
+impl Ending {
+    fn checkpoint() -> Self {
+        Self::Signed(events::checkpoint())
+    }
 }
 
 impl Writer {
@@ -99,9 +111,9 @@ impl Writer {
             );
         }
         if log.is_empty() {
-            notes.push(events::file_opened(log.number()));
+            notes.push(events::file_opened(log.number(), &settings));
         }
-        notes.push(events::started());
+        notes.push(events::started(&settings));
         Self {
             settings,
             clock,
@@ -116,6 +128,8 @@ impl Writer {
             buffer: Vec::new(),
             unsigned: 0,
             unsigned_since: None,
+            unsigned_time: None,
+            has_signed: false,
             trouble: None,
             rotate_not_before: None,
         }
@@ -155,7 +169,7 @@ impl Writer {
             return;
         }
         let is_due = self.is_checkpoint_due(group.len());
-        let ending = if is_due { Ending::Signed } else { Ending::Open };
+        let ending = if is_due { Ending::checkpoint() } else { Ending::Open };
         if !group.is_empty() || !self.notes.is_empty() || is_due {
             match self.write(group, ending) {
                 Ok(()) => self.answer(group),
@@ -171,7 +185,8 @@ impl Writer {
 
     /// Writes the notes and a group of lines, all or none of them.
     fn write(&mut self, group: &mut [Line], ending: Ending) -> io::Result<()> {
-        let time = time_text(self.clock.now());
+        let now = self.clock.now();
+        let time = time_text(now);
         let before = self.link;
         self.buffer.clear();
         for note in &self.notes {
@@ -184,8 +199,8 @@ impl Writer {
             is_urgent |= line.is_urgent;
         }
         let mut checkpoint = None;
-        if let Some(sign) = self.sign.get().filter(|_| ending == Ending::Signed) {
-            let (start, body) = (self.buffer.len(), events::checkpoint());
+        if let (Some(sign), Ending::Signed(body)) = (self.sign.get(), ending) {
+            let start = self.buffer.len();
             self.link
                 .append_signed(&mut self.buffer, &time, body.as_str(), |payload| sign(payload));
             let line = String::from_utf8_lossy(&self.buffer[start..]).trim_end().to_owned();
@@ -200,11 +215,13 @@ impl Writer {
         self.status.set_written(self.link.seq);
         metrics::audit_lines(self.link.seq - before.seq);
         if checkpoint.is_some() {
-            (self.unsigned, self.unsigned_since) = (0, None);
+            self.has_signed = true;
+            (self.unsigned, self.unsigned_since, self.unsigned_time) = (0, None, None);
             self.checkpoints.send_replace(checkpoint);
         } else {
             self.unsigned += self.link.seq - before.seq;
             self.unsigned_since.get_or_insert_with(Instant::now);
+            self.unsigned_time.get_or_insert(now);
         }
         Ok(())
     }
@@ -312,11 +329,12 @@ impl Writer {
             }
         }
         if self.log.number() != before {
-            self.notes.insert(0, events::file_opened(self.log.number()));
+            self.notes
+                .insert(0, events::file_opened(self.log.number(), &self.settings));
         }
         let notes = self.notes.len();
         self.notes.push(events::resumed(refused));
-        if let Err(error) = self.write(&mut [], Ending::Open) {
+        if let Err(error) = self.write(&mut [], Ending::checkpoint()) {
             self.notes.truncate(notes);
             return Err(self.at_file()(error));
         }
@@ -336,10 +354,12 @@ impl Writer {
     }
 
     fn is_checkpoint_due(&self, coming: usize) -> bool {
-        let is_late = self
-            .unsigned_since
-            .is_some_and(|since| since.elapsed() >= self.settings.checkpoint_interval);
-        let is_due = is_late || self.unsigned + coming as u64 >= self.settings.checkpoint_lines;
+        let interval = self.settings.checkpoint_interval;
+        let is_late = self.unsigned_since.is_some_and(|since| since.elapsed() >= interval)
+            || self
+                .unsigned_time
+                .is_some_and(|time| self.clock.now().since(time) >= interval);
+        let is_due = is_late || !self.has_signed || self.unsigned + coming as u64 >= self.settings.checkpoint_lines;
         is_due && self.sign.get().is_some()
     }
 
@@ -361,10 +381,10 @@ impl Writer {
     /// Signs what the file holds and begins the next one.
     fn rotate(&mut self, now: Timestamp) -> Result<(), OpenError> {
         if self.unsigned > 0 && self.sign.get().is_some() {
-            self.write(&mut [], Ending::Signed).map_err(self.at_file())?;
+            self.write(&mut [], Ending::checkpoint()).map_err(self.at_file())?;
         }
         self.log.begin_anew(now)?;
-        self.notes.push(events::file_opened(self.log.number()));
+        self.notes.push(events::file_opened(self.log.number(), &self.settings));
         self.write(&mut [], Ending::Open).map_err(self.at_file())?;
         self.remove_old_files(now)
     }
@@ -380,8 +400,8 @@ impl Writer {
         while self.sign.get().is_some()
             && let Some((number, last)) = self.log.oldest_before(limit)?
         {
-            self.notes.push(events::file_removed(number, last));
-            self.write(&mut [], Ending::Signed).map_err(self.at_file())?;
+            let ending = Ending::Signed(events::file_removed(number, last));
+            self.write(&mut [], ending).map_err(self.at_file())?;
             self.syncer.sync_now(self.log.file()).map_err(self.at_file())?;
             self.log.remove(number)?;
         }
@@ -390,7 +410,7 @@ impl Writer {
 
     fn end(&mut self) {
         self.notes.push(events::stopped());
-        if let Err(error) = self.write(&mut [], Ending::Signed) {
+        if let Err(error) = self.write(&mut [], Ending::checkpoint()) {
             tracing::error!(%error, "the audit log could not be closed");
         }
         self.syncer.end();
@@ -417,6 +437,7 @@ fn take(job: Job, group: &mut Vec<Line>, is_ending: &mut bool) {
             answer,
             seq: 0,
         }),
+        Job::Look => {}
         Job::End => *is_ending = true,
     }
 }

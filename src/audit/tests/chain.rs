@@ -35,8 +35,8 @@ async fn a_log_that_was_closed_is_signed_to_its_last_line() {
     assert_eq!(report.signed_up_to, Some(report.last));
     assert_eq!((report.first, report.notes.len()), (1, 0));
     let events = log.events();
-    assert_eq!(events[..2], ["file_opened", "started"]);
-    assert_eq!(events[7..], ["stopped", "checkpoint"]);
+    assert_eq!(events[..3], ["file_opened", "started", "checkpoint"]);
+    assert_eq!(events[8..], ["stopped", "checkpoint"]);
 }
 
 #[tokio::test]
@@ -44,7 +44,7 @@ async fn a_sealed_vault_has_a_log_without_signatures_until_its_keys_are_there() 
     let log = TestLog::new();
     let audit = log.open_sealed();
     resolve_all(&audit, 0..5).await;
-    assert_eq!(log.assert_whole().signed_up_to, None);
+    assert_eq!(log.verify().signed_up_to, None);
     audit.sign_with(signer());
     audit.close().await;
     let report = log.assert_whole();
@@ -57,7 +57,7 @@ async fn every_so_many_lines_are_signed() {
     log.settings.checkpoint_lines = 10;
     let audit = log.open();
     resolve_all(&audit, 0..35).await;
-    assert_eq!(log.events().iter().filter(|event| *event == "checkpoint").count(), 3);
+    assert_eq!(log.events().iter().filter(|event| *event == "checkpoint").count(), 4);
     let newest = audit.checkpoints().borrow().clone().unwrap();
     let report = log.verify_against(Some(newest.link));
     assert_eq!((report.findings.len(), report.signed_up_to), (0, Some(newest.link.seq)));
@@ -119,16 +119,17 @@ async fn a_torn_line_is_kept_closed_and_recorded() {
     let audit = log.open();
     resolve_all(&audit, 0..3).await;
     audit.close().await;
+    log.crash();
     let whole = fs::read(log.file(1)).unwrap();
     let ends: Vec<_> = (0..whole.len()).filter(|at| whole[*at] == b'\n').collect();
-    for cut in [ends[3] + 1, ends[3] + 2, ends[3] + 90, ends[4] - 1, ends[4]] {
+    for cut in [ends[4] + 1, ends[4] + 2, ends[4] + 90, ends[5] - 1, ends[5]] {
         fs::write(log.file(1), &whole[..cut]).unwrap();
         let audit = log.open();
         resolve(&audit, "after").await.unwrap();
         audit.close().await;
         let report = log.assert_whole();
         // A line that lacks nothing but its end is whole.
-        let is_torn = cut > ends[3] + 1 && cut < ends[4];
+        let is_torn = cut > ends[4] + 1 && cut < ends[5];
         assert_eq!(report.notes.len(), usize::from(is_torn), "{:#?}", report.notes);
         assert_eq!(log.events().contains(&"torn_line".to_owned()), is_torn);
         assert!(
@@ -275,6 +276,7 @@ proptest! {
                     }
                     Step::Tear(bytes) => {
                         audit.close().await;
+                        log.crash();
                         let (_, newest) = crate::audit::files_in(&log.settings.directory).unwrap().pop().unwrap();
                         let torn = vec![b'x'; usize::from(*bytes)];
                         OpenOptions::new().append(true).open(newest).unwrap().write_all(&torn).unwrap();
