@@ -279,7 +279,7 @@ impl Verifier {
             // A crash as the file was made.
             "started" => self.unsigned_end = None,
             "log_cut" => {
-                self.find("the server found at its start that lines it had signed were missing or others".into())
+                self.find("the server found at its start that lines it had signed were missing or others".into());
             }
             "resumed" => self.note("calls were refused before this line: the log could not be written".into()),
             _ => {}

@@ -65,6 +65,8 @@ pub(super) struct Writer {
     unsigned_time: Option<Timestamp>,
     /// Whether this process has signed yet. It does as soon as it has the key.
     has_signed: bool,
+    /// Whether it has looked for an old file since its start.
+    has_tidied: bool,
     trouble: Option<Trouble>,
     rotate_not_before: Option<Instant>,
 }
@@ -74,8 +76,20 @@ struct Trouble {
     retry_at: Instant,
     delay: Duration,
     refused: u64,
-    /// The file cannot be trusted any more.
-    needs_new_file: bool,
+    cause: Cause,
+}
+
+/// What it takes to mend it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Cause {
+    /// Lines have waited for too long to become durable: it is over when they are.
+    Overdue,
+    /// The file is looked at anew.
+    Write,
+    /// What was written before is not known to be durable: the file cannot be trusted any more.
+    Sync,
+    /// The new file is there, and has to prove itself.
+    NewFile,
 }
 
 /// What a group of lines ends with.
@@ -130,6 +144,7 @@ impl Writer {
             unsigned_since: None,
             unsigned_time: None,
             has_signed: false,
+            has_tidied: false,
             trouble: None,
             rotate_not_before: None,
         }
@@ -168,17 +183,25 @@ impl Writer {
             self.refuse(group);
             return;
         }
+        let no_room = self.status.no_room();
+        if no_room > 0 {
+            self.notes.push(events::resumed(no_room));
+        }
         let is_due = self.is_checkpoint_due(group.len());
         let ending = if is_due { Ending::checkpoint() } else { Ending::Open };
         if !group.is_empty() || !self.notes.is_empty() || is_due {
             match self.write(group, ending) {
                 Ok(()) => self.answer(group),
                 Err(error) => {
-                    self.fail(&error, false);
+                    self.fail(&error, Cause::Write);
                     self.refuse(group);
                     return;
                 }
             }
+        }
+        // One that was announced before a crash is finished.
+        if self.has_signed && !std::mem::replace(&mut self.has_tidied, true) {
+            self.remove_old_file(self.clock.now());
         }
         self.rotate_if_due();
     }
@@ -275,7 +298,16 @@ impl Writer {
     fn is_writable(&mut self) -> bool {
         if self.syncer.take_failure() {
             metrics::audit_failure(AuditSink::File);
-            self.fail(&io::Error::other("its lines could not be made durable"), true);
+            self.fail(&io::Error::other("its lines could not be made durable"), Cause::Sync);
+        }
+        // What is written and not durable for so long may never be: no more of it.
+        let is_overdue = self.syncer.is_overdue(self.settings.timeout);
+        if is_overdue && self.trouble.is_none() {
+            metrics::audit_failure(AuditSink::File);
+            self.fail(&io::Error::from(io::ErrorKind::TimedOut), Cause::Overdue);
+        }
+        if is_overdue {
+            return false;
         }
         if let Some(trouble) = &self.trouble {
             if Instant::now() < trouble.retry_at {
@@ -291,62 +323,74 @@ impl Writer {
             }
             tracing::info!("the audit log can be written again");
         }
-        // What is written and not durable for so long may never be: no more of it.
-        let is_overdue = self.syncer.is_overdue(self.settings.timeout);
-        self.status.set_writable(!is_overdue);
-        !is_overdue
+        self.status.set_writable(true);
+        true
     }
 
-    fn fail(&mut self, error: &io::Error, needs_new_file: bool) {
+    fn fail(&mut self, error: &io::Error, cause: Cause) {
         tracing::error!(%error, "the audit log cannot be written: calls fail until it can");
         self.status.set_writable(false);
-        self.trouble = Some(Trouble {
+        let trouble = self.trouble.get_or_insert(Trouble {
             retry_at: Instant::now() + FIRST_RETRY,
             delay: FIRST_RETRY,
             refused: 0,
-            needs_new_file,
+            cause,
         });
+        // A second failure takes the graver remedy, and forgets nothing of the first.
+        trouble.cause = trouble.cause.max(cause);
     }
 
     /// Opens the file anew, or another one, and writes what has happened. Only a line that was written proves that it works.
     fn mend(&mut self) -> Result<(), OpenError> {
         let now = self.clock.now();
-        let Some(trouble) = &self.trouble else { return Ok(()) };
-        let (refused, needs_new_file) = (trouble.refused, trouble.needs_new_file);
-        let synced = self.syncer.progress().borrow().synced;
-        let before = self.log.number();
-        if needs_new_file {
-            self.log.begin_anew(now)?;
-            self.syncer.sync_now(self.log.file()).map_err(self.at_file())?;
-            self.add_note(events::sync_failed(synced));
-        } else {
-            let resumed = self.log.reopen(self.link, now)?;
-            self.link = resumed.link;
-            // Before all others: it stands right behind what it speaks of.
-            self.notes.splice(0..0, resumed.torn.map(events::torn_line));
-            if let Some(lost) = resumed.lost {
-                self.add_note(events::file_lost(lost));
+        let Some(trouble) = &mut self.trouble else {
+            return Ok(());
+        };
+        let at = || OpenError::io(self.settings.directory.clone());
+        match trouble.cause {
+            Cause::Overdue => {}
+            Cause::Write => {
+                let resumed = self.log.reopen(self.link, now)?;
+                self.link = resumed.link;
+                // Before all others: it stands right behind what it speaks of.
+                self.notes.splice(0..0, resumed.torn.map(events::torn_line));
+                if let Some(lost) = resumed.lost {
+                    self.notes.push(events::file_lost(lost));
+                }
+            }
+            Cause::Sync | Cause::NewFile => {
+                if trouble.cause == Cause::Sync {
+                    self.log.begin_anew(now)?;
+                    let synced = self.syncer.progress().borrow().synced;
+                    self.notes.push(events::sync_failed(synced));
+                    // However often it is tried, one new file is enough.
+                    trouble.cause = Cause::NewFile;
+                }
+                self.log.probe(|file| self.syncer.sync_now(file)).map_err(at())?;
             }
         }
-        if self.log.number() != before {
-            self.notes
-                .insert(0, events::file_opened(self.log.number(), &self.settings));
+        let refused = trouble.refused + self.status.no_room();
+        if trouble.cause == Cause::Overdue && refused == 0 {
+            self.trouble = None;
+            return Ok(());
+        }
+        if self.log.is_empty() {
+            let opened = events::file_opened(self.log.number(), &self.settings);
+            if !self.notes.contains(&opened) {
+                self.notes.insert(0, opened);
+            }
         }
         let notes = self.notes.len();
         self.notes.push(events::resumed(refused));
         if let Err(error) = self.write(&mut [], Ending::checkpoint()) {
             self.notes.truncate(notes);
+            if let Some(trouble) = &mut self.trouble {
+                trouble.refused = refused;
+            }
             return Err(self.at_file()(error));
         }
         self.trouble = None;
         Ok(())
-    }
-
-    /// Notes something once, however often it is tried to write it.
-    fn add_note(&mut self, note: Body) {
-        if !self.notes.contains(&note) {
-            self.notes.push(note);
-        }
     }
 
     fn at_file(&self) -> impl FnOnce(io::Error) -> OpenError + use<> {
@@ -378,37 +422,66 @@ impl Writer {
         }
     }
 
-    /// Signs what the file holds and begins the next one.
+    /// Signs what the file holds, makes it durable and begins the next one. If that cannot be, the old file still takes lines;
+    /// if it is a write that fails, nothing does.
     fn rotate(&mut self, now: Timestamp) -> Result<(), OpenError> {
-        if self.unsigned > 0 && self.sign.get().is_some() {
-            self.write(&mut [], Ending::checkpoint()).map_err(self.at_file())?;
+        if self.unsigned > 0 && self.sign.get().is_some() && !self.write_alone(Ending::checkpoint()) {
+            return Ok(());
+        }
+        // The next file must not be on the disk while lines of this one are not.
+        if let Err(error) = self.syncer.sync_now(self.log.file()) {
+            self.fail(&error, Cause::Sync);
+            return Ok(());
         }
         self.log.begin_anew(now)?;
         self.notes.push(events::file_opened(self.log.number(), &self.settings));
-        self.write(&mut [], Ending::Open).map_err(self.at_file())?;
-        self.remove_old_files(now)
-    }
-
-    /// Removes what is older than it has to be kept. The log says so, durably and signed, before it happens.
-    fn remove_old_files(&mut self, now: Timestamp) -> Result<(), OpenError> {
-        let Some(keep) = self.settings.keep else { return Ok(()) };
-        let limit = Timestamp::from_unix_ms(
-            now.unix_ms()
-                .saturating_sub(i64::try_from(keep.as_millis()).unwrap_or(i64::MAX)),
-        );
-        // Without a signature nobody could tell it from a theft.
-        while self.sign.get().is_some()
-            && let Some((number, last)) = self.log.oldest_before(limit)?
-        {
-            let ending = Ending::Signed(events::file_removed(number, last));
-            self.write(&mut [], ending).map_err(self.at_file())?;
-            self.syncer.sync_now(self.log.file()).map_err(self.at_file())?;
-            self.log.remove(number)?;
+        if self.write_alone(Ending::Open) {
+            self.remove_old_file(now);
         }
         Ok(())
     }
 
+    /// Writes what the log says of itself, and says whether that worked.
+    fn write_alone(&mut self, ending: Ending) -> bool {
+        let written = self.write(&mut [], ending);
+        if let Err(error) = &written {
+            self.fail(error, Cause::Write);
+        }
+        written.is_ok()
+    }
+
+    /// Removes the oldest file if it is older than it has to be kept. The log says so, durably and signed, before it happens.
+    /// One file for each new one is enough, and a clock that jumps does not take the whole log.
+    fn remove_old_file(&mut self, now: Timestamp) {
+        // Without a signature nobody could tell it from a theft.
+        let Some(keep) = self.settings.keep.filter(|_| self.sign.get().is_some()) else {
+            return;
+        };
+        let keep = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
+        let limit = Timestamp::from_unix_ms(now.unix_ms().saturating_sub(keep));
+        let (number, last) = match self.log.oldest_before(limit) {
+            Ok(Some(oldest)) => oldest,
+            Ok(None) => return,
+            Err(error) => return tracing::error!(%error, "no old file of the audit log can be removed"),
+        };
+        if !self.write_alone(Ending::Signed(events::file_removed(number, last))) {
+            return;
+        }
+        if let Err(error) = self.syncer.sync_now(self.log.file()) {
+            return self.fail(&error, Cause::Sync);
+        }
+        if let Err(error) = self.log.remove(number) {
+            tracing::error!(%error, "an old file of the audit log cannot be removed");
+        }
+    }
+
     fn end(&mut self) {
+        if self.trouble.is_some()
+            && let Err(error) = self.mend()
+        {
+            tracing::error!(%error, "the audit log could not be closed");
+            return self.syncer.end();
+        }
         self.notes.push(events::stopped());
         if let Err(error) = self.write(&mut [], Ending::checkpoint()) {
             tracing::error!(%error, "the audit log could not be closed");

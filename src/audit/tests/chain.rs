@@ -290,9 +290,64 @@ proptest! {
         let report = log.verify();
         prop_assert!(report.findings.is_empty(), "{:#?}", report.findings);
         let tears = steps.iter().filter(|step| matches!(step, Step::Tear(_))).count();
-        prop_assert_eq!(report.notes.len(), tears);
+        // A busy machine may have refused calls, too.
+        let torn = report.notes.iter().filter(|note| note.what.contains("a torn line")).count();
+        prop_assert_eq!(torn, tears);
         let orders: Vec<_> = log.lines().iter().filter_map(|line| line["order_id"].as_str().map(str::to_owned)).collect();
         let expected: Vec<_> = (0..written).map(|order| order.to_string()).collect();
         prop_assert_eq!(orders, expected);
     }
+}
+
+#[tokio::test]
+async fn a_clock_that_jumps_takes_one_file_and_empty_ones_are_in_nobodys_way() {
+    let mut log = TestLog::new();
+    log.settings.rotate_size = 2000;
+    log.settings.keep = Some(Duration::from_hours(1));
+    let audit = log.open();
+    resolve_all(&audit, 0..40).await;
+    audit.close().await;
+    let before = crate::audit::files_in(&log.settings.directory).unwrap();
+    assert!(before.len() > 4, "{before:?}");
+    // A crash between the removal of one file and that of the next one: both are announced.
+    fs::write(log.settings.directory.join("audit-000000.jsonl"), "").unwrap();
+    log.clock.advance(Duration::from_hours(10_000));
+    log.settings.rotate_size = 1 << 20;
+    log.settings.rotate_age = Duration::from_hours(100_000);
+    let second = fs::read(log.file(2)).unwrap();
+    for life in 0..2 {
+        let audit = log.open();
+        until(|| log.events().iter().filter(|event| *event == "file_removed").count() > life).await;
+        audit.close().await;
+    }
+    assert!(!log.file(0).exists() && !log.file(1).exists() && !log.file(2).exists() && log.file(3).exists());
+    fs::write(log.file(2), second).unwrap();
+    log.assert_whole();
+    log.open().close().await;
+    log.assert_whole();
+}
+
+#[tokio::test]
+async fn a_line_is_found_in_whichever_file_it_is() {
+    let mut log = TestLog::new();
+    log.settings.rotate_size = 2000;
+    let audit = log.open();
+    resolve_all(&audit, 0..40).await;
+    audit.close().await;
+    let reader = Reader::new(&log.settings.directory).unwrap();
+    let paths = crate::audit::files_in(&log.settings.directory).unwrap();
+    let text: String = paths
+        .iter()
+        .map(|(_, path)| fs::read_to_string(path).unwrap())
+        .collect();
+    for (line, seq) in text.lines().zip(1..) {
+        let hash = crate::audit::Hash::of(line.as_bytes());
+        let found = reader.hash_of(crate::audit::Link { seq, hash }).unwrap();
+        assert_eq!(found, Some(hash), "{seq}");
+    }
+    let missing = crate::audit::Link {
+        seq: 9999,
+        hash: crate::audit::Hash::NONE,
+    };
+    assert_eq!(reader.hash_of(missing).unwrap(), None);
 }
