@@ -217,7 +217,10 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
         }
     }
     // After the store: a start that fails leaves no line.
-    let audit = Audit::open(&config.audit, Arc::new(SystemClock))?;
+    // It reads the newest file of the log.
+    let opening = config.audit.clone();
+    let audit = tokio::task::spawn_blocking(move || Audit::open(&opening, Arc::new(SystemClock)));
+    let audit = audit.await.expect("opening the audit log does not panic")?;
     let server = &config.server;
     let limits = Limits {
         workers: server.workers,

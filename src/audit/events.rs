@@ -2,6 +2,7 @@
 
 use super::chain::{Hash, Link};
 use super::entry::Body;
+use super::handle::Settings;
 use super::tail::Torn;
 
 /// The version of the lines' format.
@@ -11,25 +12,35 @@ pub(super) const CHECKPOINT: &str = "checkpoint";
 pub(super) const OPENED: &str = "file_opened";
 pub(super) const RECOVERED: &str = "torn_line";
 pub(super) const REMOVED: &str = "file_removed";
+pub(super) const STOPPED: &str = "stopped";
 
 /// The first line of every file.
-pub(super) fn file_opened(number: u64) -> Body {
+pub(super) fn file_opened(number: u64, settings: &Settings) -> Body {
     let mut body = Body::event(OPENED);
     body.number("file", Some(number));
     body.number("format", Some(FORMAT));
+    bound(&mut body, settings);
     body
 }
 
 /// A process begins to write.
-pub(super) fn started() -> Body {
+pub(super) fn started(settings: &Settings) -> Body {
     let mut body = Body::event("started");
     body.text("program", concat!("tresor ", env!("CARGO_PKG_VERSION")));
+    bound(&mut body, settings);
     body
+}
+
+/// How far the log may go on without a signature.
+fn bound(body: &mut Body, settings: &Settings) {
+    body.number("checkpoint_lines", Some(settings.checkpoint_lines));
+    let ms = u64::try_from(settings.checkpoint_interval.as_millis()).unwrap_or(u64::MAX);
+    body.number("checkpoint_ms", Some(ms));
 }
 
 /// It has ended in order.
 pub(super) fn stopped() -> Body {
-    Body::event("stopped")
+    Body::event(STOPPED)
 }
 
 /// A signature over everything before follows.
@@ -77,7 +88,7 @@ pub(super) fn log_cut(kept: Link, found: Option<Hash>) -> Body {
     body
 }
 
-/// A file that is old enough is about to be removed.
+/// A file that is old enough is about to be removed. The line is signed itself: nobody else can write one.
 pub(super) fn file_removed(number: u64, last: Link) -> Body {
     let mut body = Body::event(REMOVED);
     body.number("file", Some(number));

@@ -20,6 +20,7 @@ use super::log::Log;
 use super::record::Record;
 use super::sync::{Progress, SyncFile, Syncer};
 use super::writer::{Copy, Job, Writer};
+use crate::telemetry::metrics::{self, AuditSink};
 use crate::time::Clock;
 
 /// How many lines may wait before calls are refused.
@@ -105,6 +106,8 @@ pub(super) struct Status {
     busy_since: AtomicU64,
     is_writable: AtomicBool,
     written: AtomicU64,
+    /// Calls that were refused because too many lines were waiting.
+    no_room: AtomicU64,
 }
 
 impl Status {
@@ -114,6 +117,7 @@ impl Status {
             busy_since: AtomicU64::new(0),
             is_writable: AtomicBool::new(true),
             written: AtomicU64::new(0),
+            no_room: AtomicU64::new(0),
         })
     }
 
@@ -128,6 +132,11 @@ impl Status {
 
     pub(super) fn set_written(&self, seq: u64) {
         self.written.store(seq, Ordering::Relaxed);
+    }
+
+    /// How many calls found no room since this was asked last.
+    pub(super) fn no_room(&self) -> u64 {
+        self.no_room.swap(0, Ordering::Relaxed)
     }
 
     /// Whether lines get written: nothing fails, and nothing takes longer than `limit`.
@@ -263,9 +272,11 @@ impl Audit {
         let _ = self.send(events::log_cut(kept, found), false, None);
     }
 
-    /// From now on checkpoints are signed.
+    /// From now on checkpoints are signed; the first one at once.
     pub fn sign_with(&self, sign: Sign) {
         let _ = self.0.sign.set(sign);
+        // If there is no room the writer is awake.
+        let _ = self.0.jobs.try_send(Job::Look);
     }
 
     /// The newest checkpoint.
@@ -317,10 +328,12 @@ impl Audit {
             return ticket(TicketState::NotListed);
         }
         let (answer, answered) = oneshot::channel();
-        match self.send(entry.body(), is_urgent, Some(answer)) {
-            Ok(()) => ticket(TicketState::Waiting(answered)),
-            Err(Unavailable) => ticket(TicketState::NoRoom),
+        if self.send(entry.body(), is_urgent, Some(answer)).is_err() {
+            self.0.status.no_room.fetch_add(1, Ordering::Relaxed);
+            metrics::audit_failure(AuditSink::File);
+            return ticket(TicketState::NoRoom);
         }
+        ticket(TicketState::Waiting(answered))
     }
 
     fn is_listed(&self, entry: &Entry<'_>) -> bool {

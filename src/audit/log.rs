@@ -2,13 +2,15 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, Write as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::chain::Link;
+use super::chain::{Hash, Link};
 use super::directory::{Directory, files_in};
 use super::error::OpenError;
-use super::tail::{Tail, Torn};
+use super::record::Record;
+use super::tail::{LONGEST, Pieces, Tail, Torn};
 use crate::time::Timestamp;
 
 /// The file that lines go to.
@@ -120,6 +122,13 @@ impl Log {
         self.file.set_len(self.length)
     }
 
+    /// Whether this file, which has no line yet, can be written and made durable: leaves nothing in it.
+    pub(super) fn probe(&self, sync: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
+        let probed = (&*self.file).write_all(b"probe").and_then(|()| sync(&self.file));
+        self.file.set_len(0)?;
+        probed
+    }
+
     /// After a failed write: goes on in the same file if it is still there, else in a new one.
     pub(super) fn reopen(&mut self, link: Link, now: Timestamp) -> Result<Resumed, OpenError> {
         let io = |log: &Self| OpenError::io(log.directory.file_path(log.number));
@@ -153,41 +162,47 @@ impl Log {
         if !self.directory.is_in_place().map_err(OpenError::io(&path))? {
             self.directory = Directory::open(&path)?;
         }
-        let number = self.directory.newest()?.unwrap_or(0).max(self.number) + 1;
+        let newest = self.directory.newest()?.unwrap_or(0).max(self.number);
+        let number = newest
+            .checked_add(1)
+            .ok_or_else(|| OpenError::refused(self.directory.file_path(newest), "has the last number there is"))?;
         self.file = Arc::new(self.directory.create_file(number)?);
         (self.number, self.length, self.began, self.is_empty) = (number, 0, now, true);
         Ok(())
     }
 
-    /// The oldest file that is not being written, if its last line was written before `limit`; and that line.
+    /// The oldest file that is not being written, if its last line was written before `limit`; and that line. Files without
+    /// any line are in nobody's way and are removed.
     pub(super) fn oldest_before(&self, limit: Timestamp) -> Result<Option<(u64, Link)>, OpenError> {
         let path = self.directory.path();
-        let files = files_in(path).map_err(OpenError::io(path))?;
-        let Some((number, _)) = files.first().filter(|(number, _)| *number < self.number) else {
-            return Ok(None);
-        };
-        // The next file begins when this one ends.
-        let next = files.get(1).map_or(self.number, |(next, _)| *next);
-        let (next, _) = self.tail_of(next)?;
-        let is_old = next
-            .began
-            .as_deref()
-            .and_then(parse_time)
-            .is_some_and(|time| time < limit);
-        if !is_old {
-            return Ok(None);
+        let mut oldest = None;
+        for (number, path) in files_in(path).map_err(OpenError::io(path))? {
+            if number > self.number {
+                break;
+            }
+            let file = self.directory.open_file(number)?;
+            if number < self.number && file.metadata().map_err(OpenError::io(&path))?.len() == 0 {
+                self.directory.remove_file(number)?;
+                continue;
+            }
+            let Some((oldest, oldest_file)) = &oldest else {
+                oldest = Some((number, file));
+                continue;
+            };
+            // This file begins when the one before ends.
+            let began = first_time(&file).map_err(OpenError::io(&path))?;
+            if began.is_none_or(|began| began >= limit) {
+                return Ok(None);
+            }
+            let oldest_path = self.directory.file_path(*oldest);
+            let last = last_link(oldest_file).map_err(OpenError::io(oldest_path))?;
+            return Ok(last.map(|last| (*oldest, last)));
         }
-        let (tail, _) = self.tail_of(*number)?;
-        Ok(tail.link.map(|link| (*number, link)))
+        Ok(None)
     }
 
     pub(super) fn remove(&self, number: u64) -> Result<(), OpenError> {
         self.directory.remove_file(number)
-    }
-
-    fn tail_of(&self, number: u64) -> Result<(Tail, u64), OpenError> {
-        let file = self.directory.open_file(number)?;
-        read_tail(&file).map_err(OpenError::io(self.directory.file_path(number)))
     }
 
     /// A torn line stays as it is and gets a line end, and so does a whole one that lacks it.
@@ -217,6 +232,31 @@ fn last_before(directory: &Directory, number: u64) -> Result<Link, OpenError> {
         }
     }
     Ok(Link::START)
+}
+
+/// The time in a file's first line.
+fn first_time(file: &File) -> io::Result<Option<Timestamp>> {
+    let mut pieces = Pieces::new(BufReader::new(file));
+    let line = pieces.next()?.and_then(|piece| piece.strip_suffix(b"\n"));
+    let record = line.and_then(|line| Record::parse(line).ok());
+    Ok(record.and_then(|record| parse_time(&record.time)))
+}
+
+/// A file's last line; none if what stands there is no line.
+fn last_link(file: &File) -> io::Result<Option<Link>> {
+    let length = file.metadata()?.len();
+    let mut bytes = vec![0; usize::try_from(length.min(LONGEST)).expect("64 KiB fit")];
+    let start = length - bytes.len() as u64;
+    file.read_exact_at(&mut bytes, start)?;
+    let Some(lines) = bytes.strip_suffix(b"\n") else {
+        return Ok(None);
+    };
+    let line = lines.rsplit(|byte| *byte == b'\n').next().unwrap_or(lines);
+    let record = Record::parse(line).ok();
+    Ok(record.map(|record| Link {
+        seq: record.seq,
+        hash: Hash::of(line),
+    }))
 }
 
 fn read_tail(file: &File) -> io::Result<(Tail, u64)> {

@@ -16,6 +16,7 @@ mod jws;
 mod log;
 mod read;
 mod record;
+mod stretch;
 mod sync;
 mod tail;
 mod verify;

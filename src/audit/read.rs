@@ -128,16 +128,36 @@ impl Reader {
     /// # Errors
     /// [`ReadError`]
     pub fn hash_of(&self, link: Link) -> Result<Option<Hash>, ReadError> {
-        let mut found = None;
-        self.lines(&Filter::default(), link.seq, |line, record| {
-            if record.seq == link.seq {
-                found = Some(Hash::of(line.as_bytes()));
-                return ControlFlow::Break(());
+        // It is most likely near the end, and the log may be large.
+        for (_, path) in self.files.iter().rev() {
+            let (began, found) = find(path, link.seq).map_err(|error| ReadError {
+                path: path.clone(),
+                error,
+            })?;
+            if found.is_some() || began.is_some_and(|began| began <= link.seq) {
+                return Ok(found);
             }
-            ControlFlow::Continue(())
-        })?;
-        Ok(found)
+        }
+        Ok(None)
     }
+}
+
+/// The number of a file's first line, and the hash of the line that is looked for.
+fn find(path: &Path, seq: u64) -> io::Result<(Option<u64>, Option<Hash>)> {
+    let mut pieces = Pieces::new(BufReader::with_capacity(256 * 1024, File::open(path)?));
+    let mut began = None;
+    while let Some(piece) = pieces.next()? {
+        let line = piece.strip_suffix(b"\n").unwrap_or(piece);
+        let Ok(record) = Record::parse(line) else { continue };
+        if record.seq == seq {
+            return Ok((began, Some(Hash::of(line))));
+        }
+        if record.seq > seq {
+            return Ok((began, None));
+        }
+        began.get_or_insert(record.seq);
+    }
+    Ok((began, None))
 }
 
 fn read_file(

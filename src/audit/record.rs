@@ -78,7 +78,13 @@ pub struct Record<'a> {
     /// The hash of that.
     #[serde(borrow, default)]
     pub(super) torn_sha256: Option<Cow<'a, str>>,
-    /// The signature of a checkpoint.
+    /// After how many lines its writer signs.
+    #[serde(default)]
+    pub(super) checkpoint_lines: Option<u64>,
+    /// After how many milliseconds.
+    #[serde(default)]
+    pub(super) checkpoint_ms: Option<u64>,
+    /// The signature of a checkpoint, or of a removal.
     #[serde(borrow, default)]
     pub(super) jws: Option<Cow<'a, str>>,
 }

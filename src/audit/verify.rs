@@ -13,6 +13,7 @@ use super::directory::files_in;
 use super::events;
 use super::jws::Keys;
 use super::record::Record;
+use super::stretch::Stretch;
 use super::tail::{LONGEST, Pieces};
 
 /// How often, and how long, the end of a log is waited for that a server may be writing at this moment.
@@ -54,12 +55,12 @@ pub struct Report {
     pub notes: Vec<Finding>,
 }
 
-/// Verifies the log in a directory: with the vault's keys if they are given, and against the newest checkpoint that the
-/// vault knows.
+/// Verifies the log in a directory: with the vault's keys if they are given, and against checkpoints that must be in it: the
+/// newest that the vault knows, or that was kept.
 ///
 /// # Errors
 /// The files cannot be read.
-pub fn verify(directory: &Path, keys: Option<Keys>, kept: Option<Link>) -> io::Result<Report> {
+pub fn verify(directory: &Path, keys: Option<Keys>, kept: impl IntoIterator<Item = Link>) -> io::Result<Report> {
     let mut verifier = Verifier::new(keys, kept);
     let mut files = files_in(directory)?.into_iter().peekable();
     while let Some((_, path)) = files.next() {
@@ -78,16 +79,22 @@ pub fn verify(directory: &Path, keys: Option<Keys>, kept: Option<Link>) -> io::R
 /// Reads a log file by file.
 pub struct Verifier {
     keys: Option<Keys>,
-    kept: Option<Link>,
+    /// Lines that must be there and were not met yet.
+    kept: Vec<Link>,
     /// The line before the next one; none before the first.
     link: Option<Link>,
     /// What the first line says of the line before it.
     beginning: Option<Link>,
-    /// The last line of the last file that the log says was removed on purpose, and where it says so.
-    removed: Option<(Link, u64)>,
+    /// The last lines of the files that the log says, under a signature, were removed on purpose.
+    removed: Vec<Link>,
+    stretch: Stretch,
+    /// Whether the last line is signed, and whether the one before says that the process ended.
+    is_signed: bool,
+    has_stopped: bool,
+    /// The end of a file that is not signed, and whose successor has not said why.
+    unsigned_end: Option<(String, u64)>,
     /// What is no line.
     broken: Option<Broken>,
-    has_kept: bool,
     report: Report,
     /// Where it is.
     file: String,
@@ -106,15 +113,18 @@ struct Broken {
 impl Verifier {
     /// A verifier that has read nothing yet.
     #[must_use]
-    pub fn new(keys: Option<Keys>, kept: Option<Link>) -> Self {
+    pub fn new(keys: Option<Keys>, kept: impl IntoIterator<Item = Link>) -> Self {
         Self {
             keys,
-            kept,
+            kept: kept.into_iter().collect(),
             link: None,
             beginning: None,
-            removed: None,
+            removed: Vec::new(),
+            stretch: Stretch::new(),
+            is_signed: false,
+            has_stopped: false,
+            unsigned_end: None,
             broken: None,
-            has_kept: false,
             report: Report::default(),
             file: String::new(),
             line: 0,
@@ -126,6 +136,9 @@ impl Verifier {
     /// # Errors
     /// The file cannot be read.
     pub fn read(&mut self, name: &str, file: impl BufRead, patience: (u32, Duration)) -> io::Result<()> {
+        if self.link.is_some() && !self.is_signed && !self.stretch.may_be_sealed() {
+            self.unsigned_end.get_or_insert((self.file.clone(), self.line));
+        }
         name.clone_into(&mut self.file);
         (self.line, self.report.files) = (0, self.report.files + 1);
         let mut pieces = Pieces::new(file);
@@ -155,29 +168,44 @@ impl Verifier {
         }
         if let Some(beginning) = self.beginning.filter(|beginning| *beginning != Link::START) {
             let until = beginning.seq;
-            match self.removed {
-                Some((last, said_at)) if last == beginning => {
-                    if self.keys.is_some() && self.report.signed_up_to.is_none_or(|signed| signed < said_at) {
-                        self.find(format!(
-                            "lines 1 to {until} were removed, and no signature says on whose behalf"
-                        ));
-                    } else {
-                        self.note(format!(
-                            "lines 1 to {until} were old enough and were removed by the server"
-                        ));
-                    }
-                }
-                _ => self.find(format!("lines 1 to {until} are missing")),
+            if self.removed.contains(&beginning) {
+                self.note(format!(
+                    "lines 1 to {until} were old enough and were removed by the server"
+                ));
+            } else {
+                self.find(format!("lines 1 to {until} are missing"));
             }
         }
-        if let Some(kept) = self.kept.filter(|_| !self.has_kept) {
+        for kept in std::mem::take(&mut self.kept) {
             let last = self.report.last;
             self.find(format!(
                 "the vault has signed line {}, which is not in the log; its last line is {last}: it was cut, or is another one",
                 kept.seq
             ));
         }
+        if self.keys.is_some() && self.link.is_some() {
+            self.finish_signatures();
+        }
         self.report
+    }
+
+    fn finish_signatures(&mut self) {
+        self.report_unsigned_end();
+        if self.report.signed_up_to.is_none() {
+            self.find("nothing in it is signed by the vault: anybody may have written it".into());
+        } else if self.stretch.may_be_sealed() && self.stretch.is_too_long() {
+            let lines = self.stretch.lines();
+            self.note(format!(
+                "the last {lines} lines are not signed: the vault was sealed, or somebody else wrote them"
+            ));
+        }
+    }
+
+    fn report_unsigned_end(&mut self) {
+        if let Some(place) = self.unsigned_end.take() {
+            let what = "the file does not end with a signature, though the vault had its keys".to_owned();
+            self.report.findings.push(at(place, what));
+        }
     }
 
     fn take(&mut self, line: &[u8], record: &Record<'_>) {
@@ -206,39 +234,61 @@ impl Verifier {
         self.link = Some(Link { seq: record.seq, hash });
         self.report.lines += 1;
         self.report.last = record.seq;
-        if let Some(kept) = self.kept.filter(|kept| kept.seq == record.seq) {
-            self.has_kept = true;
-            if kept.hash != hash {
-                self.find(format!("line {} is not the one that the vault has signed", kept.seq));
-            }
+        let (met, kept) = std::mem::take(&mut self.kept)
+            .into_iter()
+            .partition::<Vec<_>, _>(|kept| kept.seq == record.seq);
+        self.kept = kept;
+        if met.iter().any(|kept| kept.hash != hash) {
+            self.find(format!("line {} is not the one that the vault has signed", record.seq));
         }
         self.take_event(line, record);
     }
 
     fn take_event(&mut self, line: &[u8], record: &Record<'_>) {
-        if record.event == events::CHECKPOINT || record.jws.is_some() {
-            self.take_checkpoint(line, record);
+        let has_stopped = std::mem::replace(&mut self.has_stopped, record.event == events::STOPPED);
+        if record.event == events::CHECKPOINT || record.event == events::REMOVED || record.jws.is_some() {
+            self.is_signed = self.take_signed(line, record);
+            self.has_stopped = has_stopped && self.is_signed;
+        } else {
+            self.is_signed = false;
+        }
+        if self.keys.is_some() && !self.is_signed && self.stretch.take(record) {
+            let lines = self.stretch.lines();
+            self.find(format!(
+                "{lines} lines are not signed, though the vault had its keys and signs sooner"
+            ));
         }
         match &*record.event {
             events::REMOVED => {
                 let last = record.last.zip(record.last_hash.as_deref().and_then(Hash::parse));
-                if let Some((seq, hash)) = last {
-                    self.removed = Some((Link { seq, hash }, record.seq));
+                if let Some((seq, hash)) = last.filter(|_| self.is_signed) {
+                    self.removed.push(Link { seq, hash });
                 }
             }
-            "file_lost" => self.note(format!(
-                "the server lost the file {} while it wrote it",
-                record.file.unwrap_or_default()
-            )),
-            "sync_failed" => self.note("the disk may have lost lines before this one: a sync failed".into()),
-            "log_cut" => self.note("the server found at its start that lines before this one were missing".into()),
+            "file_lost" => {
+                self.unsigned_end = None;
+                self.note(format!(
+                    "the server lost the file {} while it wrote it",
+                    record.file.unwrap_or_default()
+                ));
+            }
+            "sync_failed" => {
+                self.unsigned_end = None;
+                self.note("the disk may have lost lines before this one: a sync failed".into());
+            }
+            // A crash as the file was made.
+            "started" => self.unsigned_end = None,
+            "log_cut" => {
+                self.find("the server found at its start that lines it had signed were missing or others".into());
+            }
             "resumed" => self.note("calls were refused before this line: the log could not be written".into()),
             _ => {}
         }
     }
 
-    fn take_checkpoint(&mut self, line: &[u8], record: &Record<'_>) {
-        let Some(keys) = &self.keys else { return };
+    /// Whether a line that should be signed is. Without keys nobody can tell.
+    fn take_signed(&mut self, line: &[u8], record: &Record<'_>) -> bool {
+        let Some(keys) = &self.keys else { return true };
         let verified = match signed_parts(line) {
             Some((payload, jws)) if record.jws.as_deref() == Some(jws) => {
                 keys.verify(jws, &payload).map_err(|error| error.to_string())
@@ -246,11 +296,19 @@ impl Verifier {
             _ => Err("it has no signature".to_owned()),
         };
         match verified {
-            Ok(()) => self.report.signed_up_to = Some(record.seq),
-            Err(why) => self.find(format!(
-                "the checkpoint, line {}, vouches for nothing: {why}",
-                record.seq
-            )),
+            Ok(()) => {
+                self.report.signed_up_to = Some(record.seq);
+                self.stretch.signed();
+                self.report_unsigned_end();
+                true
+            }
+            Err(why) => {
+                self.find(format!(
+                    "the {}, line {}, vouches for nothing: {why}",
+                    record.event, record.seq
+                ));
+                false
+            }
         }
     }
 
@@ -294,7 +352,11 @@ impl Verifier {
                 let bytes = broken.bytes - u64::from(broken.has_line_end);
                 let found = (Some(bytes), Some(Hash::from(broken.hasher)));
                 let place = (broken.file, broken.line);
-                if broken.has_line_end && found == said {
+                // A file that was just made is torn at its first line.
+                if self.has_stopped && place.1 > 1 {
+                    let what = format!("{bytes} bytes of no line, though the log was closed in order before it");
+                    self.report.findings.push(at(place, what));
+                } else if broken.has_line_end && found == said {
                     let what = format!(
                         "{bytes} bytes of a torn line, which a crash has left and line {} records",
                         record.seq

@@ -35,6 +35,8 @@ pub(super) enum Job {
         /// Who waits for its number; none if nobody does.
         answer: Option<oneshot::Sender<Result<u64, Unavailable>>>,
     },
+    /// The key is at hand.
+    Look,
     /// The last line.
     End,
 }
@@ -59,6 +61,12 @@ pub(super) struct Writer {
     /// Lines since the last checkpoint, and when the first of them was written.
     unsigned: u64,
     unsigned_since: Option<Instant>,
+    /// The same by the clock of the lines, which a machine that sleeps does not stop.
+    unsigned_time: Option<Timestamp>,
+    /// Whether this process has signed yet. It does as soon as it has the key.
+    has_signed: bool,
+    /// Whether it has looked for an old file since its start.
+    has_tidied: bool,
     trouble: Option<Trouble>,
     rotate_not_before: Option<Instant>,
 }
@@ -68,15 +76,33 @@ struct Trouble {
     retry_at: Instant,
     delay: Duration,
     refused: u64,
-    /// The file cannot be trusted any more.
-    needs_new_file: bool,
+    cause: Cause,
+}
+
+/// What it takes to mend it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Cause {
+    /// Lines have waited for too long to become durable: it is over when they are.
+    Overdue,
+    /// The file is looked at anew.
+    Write,
+    /// What was written before is not known to be durable: the file cannot be trusted any more.
+    Sync,
+    /// The new file is there, and has to prove itself.
+    NewFile,
 }
 
 /// What a group of lines ends with.
-#[derive(Clone, Copy, PartialEq, Eq)]
 enum Ending {
     Open,
-    Signed,
+    /// With a signature over everything, on a line that says this; without one if the key is not at hand.
+    Signed(Body),
+}
+
+impl Ending {
+    fn checkpoint() -> Self {
+        Self::Signed(events::checkpoint())
+    }
 }
 
 impl Writer {
@@ -99,9 +125,9 @@ impl Writer {
             );
         }
         if log.is_empty() {
-            notes.push(events::file_opened(log.number()));
+            notes.push(events::file_opened(log.number(), &settings));
         }
-        notes.push(events::started());
+        notes.push(events::started(&settings));
         Self {
             settings,
             clock,
@@ -116,6 +142,9 @@ impl Writer {
             buffer: Vec::new(),
             unsigned: 0,
             unsigned_since: None,
+            unsigned_time: None,
+            has_signed: false,
+            has_tidied: false,
             trouble: None,
             rotate_not_before: None,
         }
@@ -154,24 +183,33 @@ impl Writer {
             self.refuse(group);
             return;
         }
+        let no_room = self.status.no_room();
+        if no_room > 0 {
+            self.notes.push(events::resumed(no_room));
+        }
         let is_due = self.is_checkpoint_due(group.len());
-        let ending = if is_due { Ending::Signed } else { Ending::Open };
+        let ending = if is_due { Ending::checkpoint() } else { Ending::Open };
         if !group.is_empty() || !self.notes.is_empty() || is_due {
             match self.write(group, ending) {
                 Ok(()) => self.answer(group),
                 Err(error) => {
-                    self.fail(&error, false);
+                    self.fail(&error, Cause::Write);
                     self.refuse(group);
                     return;
                 }
             }
+        }
+        // One that was announced before a crash is finished.
+        if self.has_signed && !std::mem::replace(&mut self.has_tidied, true) {
+            self.remove_old_file(self.clock.now());
         }
         self.rotate_if_due();
     }
 
     /// Writes the notes and a group of lines, all or none of them.
     fn write(&mut self, group: &mut [Line], ending: Ending) -> io::Result<()> {
-        let time = time_text(self.clock.now());
+        let now = self.clock.now();
+        let time = time_text(now);
         let before = self.link;
         self.buffer.clear();
         for note in &self.notes {
@@ -184,8 +222,8 @@ impl Writer {
             is_urgent |= line.is_urgent;
         }
         let mut checkpoint = None;
-        if let Some(sign) = self.sign.get().filter(|_| ending == Ending::Signed) {
-            let (start, body) = (self.buffer.len(), events::checkpoint());
+        if let (Some(sign), Ending::Signed(body)) = (self.sign.get(), ending) {
+            let start = self.buffer.len();
             self.link
                 .append_signed(&mut self.buffer, &time, body.as_str(), |payload| sign(payload));
             let line = String::from_utf8_lossy(&self.buffer[start..]).trim_end().to_owned();
@@ -200,11 +238,13 @@ impl Writer {
         self.status.set_written(self.link.seq);
         metrics::audit_lines(self.link.seq - before.seq);
         if checkpoint.is_some() {
-            (self.unsigned, self.unsigned_since) = (0, None);
+            self.has_signed = true;
+            (self.unsigned, self.unsigned_since, self.unsigned_time) = (0, None, None);
             self.checkpoints.send_replace(checkpoint);
         } else {
             self.unsigned += self.link.seq - before.seq;
             self.unsigned_since.get_or_insert_with(Instant::now);
+            self.unsigned_time.get_or_insert(now);
         }
         Ok(())
     }
@@ -258,7 +298,16 @@ impl Writer {
     fn is_writable(&mut self) -> bool {
         if self.syncer.take_failure() {
             metrics::audit_failure(AuditSink::File);
-            self.fail(&io::Error::other("its lines could not be made durable"), true);
+            self.fail(&io::Error::other("its lines could not be made durable"), Cause::Sync);
+        }
+        // What is written and not durable for so long may never be: no more of it.
+        let is_overdue = self.syncer.is_overdue(self.settings.timeout);
+        if is_overdue && self.trouble.is_none() {
+            metrics::audit_failure(AuditSink::File);
+            self.fail(&io::Error::from(io::ErrorKind::TimedOut), Cause::Overdue);
+        }
+        if is_overdue {
+            return false;
         }
         if let Some(trouble) = &self.trouble {
             if Instant::now() < trouble.retry_at {
@@ -274,61 +323,74 @@ impl Writer {
             }
             tracing::info!("the audit log can be written again");
         }
-        // What is written and not durable for so long may never be: no more of it.
-        let is_overdue = self.syncer.is_overdue(self.settings.timeout);
-        self.status.set_writable(!is_overdue);
-        !is_overdue
+        self.status.set_writable(true);
+        true
     }
 
-    fn fail(&mut self, error: &io::Error, needs_new_file: bool) {
+    fn fail(&mut self, error: &io::Error, cause: Cause) {
         tracing::error!(%error, "the audit log cannot be written: calls fail until it can");
         self.status.set_writable(false);
-        self.trouble = Some(Trouble {
+        let trouble = self.trouble.get_or_insert(Trouble {
             retry_at: Instant::now() + FIRST_RETRY,
             delay: FIRST_RETRY,
             refused: 0,
-            needs_new_file,
+            cause,
         });
+        // A second failure takes the graver remedy, and forgets nothing of the first.
+        trouble.cause = trouble.cause.max(cause);
     }
 
     /// Opens the file anew, or another one, and writes what has happened. Only a line that was written proves that it works.
     fn mend(&mut self) -> Result<(), OpenError> {
         let now = self.clock.now();
-        let Some(trouble) = &self.trouble else { return Ok(()) };
-        let (refused, needs_new_file) = (trouble.refused, trouble.needs_new_file);
-        let synced = self.syncer.progress().borrow().synced;
-        let before = self.log.number();
-        if needs_new_file {
-            self.log.begin_anew(now)?;
-            self.syncer.sync_now(self.log.file()).map_err(self.at_file())?;
-            self.add_note(events::sync_failed(synced));
-        } else {
-            let resumed = self.log.reopen(self.link, now)?;
-            self.link = resumed.link;
-            // Before all others: it stands right behind what it speaks of.
-            self.notes.splice(0..0, resumed.torn.map(events::torn_line));
-            if let Some(lost) = resumed.lost {
-                self.add_note(events::file_lost(lost));
+        let Some(trouble) = &mut self.trouble else {
+            return Ok(());
+        };
+        let at = || OpenError::io(self.settings.directory.clone());
+        match trouble.cause {
+            Cause::Overdue => {}
+            Cause::Write => {
+                let resumed = self.log.reopen(self.link, now)?;
+                self.link = resumed.link;
+                // Before all others: it stands right behind what it speaks of.
+                self.notes.splice(0..0, resumed.torn.map(events::torn_line));
+                if let Some(lost) = resumed.lost {
+                    self.notes.push(events::file_lost(lost));
+                }
+            }
+            Cause::Sync | Cause::NewFile => {
+                if trouble.cause == Cause::Sync {
+                    self.log.begin_anew(now)?;
+                    let synced = self.syncer.progress().borrow().synced;
+                    self.notes.push(events::sync_failed(synced));
+                    // However often it is tried, one new file is enough.
+                    trouble.cause = Cause::NewFile;
+                }
+                self.log.probe(|file| self.syncer.sync_now(file)).map_err(at())?;
             }
         }
-        if self.log.number() != before {
-            self.notes.insert(0, events::file_opened(self.log.number()));
+        let refused = trouble.refused + self.status.no_room();
+        if trouble.cause == Cause::Overdue && refused == 0 {
+            self.trouble = None;
+            return Ok(());
+        }
+        if self.log.is_empty() {
+            let opened = events::file_opened(self.log.number(), &self.settings);
+            if !self.notes.contains(&opened) {
+                self.notes.insert(0, opened);
+            }
         }
         let notes = self.notes.len();
         self.notes.push(events::resumed(refused));
-        if let Err(error) = self.write(&mut [], Ending::Open) {
+        if let Err(error) = self.write(&mut [], Ending::checkpoint()) {
             self.notes.truncate(notes);
+            if let Some(trouble) = &mut self.trouble {
+                trouble.refused = refused;
+            }
             return Err(self.at_file()(error));
         }
         self.trouble = None;
         Ok(())
-    }
-
-    /// Notes something once, however often it is tried to write it.
-    fn add_note(&mut self, note: Body) {
-        if !self.notes.contains(&note) {
-            self.notes.push(note);
-        }
     }
 
     fn at_file(&self) -> impl FnOnce(io::Error) -> OpenError + use<> {
@@ -336,10 +398,12 @@ impl Writer {
     }
 
     fn is_checkpoint_due(&self, coming: usize) -> bool {
-        let is_late = self
-            .unsigned_since
-            .is_some_and(|since| since.elapsed() >= self.settings.checkpoint_interval);
-        let is_due = is_late || self.unsigned + coming as u64 >= self.settings.checkpoint_lines;
+        let interval = self.settings.checkpoint_interval;
+        let is_late = self.unsigned_since.is_some_and(|since| since.elapsed() >= interval)
+            || self
+                .unsigned_time
+                .is_some_and(|time| self.clock.now().since(time) >= interval);
+        let is_due = is_late || !self.has_signed || self.unsigned + coming as u64 >= self.settings.checkpoint_lines;
         is_due && self.sign.get().is_some()
     }
 
@@ -358,39 +422,68 @@ impl Writer {
         }
     }
 
-    /// Signs what the file holds and begins the next one.
+    /// Signs what the file holds, makes it durable and begins the next one. If that cannot be, the old file still takes lines;
+    /// if it is a write that fails, nothing does.
     fn rotate(&mut self, now: Timestamp) -> Result<(), OpenError> {
-        if self.unsigned > 0 && self.sign.get().is_some() {
-            self.write(&mut [], Ending::Signed).map_err(self.at_file())?;
+        if self.unsigned > 0 && self.sign.get().is_some() && !self.write_alone(Ending::checkpoint()) {
+            return Ok(());
+        }
+        // The next file must not be on the disk while lines of this one are not.
+        if let Err(error) = self.syncer.sync_now(self.log.file()) {
+            self.fail(&error, Cause::Sync);
+            return Ok(());
         }
         self.log.begin_anew(now)?;
-        self.notes.push(events::file_opened(self.log.number()));
-        self.write(&mut [], Ending::Open).map_err(self.at_file())?;
-        self.remove_old_files(now)
-    }
-
-    /// Removes what is older than it has to be kept. The log says so, durably and signed, before it happens.
-    fn remove_old_files(&mut self, now: Timestamp) -> Result<(), OpenError> {
-        let Some(keep) = self.settings.keep else { return Ok(()) };
-        let limit = Timestamp::from_unix_ms(
-            now.unix_ms()
-                .saturating_sub(i64::try_from(keep.as_millis()).unwrap_or(i64::MAX)),
-        );
-        // Without a signature nobody could tell it from a theft.
-        while self.sign.get().is_some()
-            && let Some((number, last)) = self.log.oldest_before(limit)?
-        {
-            self.notes.push(events::file_removed(number, last));
-            self.write(&mut [], Ending::Signed).map_err(self.at_file())?;
-            self.syncer.sync_now(self.log.file()).map_err(self.at_file())?;
-            self.log.remove(number)?;
+        self.notes.push(events::file_opened(self.log.number(), &self.settings));
+        if self.write_alone(Ending::Open) {
+            self.remove_old_file(now);
         }
         Ok(())
     }
 
+    /// Writes what the log says of itself, and says whether that worked.
+    fn write_alone(&mut self, ending: Ending) -> bool {
+        let written = self.write(&mut [], ending);
+        if let Err(error) = &written {
+            self.fail(error, Cause::Write);
+        }
+        written.is_ok()
+    }
+
+    /// Removes the oldest file if it is older than it has to be kept. The log says so, durably and signed, before it happens.
+    /// One file for each new one is enough, and a clock that jumps does not take the whole log.
+    fn remove_old_file(&mut self, now: Timestamp) {
+        // Without a signature nobody could tell it from a theft.
+        let Some(keep) = self.settings.keep.filter(|_| self.sign.get().is_some()) else {
+            return;
+        };
+        let keep = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
+        let limit = Timestamp::from_unix_ms(now.unix_ms().saturating_sub(keep));
+        let (number, last) = match self.log.oldest_before(limit) {
+            Ok(Some(oldest)) => oldest,
+            Ok(None) => return,
+            Err(error) => return tracing::error!(%error, "no old file of the audit log can be removed"),
+        };
+        if !self.write_alone(Ending::Signed(events::file_removed(number, last))) {
+            return;
+        }
+        if let Err(error) = self.syncer.sync_now(self.log.file()) {
+            return self.fail(&error, Cause::Sync);
+        }
+        if let Err(error) = self.log.remove(number) {
+            tracing::error!(%error, "an old file of the audit log cannot be removed");
+        }
+    }
+
     fn end(&mut self) {
+        if self.trouble.is_some()
+            && let Err(error) = self.mend()
+        {
+            tracing::error!(%error, "the audit log could not be closed");
+            return self.syncer.end();
+        }
         self.notes.push(events::stopped());
-        if let Err(error) = self.write(&mut [], Ending::Signed) {
+        if let Err(error) = self.write(&mut [], Ending::checkpoint()) {
             tracing::error!(%error, "the audit log could not be closed");
         }
         self.syncer.end();
@@ -417,6 +510,7 @@ fn take(job: Job, group: &mut Vec<Line>, is_ending: &mut bool) {
             answer,
             seq: 0,
         }),
+        Job::Look => {}
         Job::End => *is_ending = true,
     }
 }

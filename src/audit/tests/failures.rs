@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::support::*;
@@ -157,6 +157,8 @@ async fn a_change_that_is_not_durable_in_time_is_not_answered() {
     until_healthy(&audit, true).await;
     until_written(&audit, "again").await;
     audit.close().await;
+    let resumed = log.lines().into_iter().find(|line| line["event"] == "resumed").unwrap();
+    assert!(resumed["refused"].as_u64().unwrap() >= 1, "{resumed}");
     log.assert_whole();
 }
 
@@ -219,5 +221,40 @@ async fn a_link_in_the_way_of_the_next_file_is_not_followed_and_the_old_file_goe
     audit.close().await;
     assert_eq!(fs::read_to_string(&victim).unwrap(), "theirs");
     fs::remove_file(log.file(2)).unwrap();
+    log.assert_whole();
+}
+
+#[tokio::test]
+async fn a_disk_whose_syncs_fail_gets_one_new_file_and_no_refusal_is_forgotten() {
+    let log = TestLog::new();
+    let (is_failing, tries) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let (fails, counted) = (Arc::clone(&is_failing), Arc::clone(&tries));
+    let sync = Arc::new(move |file: &fs::File| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        if fails.load(Ordering::Relaxed) {
+            return Err(io::Error::other("the disk is gone"));
+        }
+        file.sync_data()
+    });
+    let audit = log.open_with(None, sync);
+    is_failing.store(true, Ordering::Relaxed);
+    let _ = resolve(&audit, "one").await;
+    until_healthy(&audit, false).await;
+    assert_eq!(resolve(&audit, "refused").await, Err(Unavailable));
+    let before = tries.load(Ordering::Relaxed);
+    until(|| tries.load(Ordering::Relaxed) > before + 3).await;
+    is_failing.store(false, Ordering::Relaxed);
+    until_healthy(&audit, true).await;
+    audit.close().await;
+    assert_eq!(crate::audit::files_in(&log.settings.directory).unwrap().len(), 2);
+    let resumed: Vec<_> = log
+        .lines()
+        .into_iter()
+        .filter(|line| line["event"] == "resumed")
+        .collect();
+    assert!(
+        resumed.len() == 1 && resumed[0]["refused"].as_u64() >= Some(1),
+        "{resumed:?}"
+    );
     log.assert_whole();
 }

@@ -55,18 +55,30 @@ impl TestLog {
 
     /// Opens it with a signing key.
     pub(super) fn open(&self) -> Audit {
-        let audit = self.open_sealed();
-        audit.sign_with(signer());
-        audit
+        self.open_with(None, Arc::new(File::sync_data))
     }
 
     /// Opens it without one.
     pub(super) fn open_sealed(&self) -> Audit {
-        self.open_with(None, Arc::new(File::sync_data))
+        Audit::open_with(
+            &self.settings,
+            Arc::clone(&self.clock) as _,
+            None,
+            Arc::new(File::sync_data),
+        )
+        .unwrap()
     }
 
+    /// Opens it with a signing key, and waits for the signature that it begins with.
     pub(super) fn open_with(&self, copy: Option<Copy>, sync: SyncFile) -> Audit {
-        Audit::open_with(&self.settings, Arc::clone(&self.clock) as _, copy, sync).unwrap()
+        let audit = Audit::open_with(&self.settings, Arc::clone(&self.clock) as _, copy, sync).unwrap();
+        audit.sign_with(signer());
+        let began = std::time::Instant::now();
+        while audit.checkpoints().borrow().is_none() {
+            assert!(began.elapsed() < PATIENCE, "it signs when it has the key");
+            std::thread::yield_now();
+        }
+        audit
     }
 
     pub(super) fn parent(&self) -> &Path {
@@ -96,6 +108,16 @@ impl TestLog {
     pub(super) fn events(&self) -> Vec<String> {
         let event = |line: &serde_json::Value| line["event"].as_str().unwrap().to_owned();
         self.lines().iter().map(event).collect()
+    }
+
+    /// Leaves of a log that was closed what a crash before that would have left.
+    pub(super) fn crash(&self) {
+        let (_, newest) = crate::audit::files_in(&self.settings.directory).unwrap().pop().unwrap();
+        let bytes = fs::read(&newest).unwrap();
+        let is_stopped = |line: &&[u8]| line.windows(17).any(|part| part == b"\"event\":\"stopped\"");
+        let closing = bytes.split_inclusive(|byte| *byte == b'\n').rfind(is_stopped).unwrap();
+        let start = closing.as_ptr() as usize - bytes.as_ptr() as usize;
+        fs::write(newest, &bytes[..start]).unwrap();
     }
 
     pub(super) fn verify(&self) -> Report {

@@ -44,6 +44,7 @@ async fn any_changed_byte_is_found() {
 #[tokio::test]
 async fn any_changed_byte_of_a_torn_line_is_found() {
     let log = closed(2).await;
+    log.crash();
     let mut torn = fs::read(log.file(1)).unwrap();
     let start = torn.len();
     torn.extend_from_slice(b"{\"seq\":99,\"time\":\"2026\n\nxyz\n");
@@ -140,12 +141,98 @@ async fn who_rewrites_the_whole_chain_lacks_the_key() {
         }
     }
     let report = verified(&forged);
-    assert_eq!(report.signed_up_to, None);
-    assert!(
-        report
-            .findings
-            .iter()
-            .all(|finding| finding.what.contains("its signature does not fit"))
-    );
-    assert!(!report.findings.is_empty());
+    assert_eq!(report.signed_up_to, Some(3), "up to the first line that is another one");
+    let is_bad = |finding: &crate::audit::Finding| finding.what.contains("its signature does not fit");
+    assert!(!report.findings.is_empty() && report.findings.iter().all(is_bad));
+}
+
+/// Appends lines to a log as who can write its file, and lacks the key, may do.
+fn forge(log: &TestLog, bodies: &[String]) {
+    let mut bytes = fs::read(log.file(1)).unwrap();
+    let mut link = crate::audit::Link::START;
+    for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        (link.seq, link.hash) = (link.seq + 1, crate::audit::Hash::of(line));
+    }
+    for body in bodies {
+        link.append(&mut bytes, "2026-01-01T00:00:00.000Z", body);
+    }
+    fs::write(log.file(1), bytes).unwrap();
+}
+
+#[tokio::test]
+async fn a_log_without_any_signature_is_not_whole() {
+    let log = TestLog::new();
+    let audit = log.open_sealed();
+    resolve_all(&audit, 0..5).await;
+    audit.close().await;
+    let findings = log.verify().findings;
+    assert!(findings[0].what.contains("nothing in it is signed"), "{findings:#?}");
+}
+
+#[tokio::test]
+async fn more_lines_without_a_signature_than_the_writer_ever_leaves_are_found() {
+    let log = closed(5).await;
+    log.crash();
+    let calls = vec![r#""event":"call""#.to_owned(); 5000];
+    forge(&log, &calls);
+    let findings = log.verify().findings;
+    assert!(findings[0].what.contains("signs sooner"), "{findings:#?}");
+}
+
+#[tokio::test]
+async fn lines_of_a_later_time_than_the_writer_leaves_unsigned_are_found() {
+    let log = closed(5).await;
+    log.crash();
+    let mut bytes = fs::read(log.file(1)).unwrap();
+    let mut link = crate::audit::Link::START;
+    for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        (link.seq, link.hash) = (link.seq + 1, crate::audit::Hash::of(line));
+    }
+    for year in 2040..2044 {
+        let time = format!("{year}-01-01T00:00:00.000Z");
+        link.append(&mut bytes, &time, r#""event":"call""#);
+    }
+    let findings = verified(&bytes).findings;
+    assert!(findings[0].what.contains("signs sooner"), "{findings:#?}");
+}
+
+#[tokio::test]
+async fn a_removal_that_others_announce_is_none_even_if_the_server_signs_what_follows() {
+    let mut log = closed(6).await;
+    let first = log.assert_whole().last;
+    let last = log.read(1).lines().last().unwrap().to_owned();
+    let hash = crate::audit::Hash::of(last.as_bytes());
+    let body = format!(r#""event":"file_removed","file":1,"last":{first},"last_hash":"{hash}""#);
+    forge(&log, &[body]);
+    log.settings.rotate_size = 1;
+    log.open().close().await;
+    let findings = log.verify().findings;
+    assert!(findings[0].what.contains("file_removed"), "{findings:#?}");
+    fs::remove_file(log.file(1)).unwrap();
+    assert!(!log.verify().findings.is_empty());
+}
+
+#[tokio::test]
+async fn a_cut_that_the_server_has_recorded_is_a_finding() {
+    let log = closed(3).await;
+    let audit = log.open();
+    let kept = crate::audit::Link {
+        seq: 99,
+        hash: crate::audit::Hash::NONE,
+    };
+    audit.note_cut(kept, None);
+    audit.close().await;
+    let findings = log.verify().findings;
+    assert!(findings[0].what.contains("had signed were missing"), "{findings:#?}");
+}
+
+#[tokio::test]
+async fn a_torn_line_behind_an_orderly_end_is_a_finding() {
+    let log = closed(3).await;
+    let mut bytes = fs::read(log.file(1)).unwrap();
+    bytes.extend_from_slice(b"{\"seq\":");
+    fs::write(log.file(1), bytes).unwrap();
+    log.open().close().await;
+    let findings = log.verify().findings;
+    assert!(findings[0].what.contains("closed in order"), "{findings:#?}");
 }

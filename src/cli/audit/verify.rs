@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 use tonic::Code;
-use tresor::audit::{Finding, Hash, Keys, Link, Report};
+use tresor::audit::{Checkpoint, Finding, Hash, Keys, Link, Report};
 use tresor::pb::v1::{GetSigningKeysRequest, GetStatusRequest};
 
 use super::super::connection::{Connection, ConnectionArgs};
@@ -15,12 +15,12 @@ use super::super::output::Output;
 /// Verify that no line of an audit log was changed, removed, added or moved.
 ///
 /// Reads the files of the log. The keys that have signed it, and the newest line that must be there, come from the server,
-/// unless --jwks names a file with the keys. Ends with code 9 if something is wrong.
+/// unless --jwks names a file with the keys; --checkpoint names a file with a line that must be there. Ends with code 9 if something is wrong.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  tresor audit verify /var/lib/tresor/audit\n  \
-    tresor audit verify audit-of-may --jwks keys.json\n\n\
+    tresor audit verify audit-of-may --jwks keys.json --checkpoint audit-checkpoint\n\n\
     JSON: {is_whole, files, lines, first_line, last_line, signed_line, compared_with_server, \
-    findings[] and notes[]: {file, line, what}}")]
+    compared_with_checkpoint, findings[] and notes[]: {file, line, what}}")]
 pub(crate) struct Verify {
     /// The directory of the log.
     #[arg(value_name = "DIR")]
@@ -28,6 +28,9 @@ pub(crate) struct Verify {
     /// The vault's public keys as `GetSigningKeys` gives them; then no server is asked.
     #[arg(long, value_name = "FILE")]
     jwks: Option<PathBuf>,
+    /// A signed line that must be in the log: the file `audit-checkpoint` in the store's folder, or a copy of it.
+    #[arg(long, value_name = "FILE")]
+    checkpoint: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -39,6 +42,7 @@ struct Answer {
     last_line: u64,
     signed_line: Option<u64>,
     compared_with_server: bool,
+    compared_with_checkpoint: bool,
     findings: Vec<FindingView>,
     notes: Vec<FindingView>,
 }
@@ -69,12 +73,21 @@ impl Verify {
             }
         };
         let keys = Keys::parse(&jwks).map_err(|error| Failure::Usage(format!("the vault's keys: {error}")))?;
-        let report = tresor::audit::verify(&self.directory, Some(keys), newest).map_err(|source| Failure::File {
-            option: "DIR",
-            path: self.directory,
-            source,
-        })?;
-        let answer = Answer::new(report, newest.is_some());
+        let kept = self.checkpoint.as_deref().map(|path| kept(path, &keys)).transpose()?;
+        if newest.is_none() && kept.is_none() {
+            output.warn(
+                "the log was compared with no line that is known to be in it: if its end was cut off, it does not show; \
+                 name one with --checkpoint, or ask the server",
+            );
+        }
+        let must_be_there = newest.into_iter().chain(kept);
+        let report =
+            tresor::audit::verify(&self.directory, Some(keys), must_be_there).map_err(|source| Failure::File {
+                option: "DIR",
+                path: self.directory,
+                source,
+            })?;
+        let answer = Answer::new(report, newest.is_some(), kept.is_some());
         output.show(&answer, text)?;
         Ok(if answer.is_whole { Exit::Done } else { Exit::Broken })
     }
@@ -86,6 +99,15 @@ fn read(option: &'static str, path: &Path) -> Result<String, Failure> {
         path: path.into(),
         source,
     })
+}
+
+/// The line that a file says must be in the log.
+fn kept(path: &Path, keys: &Keys) -> Result<Link, Failure> {
+    let line = read("--checkpoint", path)?;
+    let checkpoint = Checkpoint::parse(line.trim_end_matches('\n'), keys);
+    checkpoint
+        .map(|checkpoint| checkpoint.link)
+        .ok_or_else(|| Failure::Usage(format!("--checkpoint {}: is not signed by the vault", path.display())))
 }
 
 /// The keys, and the newest line that the server has signed, if it tells.
@@ -100,9 +122,7 @@ async fn ask(connection: &Connection, output: &mut Output) -> Result<(String, Op
             })
         }),
         Err(status) if status.code() == Code::PermissionDenied => {
-            output.warn(
-                "your grants do not let you ask the server how far its log goes; a log that was cut may not show",
-            );
+            output.warn("your grants do not let you ask the server how far its log goes");
             None
         }
         Err(status) => return Err(status.into()),
@@ -111,7 +131,7 @@ async fn ask(connection: &Connection, output: &mut Output) -> Result<(String, Op
 }
 
 impl Answer {
-    fn new(report: Report, compared_with_server: bool) -> Self {
+    fn new(report: Report, compared_with_server: bool, compared_with_checkpoint: bool) -> Self {
         let all = |findings: Vec<Finding>| findings.into_iter().map(FindingView::from).collect();
         Self {
             is_whole: report.findings.is_empty(),
@@ -121,6 +141,7 @@ impl Answer {
             last_line: report.last,
             signed_line: report.signed_up_to,
             compared_with_server,
+            compared_with_checkpoint,
             findings: all(report.findings),
             notes: all(report.notes),
         }
