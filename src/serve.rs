@@ -228,14 +228,15 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
         default_deadline: server.default_deadline,
         drain_timeout: server.drain_timeout,
     };
-    let services = Services::new(&door, &Calls::new(audit.clone(), Arc::default()));
+    let calls = Calls::new(audit.clone(), Arc::default());
+    let services = Services::new(&door, &calls);
     let access = Access {
         tls,
         trust_domains: server.trust_domains.clone(),
         policy: LivePolicy::new(grants.policy),
     };
     let reload = Reload::start(files, grants.file, &access)?;
-    let server = Server::start(listeners, access, &services, &audit, limits).await?;
+    let server = Server::start(listeners, access, &services, &calls, limits).await?;
     if door.vault().is_err() {
         server.health().obstruct(Obstacle::Sealed).await;
     }

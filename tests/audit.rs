@@ -196,6 +196,39 @@ async fn every_call_has_its_line_when_it_is_answered() {
 }
 
 #[tokio::test]
+async fn calls_that_come_to_no_service_are_counted_and_fill_no_disk() {
+    const CALLS: u64 = 400;
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::dev(directory.path());
+    let channel = server.operator().channel;
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..CALLS {
+        let channel = channel.clone();
+        calls.spawn(async move {
+            let mut client = tonic::client::Grpc::new(channel);
+            client.ready().await.unwrap();
+            let path = "/dynarex.credentials.v1.Other/GetStatus".parse().unwrap();
+            let codec = tonic_prost::ProstCodec::<(), ()>::default();
+            told(client.unary(Request::new(()), path, codec).await)
+        });
+    }
+    while let Some(answer) = calls.join_next().await {
+        assert_eq!(answer.unwrap(), (Code::Unimplemented, "UNKNOWN_METHOD".into()));
+    }
+    server.stop().await;
+    let all = lines(&audit_of(directory.path()));
+    let method = "dynarex.credentials.v1.Other/GetStatus";
+    let listed = all.iter().filter(|line| line["method"] == method).count() as u64;
+    let counted: u64 = all
+        .iter()
+        .filter(|line| line["event"] == "not_listed" && line["reason"] == "UNKNOWN_METHOD")
+        .map(|line| line["count"].as_u64().unwrap())
+        .sum();
+    assert_eq!(listed + counted, CALLS);
+    assert!(counted > 0, "each has a line of its own");
+}
+
+#[tokio::test]
 async fn a_stream_is_listed_when_it_begins_and_when_it_ends() {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::dev(directory.path());
