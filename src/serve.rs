@@ -1,6 +1,7 @@
 //! A vault that serves, put together from its configuration.
 
 mod auditing;
+mod journal;
 mod unsealing;
 
 use std::path::{Path, PathBuf};
@@ -240,7 +241,13 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
     if door.vault().is_err() {
         server.health().obstruct(Obstacle::Sealed).await;
     }
-    let upkeep = tokio::spawn(keep_up(opener, kek.plugin, Arc::clone(&door), server.health()));
+    let upkeep = tokio::spawn(keep_up(
+        opener,
+        kek.plugin,
+        Arc::clone(&door),
+        server.health(),
+        Arc::new(audit.clone()),
+    ));
     let auditing = [
         tokio::spawn(auditing::keep_signed(audit.clone(), Arc::clone(&door), kept.clone())),
         tokio::spawn(auditing::tell(audit.clone(), server.health())),

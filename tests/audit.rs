@@ -21,7 +21,7 @@ use tresor::pb::v1;
 use support::callers::Callers;
 use support::process::{Server, prepare, tresor};
 use support::requests::{general, login, name, office, put_login};
-use support::{PATIENCE, told};
+use support::{PATIENCE, told, wait_for};
 
 const ORDERS: &str = "spiffe://dynarex.local/order-service";
 
@@ -192,6 +192,27 @@ async fn every_call_has_its_line_when_it_is_answered() {
 
     let report = verify(&server, &audit_of(directory.path())).await;
     assert!(report.findings.is_empty(), "{report:#?}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_the_vault_changes_by_itself_is_announced_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::dev(directory.path());
+    let request = v1::RotateDataKeyRequest {
+        target: Some(v1::rotate_data_key_request::Target::Tenant("demo".into())),
+    };
+    let operator = server.operator();
+    operator.operator.clone().rotate_data_key(request).await.unwrap();
+    let line = wait_for("the line of the upkeep", || {
+        let all = lines(&audit_of(directory.path()));
+        all.into_iter().find(|line| line["event"] == "upkeep")
+    });
+    assert_eq!(
+        (&line["method"], &line["tenant"], &line["caller"]),
+        (&"RotateDataKey".into(), &"demo".into(), &Value::Null),
+        "{line}"
+    );
     server.stop().await;
 }
 
@@ -531,7 +552,7 @@ async fn a_log_that_was_cut_while_nobody_looked_is_recorded_at_the_next_start() 
         let lines = lines(&audit_of(directory.path()));
         lines.into_iter().map(|line| line["event"].clone()).collect::<Vec<_>>()
     };
-    support::wait_for("the record of the cut", || {
+    wait_for("the record of the cut", || {
         events().contains(&"log_cut".into()).then_some(())
     });
     let report = verify(&server, &audit_of(directory.path())).await;

@@ -209,6 +209,7 @@ fn of_vault(error: &VaultError, message: String) -> Fault {
         VaultError::NotDeleted(name) => fault(Code::FailedPrecondition, "CREDENTIAL_NOT_DELETED").with("path", name),
         VaultError::PlaintextMail(name) => fault(Code::FailedPrecondition, "PLAINTEXT_NOT_ALLOWED").with("path", name),
         VaultError::NoSuchTenant(tenant) => fault(Code::NotFound, "TENANT_NOT_FOUND").with("tenant", tenant),
+        VaultError::Untold(_) => fault(Code::Unavailable, "AUDIT_UNAVAILABLE").retry(),
         VaultError::Contended(_) => fault(Code::Aborted, "CONTENDED").retry(),
         VaultError::Corrupt(corrupt) => fault(Code::DataLoss, CORRUPT).with("record", &corrupt.0),
         VaultError::Stale { seen, wanted } => fault(Code::Unavailable, "STALE")
