@@ -1,6 +1,7 @@
 //! A vault that serves, put together from its configuration.
 
 mod auditing;
+mod journal;
 mod unsealing;
 
 use std::path::{Path, PathBuf};
@@ -231,7 +232,8 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
         default_deadline: server.default_deadline,
         drain_timeout: server.drain_timeout,
     };
-    let services = Services::new(&door, &Calls::new(audit.clone(), Arc::default()));
+    let calls = Calls::new(audit.clone(), Arc::default());
+    let services = Services::new(&door, &calls);
     grants.policy.warn_of_untaken(&server.trust_domains);
     let access = Access {
         tls,
@@ -239,11 +241,17 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
         policy: LivePolicy::new(grants.policy),
     };
     let reload = Reload::start(files, grants.file, &access)?;
-    let server = Server::start(listeners, access, &services, &audit, limits).await?;
+    let server = Server::start(listeners, access, &services, &calls, limits).await?;
     if door.vault().is_err() {
         server.health().obstruct(Obstacle::Sealed).await;
     }
-    let upkeep = tokio::spawn(keep_up(opener, kek.plugin, Arc::clone(&door), server.health()));
+    let upkeep = tokio::spawn(keep_up(
+        opener,
+        kek.plugin,
+        Arc::clone(&door),
+        server.health(),
+        Arc::new(audit.clone()),
+    ));
     let auditing = [
         tokio::spawn(auditing::keep_signed(audit.clone(), Arc::clone(&door), kept.clone())),
         tokio::spawn(auditing::tell(audit.clone(), server.health())),

@@ -21,7 +21,7 @@ use tresor::pb::v1;
 use support::callers::Callers;
 use support::process::{Server, prepare, tresor};
 use support::requests::{general, login, name, office, put_login};
-use support::{PATIENCE, told};
+use support::{PATIENCE, told, wait_for};
 
 const ORDERS: &str = "spiffe://dynarex.local/order-service";
 
@@ -193,6 +193,60 @@ async fn every_call_has_its_line_when_it_is_answered() {
     let report = verify(&server, &audit_of(directory.path())).await;
     assert!(report.findings.is_empty(), "{report:#?}");
     server.stop().await;
+}
+
+#[tokio::test]
+async fn what_the_vault_changes_by_itself_is_announced_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::dev(directory.path());
+    let request = v1::RotateDataKeyRequest {
+        target: Some(v1::rotate_data_key_request::Target::Tenant("demo".into())),
+    };
+    let operator = server.operator();
+    operator.operator.clone().rotate_data_key(request).await.unwrap();
+    let line = wait_for("the line of the upkeep", || {
+        let all = lines(&audit_of(directory.path()));
+        all.into_iter().find(|line| line["event"] == "upkeep")
+    });
+    assert_eq!(
+        (&line["method"], &line["tenant"], &line["caller"]),
+        (&"RotateDataKey".into(), &"demo".into(), &Value::Null),
+        "{line}"
+    );
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn calls_that_come_to_no_service_are_counted_and_fill_no_disk() {
+    const CALLS: u64 = 400;
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::dev(directory.path());
+    let channel = server.operator().channel;
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..CALLS {
+        let channel = channel.clone();
+        calls.spawn(async move {
+            let mut client = tonic::client::Grpc::new(channel);
+            client.ready().await.unwrap();
+            let path = "/dynarex.credentials.v1.Other/GetStatus".parse().unwrap();
+            let codec = tonic_prost::ProstCodec::<(), ()>::default();
+            told(client.unary(Request::new(()), path, codec).await)
+        });
+    }
+    while let Some(answer) = calls.join_next().await {
+        assert_eq!(answer.unwrap(), (Code::Unimplemented, "UNKNOWN_METHOD".into()));
+    }
+    server.stop().await;
+    let all = lines(&audit_of(directory.path()));
+    let method = "dynarex.credentials.v1.Other/GetStatus";
+    let listed = all.iter().filter(|line| line["method"] == method).count() as u64;
+    let counted: u64 = all
+        .iter()
+        .filter(|line| line["event"] == "not_listed" && line["reason"] == "UNKNOWN_METHOD")
+        .map(|line| line["count"].as_u64().unwrap())
+        .sum();
+    assert_eq!(listed + counted, CALLS);
+    assert!(counted > 0, "each has a line of its own");
 }
 
 #[tokio::test]
@@ -498,7 +552,7 @@ async fn a_log_that_was_cut_while_nobody_looked_is_recorded_at_the_next_start() 
         let lines = lines(&audit_of(directory.path()));
         lines.into_iter().map(|line| line["event"].clone()).collect::<Vec<_>>()
     };
-    support::wait_for("the record of the cut", || {
+    wait_for("the record of the cut", || {
         events().contains(&"log_cut".into()).then_some(())
     });
     let report = verify(&server, &audit_of(directory.path())).await;

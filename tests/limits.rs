@@ -106,6 +106,13 @@ async fn a_call_without_a_deadline_gets_the_default_one_and_a_watch_goes_on() {
     let refused = told(order_service.resolver.clone().resolve_for_order(never).await);
     assert_eq!(refused, (Code::DeadlineExceeded, "DEADLINE_EXCEEDED".into()));
     assert!(begun.elapsed() >= deadline);
+    let files = tresor::audit::files_in(&directory.path().join("audit")).unwrap();
+    let log = std::fs::read_to_string(&files.last().unwrap().1).unwrap();
+    let line = log.lines().last().unwrap();
+    assert!(
+        line.contains(r#""reason":"DEADLINE_EXCEEDED""#) && line.contains(r#""tenant":"firm""#),
+        "{line}"
+    );
 
     let saved = operator
         .save(put_login(name("firm", "dat", general()), login("password")))

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::identity::Caller;
 use super::permissions::Permissions;
 use super::policy::Policy;
+use super::standing::Standing;
 
 /// The policy that holds now, shared by all connections. Replacing it takes effect with the next call of every one of them.
 #[derive(Debug)]
@@ -45,6 +46,7 @@ pub struct LivePermissions {
     caller: Caller,
     policy: Arc<LivePolicy>,
     current: ArcSwap<Snapshot>,
+    standing: Arc<Standing>,
 }
 
 #[derive(Debug)]
@@ -62,7 +64,20 @@ impl LivePermissions {
             caller,
             policy,
             current,
+            standing: Standing::for_good(),
         }
+    }
+
+    /// The same for as long as this holds.
+    #[must_use]
+    pub fn while_holds(self, standing: Arc<Standing>) -> Self {
+        Self { standing, ..self }
+    }
+
+    /// Whether the caller is still who it was when it came, and until when.
+    #[must_use]
+    pub fn standing(&self) -> &Standing {
+        &self.standing
     }
 
     /// What the caller may do now.

@@ -14,6 +14,7 @@ mod quota;
 mod review;
 mod rooms;
 mod scopes;
+mod standing;
 mod trust_domains;
 mod verdict;
 
@@ -28,5 +29,6 @@ pub use quota::{Exceeded, Limits, Quota, Quotas, Usage};
 pub use review::{Remark, ServedBy, ShownGrant};
 pub use rooms::Rooms;
 pub use scopes::{NamedScope, Scopes, Within};
+pub use standing::Standing;
 pub use trust_domains::{OtherTrustDomain, TrustDomain, TrustDomains};
 pub use verdict::{Because, Question, Verdict};

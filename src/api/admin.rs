@@ -287,6 +287,7 @@ impl Admin {
             order: &order,
         };
         let asked = self.vault()?.ask(&ask)?;
+        call.about_scope(asked.wanted());
         let granted = asked.granted(&call.permissions()?.reach(Action::CredentialsRead));
         let Explanation {
             resolution,

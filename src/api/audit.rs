@@ -1,17 +1,21 @@
 //! The stream behind `ReadAudit`.
 
+use std::cell::RefCell;
 use std::ops::ControlFlow;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio_stream::Stream;
 use tonic::Status;
 
-use super::call::StreamEnd;
+use super::call::{Peer, StreamEnd};
 use super::fault::{ApiError, Fault};
 use super::parse;
+use super::readers::Place;
 use super::violations::Violations;
 use crate::access::{Action, Permissions};
 use crate::audit::{Audit, Filter, Outcome, Reader, Record};
@@ -21,47 +25,84 @@ use crate::vault::scope::CredentialRef;
 
 /// How many lines are read ahead of the caller.
 const AHEAD: usize = 256;
+/// How long a caller may take to make room for one more line.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Lines of the log.
 pub struct AuditStream {
     lines: mpsc::Receiver<Result<v1::ReadAuditResponse, Status>>,
+    /// Why there are no more lines, although there may be some.
+    trouble: Arc<OnceLock<ApiError>>,
+    is_over: bool,
     end: StreamEnd,
 }
 
+/// What one caller reads.
+pub(super) struct Reading {
+    pub(super) filter: Filter,
+    pub(super) reader: Peer,
+    /// What it is told when it may read no longer.
+    pub(super) refusal: ApiError,
+    pub(super) place: Place,
+    /// Whose clock is waited by. It outlives the one that the caller is served on.
+    pub(super) runtime: Handle,
+}
+
 impl AuditStream {
-    /// Reads on a thread of its own, for as long as the caller takes lines and no longer.
-    pub(super) fn new(
-        audit: &Audit,
-        filter: Filter,
-        permissions: Permissions,
-        permit: OwnedSemaphorePermit,
-        end: StreamEnd,
-    ) -> Self {
+    /// Reads on a thread of its own, for as long as the caller takes lines and may read them, and no longer.
+    pub(super) fn new(audit: &Audit, reading: Reading, end: StreamEnd) -> Self {
         let (inlet, lines) = mpsc::channel(AHEAD);
+        let trouble = Arc::new(OnceLock::new());
+        let told = Arc::clone(&trouble);
         let (directory, newest) = (audit.directory().to_owned(), audit.newest());
         tokio::task::spawn_blocking(move || {
-            let _permit = permit;
-            let read = Reader::new(&directory).and_then(|reader| {
-                reader.lines(&filter, newest, |line, record| {
-                    if !may_see(&permissions, record) {
-                        return ControlFlow::Continue(());
-                    }
-                    let answer = v1::ReadAuditResponse {
-                        record: Some(wire(line, record)),
-                    };
-                    match inlet.blocking_send(Ok(answer)) {
-                        Ok(()) => ControlFlow::Continue(()),
-                        Err(_) => ControlFlow::Break(()),
-                    }
-                })
+            let Reading {
+                filter,
+                reader,
+                refusal,
+                place,
+                runtime,
+            } = reading;
+            let scan = RefCell::new(Scan {
+                permissions: None,
+                filter: &filter,
+                reader: &reader,
+                inlet: &inlet,
+                runtime: &runtime,
+                end: None,
             });
-            if let Err(error) = read {
-                // Where the files are is for the operator's log.
-                tracing::error!(%error, "the audit log cannot be read");
-                let _ = inlet.blocking_send(Err(Fault::from(&ApiError::AuditUnreadable).into()));
+            let read = Reader::new(&directory).and_then(|files| {
+                files.lines_while(
+                    &filter,
+                    newest,
+                    || scan.borrow_mut().goes_on(),
+                    |line, record| scan.borrow_mut().give(line, record),
+                )
+            });
+            let end = scan.into_inner().end;
+            let trouble = match (read, end) {
+                (Err(error), _) => {
+                    // Where the files are is for the operator's log.
+                    tracing::error!(%error, "the audit log cannot be read");
+                    Some(ApiError::AuditUnreadable)
+                }
+                (Ok(()), Some(End::Withdrawn)) => Some(refusal),
+                (Ok(()), Some(End::Stalled)) => Some(ApiError::ReadsTooSlowly),
+                (Ok(()), None) => None,
+            };
+            if let Some(trouble) = trouble {
+                let _ = told.set(trouble);
             }
+            // Only now does the caller find out that there is no more; it may read again at once.
+            drop(place);
+            drop(inlet);
         });
-        Self { lines, end }
+        Self {
+            lines,
+            trouble,
+            is_over: false,
+            end,
+        }
     }
 }
 
@@ -69,11 +110,101 @@ impl Stream for AuditStream {
     type Item = Result<v1::ReadAuditResponse, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.is_over {
+            return Poll::Ready(None);
+        }
         let next = self.lines.poll_recv(context);
-        if let Poll::Ready(Some(Ok(_))) = next {
-            self.end.count();
+        match next {
+            Poll::Ready(Some(Ok(_))) => self.end.count(),
+            Poll::Ready(None) => {
+                self.is_over = true;
+                let trouble = self.trouble.get();
+                return Poll::Ready(trouble.map(|trouble| Err(Fault::from(trouble).into())));
+            }
+            _ => {}
         }
         next
+    }
+}
+
+/// One pass over the log.
+struct Scan<'a> {
+    /// As of the last look.
+    permissions: Option<Permissions>,
+    filter: &'a Filter,
+    reader: &'a Peer,
+    inlet: &'a mpsc::Sender<Result<v1::ReadAuditResponse, Status>>,
+    runtime: &'a Handle,
+    end: Option<End>,
+}
+
+/// Why a pass ends early.
+enum End {
+    /// The caller may read no longer.
+    Withdrawn,
+    /// It does not take its lines.
+    Stalled,
+}
+
+impl Scan<'_> {
+    /// Whether there still is somebody, who still may read.
+    fn goes_on(&mut self) -> bool {
+        if self.inlet.is_closed() {
+            return false;
+        }
+        let (tenant, provider) = (self.filter.tenant.as_deref(), self.filter.provider.as_deref());
+        let may_read =
+            |permissions: &Permissions| may_read(permissions, tenant.unwrap_or_default(), provider.unwrap_or_default());
+        self.permissions = self.reader.permissions().ok().filter(may_read);
+        if self.permissions.is_none() {
+            self.end = Some(End::Withdrawn);
+        }
+        self.permissions.is_some()
+    }
+
+    fn sees(&self, record: &Record<'_>) -> bool {
+        self.permissions
+            .as_ref()
+            .is_some_and(|permissions| may_see(permissions, record))
+    }
+
+    fn give(&mut self, line: &str, record: &Record<'_>) -> ControlFlow<()> {
+        if !self.sees(record) {
+            return ControlFlow::Continue(());
+        }
+        let inlet = self.inlet;
+        let room = match inlet.try_reserve() {
+            Ok(room) => room,
+            Err(TrySendError::Closed(())) => return ControlFlow::Break(()),
+            Err(TrySendError::Full(())) => {
+                let room = async { tokio::time::timeout(PATIENCE, inlet.reserve()).await };
+                match self.runtime.block_on(room) {
+                    // A while may have passed.
+                    Ok(Ok(_)) if !self.goes_on() => return ControlFlow::Break(()),
+                    Ok(Ok(_)) if !self.sees(record) => return ControlFlow::Continue(()),
+                    Ok(Ok(room)) => room,
+                    Ok(Err(_)) => return ControlFlow::Break(()),
+                    Err(_) => {
+                        self.end = Some(End::Stalled);
+                        return ControlFlow::Break(());
+                    }
+                }
+            }
+        };
+        room.send(Ok(v1::ReadAuditResponse {
+            record: Some(wire(line, record)),
+        }));
+        ControlFlow::Continue(())
+    }
+}
+
+/// Whether a caller may read some of what the log has about a tenant and a provider; empty ones stand for any.
+pub(super) fn may_read(permissions: &Permissions, tenant: &str, provider: &str) -> bool {
+    let action = Action::AuditRead;
+    match (tenant, provider) {
+        ("", _) => permissions.allows_somewhere(action),
+        (tenant, "") => permissions.allows_some_provider(action, tenant),
+        (tenant, provider) => permissions.allows_some_scope(action, tenant, provider),
     }
 }
 
@@ -149,13 +280,4 @@ fn wire(line: &str, record: &Record<'_>) -> v1::AuditRecord {
         reason: text(&record.reason),
         json: line.to_owned(),
     }
-}
-
-/// How many logs are read at once; each reading takes a thread.
-pub(super) const READERS: usize = 4;
-
-/// A place among those who read.
-pub(super) async fn permit(readers: &Arc<tokio::sync::Semaphore>) -> Result<OwnedSemaphorePermit, ApiError> {
-    let permit = Arc::clone(readers).acquire_owned().await;
-    permit.map_err(|_| ApiError::ShuttingDown)
 }

@@ -8,8 +8,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Code, Request, Response, Status};
 
 use super::fault::{ApiError, Fault};
+use super::passage::Passage;
 use crate::access::{Action, Caller, Exceeded, LivePermissions, NamedScope, Permissions, Quotas, Reveal, Usage};
-use crate::audit::{Audit, Entry, Event, Filter, Intent, NOT_FINISHED, Outcome, Ticket};
+use crate::audit::{Audit, Entry, Event, Filter, Intent, NOT_FINISHED, Outcome, Ticket, Unavailable};
 use crate::vault::ids::{OrderId, ProviderId, SubjectId, TenantId};
 use crate::vault::resolve::Refusal;
 use crate::vault::scope::{CredentialRef, Scope};
@@ -71,8 +72,36 @@ impl Peer {
         self.0.identity.as_ref().map_err(String::as_str)
     }
 
+    /// What it may do now, if it still is who it was when it came.
+    pub(super) fn permissions(&self) -> Result<Permissions, Nobody> {
+        let identity = self.identity().map_err(|why| Nobody::Unknown(why.to_owned()))?;
+        if identity.standing().holds() {
+            Ok(identity.now())
+        } else {
+            Err(Nobody::Ended)
+        }
+    }
+
     fn usage(&self, quotas: &Quotas, caller: &Caller) -> &Usage {
         self.0.usage.get_or_init(|| quotas.of(caller))
+    }
+}
+
+/// Why somebody has no permissions.
+#[derive(Clone, Debug)]
+pub(super) enum Nobody {
+    /// It has never had an identity.
+    Unknown(String),
+    /// Its identity has ended.
+    Ended,
+}
+
+impl From<Nobody> for ApiError {
+    fn from(nobody: Nobody) -> Self {
+        match nobody {
+            Nobody::Unknown(why) => Self::NoIdentity(why),
+            Nobody::Ended => Self::IdentityEnded,
+        }
     }
 }
 
@@ -96,13 +125,29 @@ impl Calls {
         &self.audit
     }
 
-    /// Takes a request apart.
+    /// Counts a call of this peer before anybody knows whether it is granted, or whether there is such a method at all: whoever
+    /// tries names out is slowed down too.
+    pub(crate) fn count(&self, peer: &Peer) -> Result<(), ApiError> {
+        let permissions = peer.permissions()?;
+        let usage = peer.usage(&self.quotas, permissions.caller());
+        Ok(usage.count_call(permissions.total_limits())?)
+    }
+
+    /// Takes a request apart. Its message has been read, which may have taken its sender a while: the identity and what it may do
+    /// are asked for only now.
     pub(super) fn begin<T>(&self, method: &'static str, request: Request<T>) -> (Call, T) {
         let peer = request.extensions().get::<Peer>().cloned();
-        let permissions = match peer.as_ref().map(Peer::identity) {
-            Some(Ok(identity)) => Ok(identity.now()),
-            Some(Err(why)) => Err(why.to_owned()),
-            None => Err("the connection has no client certificate".to_owned()),
+        let permissions = match &peer {
+            Some(peer) => peer.permissions(),
+            None => Err(Nobody::Unknown("the connection has no client certificate".to_owned())),
+        };
+        let passage = request.extensions().get::<Passage>().cloned();
+        let within_quota = match (&peer, &permissions, &passage) {
+            (Some(peer), Ok(permissions), None) => peer
+                .usage(&self.quotas, permissions.caller())
+                .count_call(permissions.total_limits()),
+            // The gate has counted it.
+            _ => Ok(()),
         };
         let request_id = request.metadata().get(REQUEST_ID).and_then(|id| id.to_str().ok());
         let about = About {
@@ -112,29 +157,23 @@ impl Calls {
         let call = Call {
             method,
             audit: self.audit.clone(),
-            within_quota: self.count(peer.as_ref(), permissions.as_ref().ok()),
+            within_quota,
             peer,
             permissions,
+            passage,
             is_counted_for_tenant: false,
             started: Instant::now(),
             about,
             intent: None,
+            parts: Vec::new(),
             is_over: false,
         };
         (call, request.into_inner())
     }
-
-    /// Counts a call before anybody knows whether it is granted: whoever tries names out is slowed down too.
-    fn count(&self, peer: Option<&Peer>, permissions: Option<&Permissions>) -> Result<(), Exceeded> {
-        match (peer, permissions) {
-            (Some(peer), Some(permissions)) => peer
-                .usage(&self.quotas, permissions.caller())
-                .count_call(permissions.total_limits()),
-            _ => Ok(()),
-        }
-    }
 }
 
+/// The reason of calls that took too long.
+pub(crate) const DEADLINE_EXCEEDED: &str = "DEADLINE_EXCEEDED";
 /// Where callers may put an id of their own. It is kept if it is made like the ids of tenants.
 const REQUEST_ID: &str = "x-request-id";
 
@@ -144,13 +183,17 @@ pub(super) struct Call {
     method: &'static str,
     audit: Audit,
     peer: Option<Peer>,
-    permissions: Result<Permissions, String>,
+    permissions: Result<Permissions, Nobody>,
+    /// None for a part of a call.
+    passage: Option<Passage>,
     within_quota: Result<(), Exceeded>,
     is_counted_for_tenant: bool,
     started: Instant,
     about: About,
     /// The line that has announced what is being changed.
     intent: Option<Intent>,
+    /// The lines of its parts, which nobody is told before the call itself is let out.
+    parts: Vec<u64>,
     is_over: bool,
 }
 
@@ -167,12 +210,30 @@ struct About {
 }
 
 impl Call {
-    /// The caller's permissions, as they were when the call began; none to whoever is over its quota.
+    /// The caller's permissions, as they were when they were last asked for; none to whoever is over its quota.
     pub(super) fn permissions(&self) -> Result<&Permissions, ApiError> {
         let permissions = self.permissions.as_ref();
-        let permissions = permissions.map_err(|why| ApiError::NoIdentity(why.clone()))?;
+        let permissions = permissions.map_err(|nobody| ApiError::from(nobody.clone()))?;
         self.within_quota.clone()?;
         Ok(permissions)
+    }
+
+    /// Asks anew whether the caller still is who it was and what it may do: the call has waited for something.
+    pub(super) fn renew(&mut self) -> Result<(), ApiError> {
+        if let Some(peer) = &self.peer {
+            self.permissions = peer.permissions();
+        }
+        self.permissions().map(drop)
+    }
+
+    /// Counts a part of a call like a call.
+    pub(super) fn count_part(&mut self) -> Result<(), ApiError> {
+        let permissions = self.permissions()?;
+        if let Some(usage) = self.usage() {
+            usage.count_call(permissions.total_limits())?;
+        }
+        self.is_counted_for_tenant = false;
+        self.count_for_tenant()
     }
 
     /// Counts a credential that is asked for by its name.
@@ -210,10 +271,13 @@ impl Call {
 
     /// The caller's identity; empty if it has none.
     pub(super) fn caller(&self) -> String {
-        let permissions = self.permissions.as_ref();
-        permissions
-            .map(|permissions| permissions.caller().to_string())
-            .unwrap_or_default()
+        self.known_caller().map(ToString::to_string).unwrap_or_default()
+    }
+
+    /// Who it is, also if its identity has ended.
+    fn known_caller(&self) -> Option<&Caller> {
+        let identity = self.peer.as_ref()?.identity().ok()?;
+        Some(identity.caller())
     }
 
     /// Refuses unless the caller may do this with this credential; says how much it may then see. The texts are as they came:
@@ -293,7 +357,7 @@ impl Call {
     pub(super) fn authorize_reading(&mut self, tenant: &str, provider: &str) -> Result<(), ApiError> {
         self.note(tenant, Some(provider));
         let is_granted = self.permissions()?.allows_reading_audit(tenant, provider);
-        self.unless(is_granted, Action::AuditRead)
+        self.admit(is_granted, Action::AuditRead)
     }
 
     /// Notes which order is read about.
@@ -332,6 +396,16 @@ impl Call {
         self.about.version = version;
     }
 
+    /// Notes that it is about several providers: none of them is what it is about.
+    pub(super) fn about_several_providers(&mut self) {
+        self.about.provider = None;
+    }
+
+    /// Notes whose credential is asked for, whether there is one or not.
+    pub(super) fn about_scope(&mut self, wanted: Option<&Scope>) {
+        self.about.scope = wanted.cloned();
+    }
+
     /// Notes which order it is about.
     pub(super) fn about_order(&mut self, order: &OrderId) {
         self.about.order = Some(order.clone());
@@ -365,13 +439,22 @@ impl Call {
             audit: self.audit.clone(),
             peer: self.peer.clone(),
             permissions: self.permissions.clone(),
+            passage: None,
             within_quota: Ok(()),
             is_counted_for_tenant: true,
             started: Instant::now(),
             about,
             intent: None,
+            parts: Vec::new(),
             is_over: false,
         }
+    }
+
+    /// Takes the outcome of a part once its line is written. It leaves with the call.
+    pub(super) async fn take_part<T>(&mut self, part: Ended<T>) -> Result<T, Box<Fault>> {
+        let line = part.ticket.written().await.map_err(unavailable)?;
+        self.parts.push(line);
+        part.outcome
     }
 
     /// Ends a part of a call that hands a credential out, but for its line in the log, which is under way.
@@ -398,6 +481,9 @@ impl Call {
 
     fn finish<T>(&mut self, outcome: Result<T, ApiError>) -> Ended<T> {
         self.is_over = true;
+        if let Some(passage) = &self.passage {
+            passage.has_outcome();
+        }
         let outcome = outcome.map_err(|error| {
             log_trouble(self.method, &error);
             Box::new(Fault::from(&error))
@@ -410,8 +496,12 @@ impl Call {
         let entry = ended(self.entry(Event::Call), code, reason);
         Ended {
             ticket: self.audit.submit(&entry),
-            announced: self.intent.map(|intent| (self.audit.clone(), intent)),
+            announced: self.intent,
             outcome,
+            unanswered: Unanswered {
+                audit: self.audit.clone(),
+                lines: std::mem::take(&mut self.parts),
+            },
         }
     }
 
@@ -425,9 +515,8 @@ impl Call {
             request,
             receipt,
         } = &self.about;
-        let permissions = self.permissions.as_ref().ok();
         Entry {
-            caller: permissions.map(|permissions| permissions.caller().as_str()),
+            caller: self.known_caller().map(Caller::as_str),
             peer: self.peer.as_ref().map(Peer::address),
             tenant: tenant.as_ref().map(TenantId::as_str),
             provider: provider.as_ref().map(ProviderId::as_str),
@@ -465,10 +554,21 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         if !self.is_over {
-            // The caller has gone, or the deadline has passed.
-            self.log(Code::Cancelled, NOT_FINISHED);
-            self.audit
-                .note(&ended(self.entry(Event::Call), Code::Cancelled, Some(NOT_FINISHED)));
+            match self.passage.as_ref().filter(|passage| passage.is_late()) {
+                // The gate waits for its line.
+                Some(passage) => {
+                    self.log(Code::DeadlineExceeded, DEADLINE_EXCEEDED);
+                    let entry = ended(self.entry(Event::Call), Code::DeadlineExceeded, Some(DEADLINE_EXCEEDED));
+                    passage.has_ended(self.audit.submit_seldom(&entry));
+                }
+                // The caller has gone.
+                None => {
+                    self.log(Code::Cancelled, NOT_FINISHED);
+                    self.audit
+                        .note(&ended(self.entry(Event::Call), Code::Cancelled, Some(NOT_FINISHED)));
+                }
+            }
+            self.audit.withhold(&self.parts);
         }
     }
 }
@@ -477,21 +577,44 @@ impl Drop for Call {
 #[must_use = "nobody gets an answer before it is let out"]
 pub(super) struct Ended<T> {
     ticket: Ticket,
-    announced: Option<(Audit, Intent)>,
+    announced: Option<Intent>,
     outcome: Result<T, Box<Fault>>,
+    unanswered: Unanswered,
+}
+
+/// Lines of an answer that has not left. If it is dropped, the log says so.
+struct Unanswered {
+    audit: Audit,
+    lines: Vec<u64>,
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        self.audit.withhold(&self.lines);
+    }
 }
 
 impl<T> Ended<T> {
     /// Lets the outcome out once its line is written, and that of what it has changed is durable. If that fails nothing of
     /// the outcome leaves.
     pub(super) async fn let_out(self) -> Result<T, Box<Fault>> {
-        let unavailable = |error| Box::new(Fault::from(&ApiError::Audit(error)));
-        self.ticket.written().await.map_err(unavailable)?;
-        if let Some((audit, intent)) = self.announced {
-            audit.is_durable(intent).await.map_err(unavailable)?;
+        let Self {
+            ticket,
+            announced,
+            outcome,
+            mut unanswered,
+        } = self;
+        unanswered.lines.push(ticket.written().await.map_err(unavailable)?);
+        if let Some(intent) = announced {
+            unanswered.audit.is_durable(intent).await.map_err(unavailable)?;
         }
-        self.outcome
+        unanswered.lines.clear();
+        outcome
     }
+}
+
+fn unavailable(error: Unavailable) -> Box<Fault> {
+    Box::new(Fault::from(&ApiError::Audit(error)))
 }
 
 /// Lists the end of a stream when it is dropped.

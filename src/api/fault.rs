@@ -59,6 +59,12 @@ pub(crate) enum ApiError {
     /// The audit log cannot be read.
     #[error("the audit log cannot be read")]
     AuditUnreadable,
+    /// The caller reads the audit log already.
+    #[error("this caller reads the audit log already; end that, or take the rest of it, then try again")]
+    AlreadyReading,
+    /// The caller did not take its lines.
+    #[error("the lines were not taken for too long; try again with a filter for what is not read yet")]
+    ReadsTooSlowly,
     /// Not built yet.
     #[error("{0} is not built yet")]
     NotBuilt(&'static str),
@@ -161,6 +167,8 @@ impl From<&ApiError> for Fault {
             }
             ApiError::Vault(error) => of_vault(error, message),
             ApiError::Sealed(Sealed) => Self::new(Code::Unavailable, "SEALED", message).retry(),
+            ApiError::AlreadyReading => Self::new(Code::ResourceExhausted, "ALREADY_READING", message).retry(),
+            ApiError::ReadsTooSlowly => Self::new(Code::Aborted, "READS_TOO_SLOWLY", message),
             ApiError::Audit(Unavailable) | ApiError::AuditUnreadable => {
                 Self::new(Code::Unavailable, "AUDIT_UNAVAILABLE", message).retry()
             }
@@ -201,6 +209,7 @@ fn of_vault(error: &VaultError, message: String) -> Fault {
         VaultError::NotDeleted(name) => fault(Code::FailedPrecondition, "CREDENTIAL_NOT_DELETED").with("path", name),
         VaultError::PlaintextMail(name) => fault(Code::FailedPrecondition, "PLAINTEXT_NOT_ALLOWED").with("path", name),
         VaultError::NoSuchTenant(tenant) => fault(Code::NotFound, "TENANT_NOT_FOUND").with("tenant", tenant),
+        VaultError::Untold(_) => fault(Code::Unavailable, "AUDIT_UNAVAILABLE").retry(),
         VaultError::Contended(_) => fault(Code::Aborted, "CONTENDED").retry(),
         VaultError::Corrupt(corrupt) => fault(Code::DataLoss, CORRUPT).with("record", &corrupt.0),
         VaultError::Stale { seen, wanted } => fault(Code::Unavailable, "STALE")

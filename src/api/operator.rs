@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
+use tokio::runtime::Handle;
 use tonic::{Request, Response, Status};
 
-use super::audit::{self, AuditStream};
+use super::audit::{self, AuditStream, Reading};
 use super::call::{Call, Calls};
 use super::fault::ApiError;
+use super::readers::Readers;
 use super::violations::Violations;
 use super::{parse, wire_status};
 use crate::access::Action;
@@ -21,15 +22,18 @@ use crate::vault::{Door, Sealed, Vault, VaultError};
 pub struct Operator {
     door: Arc<Door>,
     calls: Calls,
-    readers: Arc<Semaphore>,
+    readers: Readers,
+    runtime: Handle,
 }
 
 impl Operator {
+    /// Needs a tokio runtime.
     pub(super) fn new(door: Arc<Door>, calls: Calls) -> Self {
         Self {
             door,
             calls,
-            readers: Arc::new(Semaphore::new(audit::READERS)),
+            readers: Readers::new(),
+            runtime: Handle::current(),
         }
     }
 
@@ -40,17 +44,18 @@ impl Operator {
 
     async fn read_audit(&self, call: &mut Call, request: v1::ReadAuditRequest) -> Result<AuditStream, ApiError> {
         call.authorize_reading(&request.tenant, &request.provider)?;
-        let permissions = call.permissions()?.clone();
+        let refusal = call.not_granted(Action::AuditRead);
         let filter = audit::filter(request)?;
         call.about_filter(&filter);
-        let permit = audit::permit(&self.readers).await?;
-        Ok(AuditStream::new(
-            self.calls.audit(),
+        let place = self.readers.place(call.permissions()?.caller()).await?;
+        let reading = Reading {
             filter,
-            permissions,
-            permit,
-            call.stream(),
-        ))
+            reader: call.live()?,
+            refusal,
+            place,
+            runtime: self.runtime.clone(),
+        };
+        Ok(AuditStream::new(self.calls.audit(), reading, call.stream()))
     }
 
     fn audit_status(&self) -> v1::AuditStatus {

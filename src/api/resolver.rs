@@ -59,6 +59,7 @@ impl Resolver {
         let ((tenant, provider), order) = violations.finish(parsed)?;
         call.about_order(&order.id);
         vault.at_least(Revision(request.min_revision)).await?;
+        call.renew()?;
 
         let ask = Ask {
             tenant: &tenant,
@@ -87,39 +88,60 @@ impl Resolver {
         let (tenant, providers, order) = parse_many(&request)?;
         call.about_order(&order.id);
         self.vault()?.at_least(Revision(request.min_revision)).await?;
+        call.renew()?;
 
         let vault = self.vault()?;
         let revision = vault.revision().0;
         let caller = request.with_receipt.then(|| call.caller());
         let mut ended = Vec::with_capacity(providers.len());
-        for provider in &providers {
+        for (number, provider) in providers.iter().enumerate() {
             let ask = Ask {
                 tenant: &tenant,
                 provider,
                 order: &order,
             };
-            ended.push(Self::resolve_one(vault, call, &ask, caller.as_deref()));
+            ended.push(Self::resolve_one(vault, call, &ask, number, caller.as_deref()));
         }
         // Their lines are written together.
         let mut results = Vec::with_capacity(providers.len());
         for (provider, ended) in providers.iter().zip(ended) {
-            results.push(result(provider, ended.let_out().await));
+            results.push(result(provider, call.take_part(ended).await));
         }
         Ok(v1::ResolveManyForOrderResponse { results, revision })
     }
 
     /// One of several. Each gets a line of its own in the audit log, so that it can be told who got what.
-    fn resolve_one(vault: &Vault, call: &Call, ask: &Ask<'_>, receipt_for: Option<&str>) -> Ended<HandOut> {
+    fn resolve_one(
+        vault: &Vault,
+        call: &Call,
+        ask: &Ask<'_>,
+        number: usize,
+        receipt_for: Option<&str>,
+    ) -> Ended<HandOut> {
         let mut part = call.part(ask.provider);
-        let handed_out = part
-            .authorize_provider(Action::Resolve, ask.tenant.as_str(), ask.provider.as_str())
-            .and_then(|()| Self::hand_out(vault, &part, ask, receipt_for));
+        let handed_out = Self::resolve_part(vault, &mut part, ask, number, receipt_for);
         part.end_part(handed_out)
     }
 
+    fn resolve_part(
+        vault: &Vault,
+        part: &mut Call,
+        ask: &Ask<'_>,
+        number: usize,
+        receipt_for: Option<&str>,
+    ) -> Result<HandOut, ApiError> {
+        part.authorize_provider(Action::Resolve, ask.tenant.as_str(), ask.provider.as_str())?;
+        // The first one was counted with the call.
+        if number > 0 {
+            part.count_part()?;
+        }
+        Self::hand_out(vault, part, ask, receipt_for)
+    }
+
     /// What the order gets, if that is within the caller's grants.
-    fn hand_out(vault: &Vault, call: &Call, ask: &Ask<'_>, receipt_for: Option<&str>) -> Result<HandOut, ApiError> {
+    fn hand_out(vault: &Vault, call: &mut Call, ask: &Ask<'_>, receipt_for: Option<&str>) -> Result<HandOut, ApiError> {
         let asked = vault.ask(ask)?;
+        call.about_scope(asked.wanted());
         let granted = asked.granted(&call.permissions()?.reach(Action::Resolve));
         // Before it is looked for: what is not there counts too.
         if let Some(wanted) = asked.wanted().filter(|_| granted.wanted.is_some()) {
@@ -142,6 +164,9 @@ impl Resolver {
             Some(_) => {
                 for provider in &request.providers {
                     call.authorize_provider(Action::Watch, &request.tenant, provider)?;
+                }
+                if request.providers.len() > 1 {
+                    call.about_several_providers();
                 }
             }
             None => call.authorize_tenant(Action::Watch, &request.tenant)?,

@@ -3,6 +3,7 @@
 mod any;
 mod arbitrary;
 mod caller;
+mod endings;
 mod every_method;
 mod faults;
 mod fields;
@@ -11,6 +12,7 @@ mod mail_fields;
 mod narrow_writers;
 mod quotas;
 mod reach;
+mod reading;
 mod scopes;
 mod secret_fields;
 mod watches;

@@ -14,6 +14,8 @@ pub enum Event {
     Intent,
     /// A stream that is over.
     StreamEnded,
+    /// A change that the vault is about to make by itself.
+    Upkeep,
 }
 
 /// What became of a call.
@@ -70,6 +72,7 @@ impl Event {
             Self::Call => "call",
             Self::Intent => "intent",
             Self::StreamEnded => "stream_ended",
+            Self::Upkeep => "upkeep",
         }
     }
 }

@@ -106,10 +106,10 @@ pub(super) fn withheld(seqs: &[u64]) -> Body {
 }
 
 /// Refusals that have no line of their own, because there were too many of them.
-pub(super) fn not_listed(caller: Option<&str>, reason: &str, count: u64) -> Body {
+pub(super) fn not_listed(caller: Option<&str>, outcome: &str, reason: &str, count: u64) -> Body {
     let mut body = Body::event("not_listed");
     body.optional("caller", caller);
-    body.text("outcome", "denied");
+    body.text("outcome", outcome);
     body.text("reason", reason);
     body.number("count", Some(count));
     body

@@ -1,10 +1,10 @@
 //! Keeps refusals from filling the disk: so many a second are listed one by one, the rest is counted.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::entry::Body;
+use super::entry::{Body, Entry, Outcome};
 use super::events;
 
 /// Lines a second for calls without an identity, all of them together.
@@ -15,8 +15,23 @@ const CALLER: u64 = 100;
 const TOLD_APART: usize = 1024;
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// Who was refused, and why.
-type Key = (Option<Box<str>>, Box<str>);
+/// Who was refused, how and why.
+type Key = (Option<Box<str>>, &'static str, Box<str>);
+
+/// Refusals that have no lines of their own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Refusals {
+    key: Key,
+    count: u64,
+}
+
+impl Refusals {
+    /// What the log says of them.
+    pub(super) fn body(&self) -> Body {
+        let (caller, outcome, reason) = &self.key;
+        events::not_listed(caller.as_deref(), outcome, reason, self.count)
+    }
+}
 
 /// Counts refusals.
 #[derive(Default)]
@@ -26,61 +41,138 @@ pub(super) struct Flood(Mutex<Window>);
 struct Window {
     began: Option<Instant>,
     counts: HashMap<Key, u64>,
+    /// What was not told of earlier seconds.
+    owed: HashMap<Key, u64>,
 }
 
 impl Flood {
     /// Whether one more refusal gets a line of its own.
-    pub(super) fn admits(&self, caller: Option<&str>, reason: &str) -> bool {
-        let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn admits(&self, entry: &Entry<'_>) -> bool {
+        let mut window = self.window();
         window.began.get_or_insert_with(Instant::now);
-        let key = (caller.map(Into::into), reason.into());
-        let is_full = window.counts.len() >= TOLD_APART && !window.counts.contains_key(&key);
-        let key = if is_full { (None, "OTHER".into()) } else { key };
-        let limit = if key.0.is_some() { CALLER } else { STRANGERS };
+        let outcome = entry.outcome.unwrap_or(Outcome::Failed).as_str();
+        let reason = entry.reason.unwrap_or_default();
+        let key = told_apart(&window.counts, (entry.caller.map(Into::into), outcome, reason.into()));
+        let limit = limit(&key);
         let count = window.counts.entry(key).or_default();
         *count += 1;
         *count <= limit
     }
 
     /// What is to be said about the last second, if it is over.
-    pub(super) fn summary(&self) -> Vec<Body> {
-        let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if window.began.is_none_or(|began| began.elapsed() < WINDOW) {
-            return Vec::new();
+    pub(super) fn summary(&self) -> Vec<Refusals> {
+        let mut window = self.window();
+        if window.began.is_some_and(|began| began.elapsed() >= WINDOW) {
+            window.close();
         }
-        let Window { counts, .. } = std::mem::take(&mut *window);
-        let beyond = counts.into_iter().filter_map(|((caller, reason), count)| {
-            let limit = if caller.is_some() { CALLER } else { STRANGERS };
-            let beyond = count.checked_sub(limit).filter(|beyond| *beyond > 0)?;
-            Some(events::not_listed(caller.as_deref(), &reason, beyond))
-        });
-        beyond.collect()
+        window.take_owed()
     }
+
+    /// What is to be said, whether the second is over or not.
+    pub(super) fn rest(&self) -> Vec<Refusals> {
+        let mut window = self.window();
+        window.close();
+        window.take_owed()
+    }
+
+    /// It could not be said: it is said later.
+    pub(super) fn put_back(&self, refusals: Refusals) {
+        self.window().owe(refusals.key, refusals.count);
+    }
+
+    fn window(&self) -> MutexGuard<'_, Window> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Window {
+    fn close(&mut self) {
+        self.began = None;
+        for (key, count) in std::mem::take(&mut self.counts) {
+            let beyond = count.saturating_sub(limit(&key));
+            if beyond > 0 {
+                self.owe(key, beyond);
+            }
+        }
+    }
+
+    fn owe(&mut self, key: Key, count: u64) {
+        let key = told_apart(&self.owed, key);
+        *self.owed.entry(key).or_default() += count;
+    }
+
+    fn take_owed(&mut self) -> Vec<Refusals> {
+        let owed = std::mem::take(&mut self.owed).into_iter();
+        owed.map(|(key, count)| Refusals { key, count }).collect()
+    }
+}
+
+/// The key itself, or one for all others when there are too many.
+fn told_apart(known: &HashMap<Key, u64>, key: Key) -> Key {
+    if known.len() >= TOLD_APART && !known.contains_key(&key) {
+        (None, Outcome::Denied.as_str(), "OTHER".into())
+    } else {
+        key
+    }
+}
+
+fn limit((caller, ..): &Key) -> u64 {
+    if caller.is_some() { CALLER } else { STRANGERS }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::Event;
+
+    fn refusal<'a>(caller: Option<&'a str>, reason: &'a str) -> Entry<'a> {
+        Entry {
+            caller,
+            outcome: Some(Outcome::Denied),
+            reason: Some(reason),
+            ..Entry::new(Event::Call, "GetStatus")
+        }
+    }
 
     #[test]
     fn what_is_above_the_limit_is_counted_and_told() {
         let flood = Flood::default();
-        let admitted = (0..50).filter(|_| flood.admits(None, "NO_IDENTITY")).count() as u64;
+        let stranger = refusal(None, "NO_IDENTITY");
+        let admitted = (0..50).filter(|_| flood.admits(&stranger)).count() as u64;
         assert_eq!(admitted, STRANGERS);
-        assert!(flood.admits(Some("a"), "NOT_GRANTED"), "others are not held back");
+        assert!(
+            flood.admits(&refusal(Some("a"), "NOT_GRANTED")),
+            "others are not held back"
+        );
         assert!(flood.summary().is_empty(), "the second is not over");
-        flood.0.lock().unwrap().began = Instant::now().checked_sub(WINDOW);
-        let expected = events::not_listed(None, "NO_IDENTITY", 50 - STRANGERS);
-        assert_eq!(flood.summary(), [expected]);
-        assert!(flood.admits(None, "NO_IDENTITY") && flood.summary().is_empty());
+        flood.window().began = Instant::now().checked_sub(WINDOW);
+        let summary = flood.summary();
+        let expected = events::not_listed(None, "denied", "NO_IDENTITY", 50 - STRANGERS);
+        assert_eq!(summary.iter().map(Refusals::body).collect::<Vec<_>>(), [expected]);
+        assert!(flood.admits(&stranger) && flood.summary().is_empty());
+    }
+
+    #[test]
+    fn what_could_not_be_told_is_told_later_and_at_the_end_whatever_the_time() {
+        let flood = Flood::default();
+        let stranger = refusal(None, "NO_IDENTITY");
+        let refuse = |times| (0..times).filter(|_| flood.admits(&stranger)).count();
+        refuse(STRANGERS + 2);
+        let told = flood.rest();
+        assert_eq!(told.len(), 1);
+        told.into_iter().for_each(|refusals| flood.put_back(refusals));
+        refuse(STRANGERS + 3);
+        let counts: Vec<_> = flood.rest().iter().map(|refusals| refusals.count).collect();
+        assert_eq!(counts, [5]);
+        assert!(flood.rest().is_empty());
     }
 
     #[test]
     fn callers_without_number_take_no_memory_without_limit() {
         let flood = Flood::default();
         for number in 0..5000 {
-            flood.admits(Some(&number.to_string()), "NOT_GRANTED");
+            flood.admits(&refusal(Some(&number.to_string()), "NOT_GRANTED"));
         }
-        assert!(flood.0.lock().unwrap().counts.len() <= TOLD_APART + 1);
+        assert!(flood.window().counts.len() <= TOLD_APART + 1);
     }
 }

@@ -6,15 +6,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
 
 use super::chain::{Hash, Link, signed_parts};
 use super::entry::{Body, Entry, Outcome};
 use super::error::{OpenError, Unavailable};
 use super::events;
-use super::flood::Flood;
+use super::flood::{Flood, Refusals};
 use super::jws::Keys;
 use super::log::Log;
 use super::record::Record;
@@ -155,7 +156,9 @@ impl Status {
 /// A line that was handed in. Whoever answers a call waits for its ticket first.
 #[must_use = "the answer must wait until the line is written"]
 pub struct Ticket {
-    timeout: Duration,
+    audit: Audit,
+    /// When waiting has no use any more: fixed when the line was handed in, so that many of them take no longer than one.
+    until: Instant,
     state: TicketState,
 }
 
@@ -233,7 +236,20 @@ impl Audit {
 
     /// Hands in the line of a call that is over.
     pub fn submit(&self, entry: &Entry<'_>) -> Ticket {
-        self.submit_as(entry, false)
+        self.submit_as(entry, Kind::of(entry))
+    }
+
+    /// The same for calls that anybody can make in any number, whatever they end with: of many only some are listed.
+    pub fn submit_seldom(&self, entry: &Entry<'_>) -> Ticket {
+        self.submit_as(entry, Kind::Seldom)
+    }
+
+    /// Says that the answers of these lines did not leave.
+    pub fn withhold(&self, lines: &[u64]) {
+        let lines: Vec<_> = lines.iter().copied().filter(|line| *line != NO_LINE).collect();
+        if !lines.is_empty() && self.send(events::withheld(&lines), false, None).is_err() {
+            self.0.lost.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Announces a change: its line is written when this returns, and becomes durable beside the change.
@@ -242,7 +258,7 @@ impl Audit {
     /// [`Unavailable`]: then nothing may be changed.
     pub async fn announce(&self, entry: &Entry<'_>) -> Result<Intent, Unavailable> {
         let failures = self.0.progress.borrow().failures;
-        let seq = self.submit_as(entry, true).written().await?;
+        let seq = self.submit_as(entry, Kind::Urgent).written().await?;
         Ok(Intent { seq, failures })
     }
 
@@ -262,7 +278,7 @@ impl Audit {
 
     /// Hands in a line that nobody waits for, because its caller has gone.
     pub fn note(&self, entry: &Entry<'_>) {
-        if self.is_listed(entry) && self.send(entry.body(), false, None).is_err() {
+        if self.is_listed(entry, Kind::of(entry)) && self.send(entry.body(), false, None).is_err() {
             self.0.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -307,8 +323,18 @@ impl Audit {
     pub async fn close(&self) {
         let shared = Arc::clone(&self.0);
         let closed = tokio::task::spawn_blocking(move || {
+            let mut last_words: Vec<_> = shared.flood.rest().iter().map(Refusals::body).collect();
+            let lost = shared.lost.swap(0, Ordering::Relaxed);
+            last_words.extend((lost > 0).then(|| events::lines_lost(lost)));
+            let last_words = last_words.into_iter().map(|body| Job::Line {
+                body,
+                is_urgent: false,
+                answer: None,
+            });
             // The queue may be full, and the writer is emptying it.
-            let _ = shared.jobs.send(Job::End);
+            for job in last_words.chain([Job::End]) {
+                let _ = shared.jobs.send(job);
+            }
             let threads = std::mem::take(&mut *shared.threads.lock().unwrap_or_else(PoisonError::into_inner));
             for thread in threads {
                 let _ = thread.join();
@@ -319,16 +345,22 @@ impl Audit {
         }
     }
 
-    fn submit_as(&self, entry: &Entry<'_>, is_urgent: bool) -> Ticket {
+    fn submit_as(&self, entry: &Entry<'_>, kind: Kind) -> Ticket {
         let ticket = |state| Ticket {
-            timeout: self.0.timeout,
+            audit: self.clone(),
+            until: Instant::now() + self.0.timeout,
             state,
         };
-        if !self.is_listed(entry) {
-            return ticket(TicketState::NotListed);
+        if !self.is_listed(entry, kind) {
+            // What is counted has to be written, too.
+            return ticket(if self.0.status.is_healthy(self.0.timeout) {
+                TicketState::NotListed
+            } else {
+                TicketState::NoRoom
+            });
         }
         let (answer, answered) = oneshot::channel();
-        if self.send(entry.body(), is_urgent, Some(answer)).is_err() {
+        if self.send(entry.body(), kind == Kind::Urgent, Some(answer)).is_err() {
             self.0.status.no_room.fetch_add(1, Ordering::Relaxed);
             metrics::audit_failure(AuditSink::File);
             return ticket(TicketState::NoRoom);
@@ -336,9 +368,8 @@ impl Audit {
         ticket(TicketState::Waiting(answered))
     }
 
-    fn is_listed(&self, entry: &Entry<'_>) -> bool {
-        let may_flood = entry.outcome == Some(Outcome::Denied) || entry.reason == Some(NOT_FINISHED);
-        !may_flood || self.0.flood.admits(entry.caller, entry.reason.unwrap_or_default())
+    fn is_listed(&self, entry: &Entry<'_>, kind: Kind) -> bool {
+        kind != Kind::Seldom || self.0.flood.admits(entry)
     }
 
     fn send(
@@ -358,7 +389,30 @@ impl Audit {
     }
 }
 
-/// The reason of calls whose caller has gone, or whose deadline has passed.
+/// How a line is dealt with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Usual,
+    /// Somebody waits until it is durable.
+    Urgent,
+    /// Of many only some are listed.
+    Seldom,
+}
+
+impl Kind {
+    fn of(entry: &Entry<'_>) -> Self {
+        if entry.outcome == Some(Outcome::Denied) || entry.reason == Some(NOT_FINISHED) {
+            Self::Seldom
+        } else {
+            Self::Usual
+        }
+    }
+}
+
+/// Stands for the line of what is counted with others.
+const NO_LINE: u64 = 0;
+
+/// The reason of calls whose caller has gone.
 pub(crate) const NOT_FINISHED: &str = "NOT_FINISHED";
 
 impl Ticket {
@@ -366,14 +420,26 @@ impl Ticket {
     ///
     /// # Errors
     /// [`Unavailable`] if that fails or takes too long: nothing of the answer may leave.
-    pub async fn written(self) -> Result<u64, Unavailable> {
-        match self.state {
-            TicketState::Waiting(answer) => match tokio::time::timeout(self.timeout, answer).await {
+    pub async fn written(mut self) -> Result<u64, Unavailable> {
+        match &mut self.state {
+            TicketState::Waiting(answer) => match tokio::time::timeout_at(self.until, answer).await {
                 Ok(Ok(written)) => written,
                 Ok(Err(_)) | Err(_) => Err(Unavailable),
             },
-            TicketState::NotListed => Ok(0),
+            TicketState::NotListed => Ok(NO_LINE),
             TicketState::NoRoom => Err(Unavailable),
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if let TicketState::Waiting(answer) = &mut self.state {
+            // From here on it is the writer that notices.
+            answer.close();
+            if let Ok(Ok(line)) = answer.try_recv() {
+                self.audit.withhold(&[line]);
+            }
         }
     }
 }
@@ -391,8 +457,10 @@ async fn watch_over(shared: Weak<Shared>, health: watch::Sender<bool>) {
             continue;
         }
         let audit = Audit(shared);
-        for summary in audit.0.flood.summary() {
-            let _ = audit.send(summary, false, None);
+        for refusals in audit.0.flood.summary() {
+            if audit.send(refusals.body(), false, None).is_err() {
+                audit.0.flood.put_back(refusals);
+            }
         }
         let lost = audit.0.lost.swap(0, Ordering::Relaxed);
         if lost > 0 && audit.send(events::lines_lost(lost), false, None).is_err() {

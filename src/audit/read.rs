@@ -12,6 +12,9 @@ use super::record::Record;
 use super::tail::Pieces;
 use crate::time::Timestamp;
 
+/// After how many lines it is asked whether anybody still wants them.
+const LOOK_EVERY: u64 = 1024;
+
 /// Which lines are wanted. What is not set does not matter.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Filter {
@@ -95,6 +98,21 @@ impl Reader {
         &self,
         filter: &Filter,
         newest: u64,
+        each: impl FnMut(&str, &Record<'_>) -> ControlFlow<()>,
+    ) -> Result<(), ReadError> {
+        self.lines_while(filter, newest, || true, each)
+    }
+
+    /// The same for as long as `goes_on` says yes. It is asked at first and after so and so many lines, whether they are wanted or
+    /// not.
+    ///
+    /// # Errors
+    /// [`ReadError`]
+    pub fn lines_while(
+        &self,
+        filter: &Filter,
+        newest: u64,
+        mut goes_on: impl FnMut() -> bool,
         mut each: impl FnMut(&str, &Record<'_>) -> ControlFlow<()>,
     ) -> Result<(), ReadError> {
         for (at, (_, path)) in self.files.iter().enumerate() {
@@ -111,7 +129,7 @@ impl Reader {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 opened => opened,
             };
-            let read = file.and_then(|file| read_file(file, filter, newest, &mut each));
+            let read = file.and_then(|file| read_file(file, filter, newest, &mut goes_on, &mut each));
             let flow = read.map_err(|error| ReadError {
                 path: path.clone(),
                 error,
@@ -164,10 +182,16 @@ fn read_file(
     file: File,
     filter: &Filter,
     newest: u64,
+    goes_on: &mut impl FnMut() -> bool,
     each: &mut impl FnMut(&str, &Record<'_>) -> ControlFlow<()>,
 ) -> io::Result<ControlFlow<()>> {
     let mut pieces = Pieces::new(BufReader::with_capacity(256 * 1024, file));
+    let mut read = 0_u64;
     while let Some(piece) = pieces.next()? {
+        if read.is_multiple_of(LOOK_EVERY) && !goes_on() {
+            return Ok(ControlFlow::Break(()));
+        }
+        read += 1;
         let text = piece
             .strip_suffix(b"\n")
             .and_then(|line| std::str::from_utf8(line).ok());

@@ -189,7 +189,7 @@ fn every_mistake_is_told_at_once_with_its_line() {
         "etc/tresor.toml:4: server.certificate: is empty; a path is expected",
         "etc/tresor.toml:5: server.workers: is text; a whole number between 1 and 256 (without quotes) is expected",
         "etc/tresor.toml:6: server.max_connections: 0 is not a whole number between 1 and 1000000",
-        "etc/tresor.toml:7: server.default_deadline: \"1h\" is not a duration between 100ms and 5m, such as \"100ms\"",
+        "etc/tresor.toml:7: server.default_deadline: \"1h\" is not a duration between 100ms and 30s, such as \"100ms\"",
         "etc/tresor.toml:8: server.drain_timeout: is a number; text in quotes is expected",
         "etc/tresor.toml:10: stor: is not a known key; did you mean \"store\"?",
         "etc/tresor.toml:14: log.level: \"inof\" is not a level; expected is off, error, warn, info, debug or trace, or \

@@ -65,7 +65,8 @@ pub(super) fn server(table: &mut Table<'_>, folder: &Path) -> Result<ServerConfi
     });
     let max_streams = table.or("max_streams_per_connection", STREAMS, |value| value.count(1..=65_535));
     let default_deadline = table.or("default_deadline", seconds(5), |value| {
-        value.duration(Duration::from_millis(100)..=seconds(300))
+        // No call gets more, whatever its client asks for.
+        value.duration(Duration::from_millis(100)..=seconds(30))
     });
     let drain_timeout = table.or("drain_timeout", seconds(20), |value| {
         value.duration(seconds(0)..=seconds(600))

@@ -104,6 +104,14 @@ impl Keyring {
         Ok(before.len())
     }
 
+    /// Whether there are signing keys to retire.
+    #[must_use]
+    pub fn has_signing_keys_to_retire(&self) -> bool {
+        let keys = Arc::clone(&self.signing.borrow());
+        let signing = keys.at(self.clock.now());
+        keys.pairs.first().is_some_and(|oldest| !Arc::ptr_eq(oldest, &signing))
+    }
+
     /// When the next signing key begins to sign; none if none is waiting.
     #[must_use]
     pub fn next_signing_key(&self) -> Option<NewSigningKey> {

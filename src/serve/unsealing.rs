@@ -9,6 +9,7 @@ use crate::server::{Health, Obstacle};
 use crate::store::Store;
 use crate::time::SystemClock;
 use crate::vault::catalogue::Catalogue;
+use crate::vault::upkeep::Journal;
 use crate::vault::{Door, OpenError, Settings, Vault, upkeep};
 
 /// How long to wait before the first and before every later attempt, at most: each wait is twice the one before.
@@ -66,7 +67,13 @@ impl Opener {
 }
 
 /// Opens the vault if it is sealed, then tends it for as long as it lives.
-pub(super) async fn keep_up(opener: Opener, plugin: Option<Arc<KmsPlugin>>, door: Arc<Door>, health: Health) {
+pub(super) async fn keep_up(
+    opener: Opener,
+    plugin: Option<Arc<KmsPlugin>>,
+    door: Arc<Door>,
+    health: Health,
+    journal: Arc<dyn Journal>,
+) {
     let tend = async {
         if door.vault().is_err() {
             unseal(&opener, &door).await;
@@ -74,7 +81,7 @@ pub(super) async fn keep_up(opener: Opener, plugin: Option<Arc<KmsPlugin>>, door
         }
         drop(opener);
         if let Ok(vault) = door.vault() {
-            upkeep::tend(Arc::downgrade(vault)).await;
+            upkeep::tend(Arc::downgrade(vault), journal).await;
         }
     };
     let follow = async {

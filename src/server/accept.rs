@@ -168,6 +168,7 @@ impl Accepted {
             Ok(caller) => match Watch::new(chain.to_vec(), tls, judgements) {
                 Ok(watch) => {
                     let room = welcome.calls.of(&caller);
+                    let caller = caller.while_holds(Arc::clone(watch.standing()));
                     (Peer::with_room(address, caller, room), Some(watch))
                 }
                 // It was good a moment ago.

@@ -3,7 +3,6 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -18,12 +17,10 @@ use super::ending::EndingBody;
 use super::health::Health;
 use super::held::hold;
 use super::protocol::refuse_other_protocols;
-use super::standing::Standing;
-use crate::access::{Caller, LivePermissions};
-use crate::api::{ApiError, Fault, MAX_REQUEST, Peer, Services, ended};
-use crate::audit::{Audit, Entry, Event};
+use crate::access::{Caller, LivePermissions, Standing};
+use crate::api::{ApiError, Calls, DEADLINE_EXCEEDED, Fault, Line, MAX_REQUEST, Passage, Peer, Services, ended};
+use crate::audit::{Audit, Entry, Event, Unavailable};
 use crate::pb;
-use crate::time::{Clock as _, SystemClock};
 
 /// No call may hold what it needs for longer, whatever its client asks for.
 pub(super) const LONGEST_DEADLINE: Duration = Duration::from_secs(30);
@@ -61,7 +58,7 @@ pub(super) fn routes(services: &Services, health: &Health) -> Routes {
 #[derive(Clone)]
 pub(super) struct Gate {
     routes: Routes,
-    audit: Audit,
+    calls: Calls,
     default_deadline: Duration,
     is_ending: signal::Receiver<bool>,
 }
@@ -69,24 +66,23 @@ pub(super) struct Gate {
 impl Gate {
     pub(super) fn new(
         routes: Routes,
-        audit: Audit,
+        calls: Calls,
         default_deadline: Duration,
         is_ending: signal::Receiver<bool>,
     ) -> Self {
         Self {
             routes,
-            audit,
+            calls,
             default_deadline,
             is_ending,
         }
     }
 
-    /// The gate that stands before the calls of one connection. `standing` is that of its client's identity, if it has one.
-    pub(super) fn for_connection(&self, peer: Peer, standing: Option<Arc<Standing>>) -> ConnectionGate {
+    /// The gate that stands before the calls of one connection.
+    pub(super) fn for_connection(&self, peer: Peer) -> ConnectionGate {
         ConnectionGate {
             gate: self.clone(),
             peer,
-            standing,
         }
     }
 }
@@ -95,7 +91,6 @@ impl Gate {
 pub(super) struct ConnectionGate {
     gate: Gate,
     peer: Peer,
-    standing: Option<Arc<Standing>>,
 }
 
 impl hyper::service::Service<Request<Incoming>> for ConnectionGate {
@@ -107,8 +102,8 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionGate {
         let mut request = request.map(Body::new);
         let path = request.uri().path();
         let path = path[..path.floor_char_boundary(LONGEST_PATH)].to_owned();
-        let (peer, audit) = (self.peer.clone(), self.gate.audit.clone());
-        let standing = match self.identify() {
+        let (peer, audit) = (self.peer.clone(), self.gate.calls.audit().clone());
+        let standing = match self.identify(&path) {
             Ok(standing) => standing,
             Err(error) => {
                 return Box::pin(async move { Ok(refuse(&audit, Fault::from(&error), &path, &peer).await) });
@@ -126,7 +121,9 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionGate {
                 return Box::pin(async move { Ok(refuse(&audit, Fault::from(&error), &path, &peer).await) });
             }
         };
+        let passage = Passage::default();
         request.extensions_mut().insert(peer.clone());
+        request.extensions_mut().insert(passage.clone());
         let deadline = asked_deadline(&request)
             .unwrap_or(self.gate.default_deadline)
             .min(LONGEST_DEADLINE);
@@ -134,12 +131,28 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionGate {
         let ending = is_stream.then(|| (standing.end(), self.gate.is_ending.clone()));
         let answer = self.gate.routes.clone().call(request);
         Box::pin(async move {
-            let Ok(answer) = tokio::time::timeout(deadline, answer).await else {
-                // The dropped call has listed itself.
-                let message = format!("the call took longer than its deadline of {deadline:?}");
-                return Ok(Status::from(Fault::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", message)).into_http());
+            let deadline_passes = async {
+                tokio::time::sleep(deadline).await;
+                // Before the call is dropped, which then lists itself for us.
+                passage.give_up();
             };
-            let Ok(answer) = answer;
+            let answer = tokio::select! {
+                biased;
+                answer = answer => Some(answer),
+                () = deadline_passes => None,
+            };
+            let Some(Ok(answer)) = answer else {
+                let message = format!("the call took longer than its deadline of {deadline:?}");
+                let fault = Fault::new(Code::DeadlineExceeded, DEADLINE_EXCEEDED, message);
+                let listed = match passage.line() {
+                    Line::Missing => return Ok(refuse(&audit, fault, &path, &peer).await),
+                    Line::OfTheEnd(ticket) => ticket.written().await.map(drop),
+                    // It has waited for nothing else.
+                    Line::OfTheOutcome => Err(Unavailable),
+                };
+                let listed = listed.map_err(|error| Fault::from(&ApiError::Audit(error)));
+                return Ok(Status::from(listed.err().unwrap_or(fault)).into_http());
+            };
             let answer = match without_reason(&answer, &path) {
                 Some(fault) => refuse(&audit, fault, &path, &peer).await,
                 None => answer,
@@ -158,17 +171,27 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionGate {
 
 /// Health and reflection. They say nothing of what the vault holds, and are asked all the time: they are not listed.
 const INFRASTRUCTURE: &str = "/grpc.";
+/// What is listed by the bare names of methods.
+const SERVICES: [&str; 3] = [
+    pb::v1::credential_resolver_server::SERVICE_NAME,
+    pb::v1::credential_admin_server::SERVICE_NAME,
+    pb::v1::vault_operator_server::SERVICE_NAME,
+];
 /// The calls of ours that go on.
 const STREAMS: [&str; 2] = ["/WatchChanges", "/ReadAudit"];
 
 impl ConnectionGate {
-    /// The standing of the client's identity, which holds now.
-    fn identify(&self) -> Result<&Standing, ApiError> {
-        match (self.peer.identity(), &self.standing) {
-            (Err(why), _) => Err(ApiError::NoIdentity(why.to_owned())),
-            (Ok(_), Some(standing)) if standing.holds(SystemClock.now()) => Ok(standing),
-            (Ok(_), _) => Err(ApiError::IdentityEnded),
+    /// The standing of the client's identity, which holds now, if it makes no more calls than it may.
+    fn identify(&self, path: &str) -> Result<&Standing, ApiError> {
+        let identity = self.peer.identity();
+        let standing = identity.map_err(|why| ApiError::NoIdentity(why.to_owned()))?.standing();
+        if !standing.holds() {
+            return Err(ApiError::IdentityEnded);
         }
+        if !path.starts_with(INFRASTRUCTURE) {
+            self.gate.calls.count(&self.peer)?;
+        }
+        Ok(standing)
     }
 }
 
@@ -233,18 +256,21 @@ async fn list(audit: &Audit, code: Code, reason: &'static str, path: &str, peer:
         peer: Some(peer.address()),
         ..Entry::new(Event::Call, method(path))
     };
-    let listed = audit.submit(&ended(entry, code, Some(reason))).written().await;
+    let listed = audit.submit_seldom(&ended(entry, code, Some(reason))).written().await;
     listed.map(drop).map_err(|error| Fault::from(&ApiError::Audit(error)))
 }
 
-/// What the audit log calls a method that was asked for; what is not even written like a method has no name there.
+/// What the audit log calls a method that was asked for: those of our services have a bare name, and what is not even written
+/// like a method has none.
 fn method(path: &str) -> &str {
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"._/".contains(&byte);
     match path.strip_prefix('/') {
         Some(name) if (1..=128).contains(&name.len()) && name.bytes().all(is_name) => {
-            let ours = name.strip_prefix("dynarex.credentials.v1.");
-            ours.and_then(|name| name.split_once('/'))
-                .map_or(name, |(_, method)| method)
+            let is_ours = |service: &str| SERVICES.contains(&service);
+            match name.split_once('/') {
+                Some((service, method)) if is_ours(service) && !method.contains('/') => method,
+                _ => name,
+            }
         }
         _ => "?",
     }
@@ -252,9 +278,12 @@ fn method(path: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::access::{LivePolicy, Policy};
     use crate::config::Config;
+    use crate::time::SystemClock;
 
     fn deadline(header: &str) -> Option<Duration> {
         asked_deadline(
@@ -273,13 +302,16 @@ mod tests {
         let audit = Audit::open(&settings, Arc::new(SystemClock)).unwrap();
         let text = "[[grant]]\nwho = 'a'\nmay = ['operate']\ntenants = ['*']\nproviders = ['*']\n";
         let policy = LivePolicy::new(Policy::parse(text, "test").unwrap());
-        let permissions = LivePermissions::new(Caller::parse("a").unwrap(), policy);
+        let standing = Standing::for_good();
+        let permissions = LivePermissions::new(Caller::parse("a").unwrap(), policy).while_holds(Arc::clone(&standing));
         let peer = Peer::new(([127, 0, 0, 1], 1).into(), Ok(permissions));
-        let gate = Gate::new(Routes::default(), audit, LONGEST_DEADLINE, signal::channel(false).1);
-        for standing in [Some(Standing::over()), None] {
-            let refused = gate.for_connection(peer.clone(), standing).identify().err();
-            assert!(matches!(refused, Some(ApiError::IdentityEnded)), "{refused:?}");
-        }
+        let calls = Calls::new(audit, Arc::default());
+        let gate = Gate::new(Routes::default(), calls, LONGEST_DEADLINE, signal::channel(false).1);
+        let gate = gate.for_connection(peer);
+        assert!(gate.identify("/").is_ok());
+        standing.end_now();
+        let refused = gate.identify("/").err();
+        assert!(matches!(refused, Some(ApiError::IdentityEnded)), "{refused:?}");
     }
 
     #[test]
@@ -288,6 +320,14 @@ mod tests {
             ("/dynarex.credentials.v1.VaultOperator/GetStatus", "GetStatus"),
             ("/dynarex.credentials.v1.VaultOperator/Nothing", "Nothing"),
             ("/other.Service/Method", "other.Service/Method"),
+            (
+                "/dynarex.credentials.v1.Other/GetStatus",
+                "dynarex.credentials.v1.Other/GetStatus",
+            ),
+            (
+                "/dynarex.credentials.v1.VaultOperator/a/GetStatus",
+                "dynarex.credentials.v1.VaultOperator/a/GetStatus",
+            ),
             ("/", "?"),
             ("/a/\"b", "?"),
             ("/%0a", "?"),

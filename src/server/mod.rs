@@ -31,8 +31,7 @@ use self::gate::Gate;
 pub use self::health::{Health, Obstacle};
 pub use self::tls::{Expiry, LiveTls, Tls, TlsError, TlsFiles};
 use self::worker::Worker;
-use crate::api::Services;
-use crate::audit::Audit;
+use crate::api::{Calls, Services};
 
 /// The sockets. Bound before anything else is done, so that a port in use costs nothing.
 pub struct Listeners {
@@ -146,7 +145,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves `services` to those whom `access` lets in; what is refused at the gate is listed in `audit`.
+    /// Serves `services` to those whom `access` lets in; `calls` counts and lists them.
     ///
     /// # Errors
     /// [`ServerError::Io`] if the system gives no threads or sockets.
@@ -154,7 +153,7 @@ impl Server {
         listeners: Listeners,
         access: Access,
         services: &Services,
-        audit: &Audit,
+        calls: &Calls,
         limits: Limits,
     ) -> Result<Self, ServerError> {
         let (is_ending, ending) = signal::channel(false);
@@ -163,7 +162,7 @@ impl Server {
             .map(|number| {
                 let gate = Gate::new(
                     gate::routes(services, &health),
-                    audit.clone(),
+                    calls.clone(),
                     limits.default_deadline,
                     ending.clone(),
                 );

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::pin::pin;
-use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -126,8 +125,7 @@ async fn serve_connection(
     else {
         return;
     };
-    let standing = watch.as_ref().map(|watch| Arc::clone(watch.standing()));
-    let gate = gate.for_connection(peer.clone(), standing);
+    let gate = gate.for_connection(peer.clone());
     let mut connection = pin!(http.serve_connection(TokioIo::new(stream), gate));
     let identity_end = async {
         match &mut watch {

@@ -6,6 +6,7 @@ use super::ids::{ProviderId, TenantId};
 use super::record::Corrupt;
 use super::resolve::Refusal;
 use super::scope::{CredentialRef, Scope};
+use super::upkeep::Untold;
 use crate::keyring::{KeyringError, SealError};
 use crate::store::{CommitError, Key, Revision, StoreError};
 
@@ -91,6 +92,9 @@ pub enum VaultError {
     /// There are no random bytes.
     #[error(transparent)]
     Seal(#[from] SealError),
+    /// What the vault does by itself could not be announced.
+    #[error(transparent)]
+    Untold(#[from] Untold),
 }
 
 /// A decision that gives no credential, and for what.

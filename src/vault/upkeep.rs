@@ -6,16 +6,18 @@
 //! interrupted, nor what callers do meanwhile. One task is worked on at a time, and no longer than it rests.
 
 mod erasure;
+mod journal;
 mod rewrap;
 mod rotation;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+pub use self::journal::{Deed, Journal, Telling, Untold};
 use super::ids::TenantId;
 use super::{Vault, VaultError};
 use crate::keyring::{DataKeyId, ERASE_PREFIX, NewSigningKey};
@@ -90,6 +92,8 @@ pub struct TasksStatus {
 pub(super) struct Upkeep {
     /// Wakes whoever tends the vault.
     nudge: Notify,
+    /// Where it is told what is about to be done.
+    journal: OnceLock<Arc<dyn Journal>>,
     state: Mutex<State>,
 }
 
@@ -118,8 +122,11 @@ impl Upkeep {
     }
 }
 
-/// Tends the vault for as long as it lives. May be dropped at any point.
-pub async fn tend(vault: Weak<Vault>) {
+/// Tends the vault for as long as it lives, and tells what it is about to do before it does it. May be dropped at any point.
+pub async fn tend(vault: Weak<Vault>, journal: Arc<dyn Journal>) {
+    if let Some(vault) = vault.upgrade() {
+        let _ = vault.upkeep.journal.set(journal);
+    }
     loop {
         let (upkeep, pause) = {
             let Some(vault) = vault.upgrade() else { return };
@@ -188,12 +195,19 @@ impl Vault {
                 }
             }
         }
-        let retired = self.keyring.retire_signing_keys().await;
-        note("the retirement of signing keys", retired.map(drop).map_err(Into::into));
+        note("the retirement of signing keys", self.retire_signing_keys().await);
         match self.keyring.next_signing_key() {
             Some(next) => pause.min(next.use_from.since(self.clock.now()).max(Duration::from_millis(100))),
             None => pause,
         }
+    }
+
+    async fn retire_signing_keys(&self) -> Result<(), VaultError> {
+        if self.keyring.has_signing_keys_to_retire() {
+            self.announce(Deed::RetireSigningKeys, None).await?;
+            self.keyring.retire_signing_keys().await?;
+        }
+        Ok(())
     }
 
     async fn replace_what_is_old(&self) -> Result<(), VaultError> {
@@ -202,10 +216,12 @@ impl Vault {
         overdue.retain(|tenant| !self.upkeep.state().rotations.contains_key(tenant));
         if !overdue.is_empty() {
             tracing::info!(tenants = overdue.len(), "data keys are old: they are replaced");
+            self.announce(Deed::ReplaceOldDataKeys, None).await?;
             self.request_rotations(&overdue).await?;
         }
         if self.keyring.is_signing_key_overdue(ages.signing_key) {
             tracing::info!("the signing key is old: it is replaced");
+            self.announce(Deed::ReplaceOldSigningKey, None).await?;
             self.rotate_signing_key(false).await?;
         }
         Ok(())

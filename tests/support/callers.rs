@@ -15,6 +15,7 @@ use super::requests::order;
 /// One caller, as a client of each service.
 #[derive(Clone)]
 pub(crate) struct Callers {
+    pub(crate) channel: Channel,
     pub(crate) resolver: CredentialResolverClient<Channel>,
     pub(crate) admin: CredentialAdminClient<Channel>,
     pub(crate) operator: VaultOperatorClient<Channel>,
@@ -45,7 +46,8 @@ impl Callers {
         Self {
             resolver: CredentialResolverClient::new(channel.clone()),
             admin: CredentialAdminClient::new(channel.clone()).max_decoding_message_size(16 << 20),
-            operator: VaultOperatorClient::new(channel),
+            operator: VaultOperatorClient::new(channel.clone()),
+            channel,
         }
     }
 

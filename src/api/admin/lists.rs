@@ -26,6 +26,9 @@ impl Admin {
         for provider in named {
             call.authorize_provider(Action::CredentialsRead, tenant, provider)?;
         }
+        if named.len() > 1 {
+            call.about_several_providers();
+        }
         if named.is_empty() {
             call.authorize_tenant(Action::CredentialsRead, tenant)?;
         }

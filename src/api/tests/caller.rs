@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tonic::{Code, Request, Response, Status};
 use tonic_types::StatusExt as _;
 
-use crate::access::{Caller, LivePermissions, LivePolicy, Policy, Quotas};
+use crate::access::{Caller, LivePermissions, LivePolicy, Policy, Quotas, Standing};
 use crate::api::admin::Admin;
 use crate::api::operator::Operator;
 use crate::api::resolver::Resolver;
@@ -48,7 +48,7 @@ pub(super) struct Api {
     /// The time by which quotas are counted.
     pub(super) clock: FakeRelativeClock,
     peer: Peer,
-    _audit: TempDir,
+    audit: TempDir,
 }
 
 fn open_audit(directory: &Path) -> Audit {
@@ -82,7 +82,7 @@ impl Api {
             admin: Admin::new(door.clone(), calls.clone()),
             resolver: Resolver::new(door.clone(), calls.clone()),
             operator: Operator::new(door.clone(), calls.clone()),
-            _audit: directory,
+            audit: directory,
             vault,
             door: door.clone(),
             calls,
@@ -100,6 +100,29 @@ impl Api {
     /// A connection of another caller.
     pub(super) fn connection(&self, caller: &str) -> Peer {
         peer(caller, &self.policy)
+    }
+
+    /// A connection of another caller whose identity holds as long as this.
+    pub(super) fn connection_while(&self, caller: &str, standing: Arc<Standing>) -> Peer {
+        let permissions = LivePermissions::new(Caller::parse(caller).unwrap(), Arc::clone(&self.policy));
+        Peer::new(
+            SocketAddr::from(([127, 0, 0, 1], 1)),
+            Ok(permissions.while_holds(standing)),
+        )
+    }
+
+    /// What every call passes.
+    pub(super) fn calls(&self) -> &Calls {
+        &self.calls
+    }
+
+    /// The lines of the audit log.
+    pub(super) fn lines(&self) -> Vec<serde_json::Value> {
+        let files = crate::audit::files_in(self.audit.path()).unwrap().into_iter();
+        let text: String = files.map(|(_, path)| std::fs::read_to_string(path).unwrap()).collect();
+        text.lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect()
     }
 
     /// From now on these grants hold too.

@@ -146,6 +146,37 @@ async fn each_provider_of_many_counts() {
 }
 
 #[tokio::test]
+async fn many_providers_at_once_are_as_many_calls() {
+    for (quotas, quota) in [
+        ("calls_per_second = 2", "calls_per_second"),
+        ("total_calls_per_second = 2", "total_calls_per_second"),
+    ] {
+        let api = api(quotas).await;
+        let request = v1::ResolveManyForOrderRequest {
+            tenant: "demo".into(),
+            providers: ["dat", "wom", "cartv"].map(str::to_owned).into(),
+            order: Some(v1::Order {
+                order_id: "1".into(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let peer = api.connection(ORDERS);
+        let answer = api.resolver.resolve_many_for_order(by(&peer, request)).await;
+        let results = answer.unwrap().into_inner().results;
+        let errors: Vec<_> = results.iter().map(|one| one.error.as_ref().unwrap()).collect();
+        let reasons = [
+            "CREDENTIAL_NOT_CONFIGURED",
+            "CREDENTIAL_NOT_CONFIGURED",
+            "QUOTA_EXCEEDED",
+        ];
+        assert_eq!(errors.iter().map(|error| &*error.reason).collect::<Vec<_>>(), reasons);
+        assert_eq!(errors[2].metadata["quota"], quota);
+        over(resolve(&api, &peer, "demo", "dat", "").await);
+    }
+}
+
+#[tokio::test]
 async fn calls_are_counted_for_each_tenant_and_recover() {
     let api = api("calls_per_second = 2").await;
     let peer = api.connection(ORDERS);

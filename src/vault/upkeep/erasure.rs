@@ -6,7 +6,7 @@
 use prost::Message as _;
 use tokio::time::Instant;
 
-use super::ROTATE_PREFIX;
+use super::{Deed, ROTATE_PREFIX};
 use crate::keyring::ERASE_PREFIX;
 use crate::pb::storage;
 use crate::store::{CommitError, Expectation, Key, Revision, StoreError, Transaction};
@@ -49,6 +49,7 @@ impl Vault {
     /// Removes what is left of a tenant whose keys are destroyed.
     pub(super) async fn remove_erased(&self, tenant: &TenantId) -> Result<(), VaultError> {
         self.keyring.forget_tenant(tenant);
+        self.announce(Deed::EraseTenant, Some(tenant)).await?;
         for prefix in prefixes(tenant) {
             loop {
                 let started = Instant::now();

@@ -2,7 +2,7 @@
 
 use prost::Message as _;
 
-use super::{REWRAP, RewrapStatus};
+use super::{Deed, REWRAP, RewrapStatus};
 use crate::pb::storage;
 use crate::store::{CommitError, Expectation, Key, Transaction};
 use crate::vault::{Vault, VaultError};
@@ -47,6 +47,7 @@ impl Vault {
         if let Some(status) = &mut self.upkeep.state().rewrap {
             status.keys = Some(status.keys_done + due.len() as u64);
         }
+        self.announce(Deed::RewrapKeys, None).await?;
         for key in &due {
             self.keyring.rewrap(key).await?;
             if let Some(status) = &mut self.upkeep.state().rewrap {

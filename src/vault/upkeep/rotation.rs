@@ -12,7 +12,7 @@ use prost::Message as _;
 use tokio::time::Instant;
 
 use super::erasure::prefixes;
-use super::{GRACE, LATER, PAGE, ROTATE_PREFIX, Rotation, SOON};
+use super::{Deed, GRACE, LATER, PAGE, ROTATE_PREFIX, Rotation, SOON};
 use crate::keyring::DataKeyId;
 use crate::pb::storage;
 use crate::store::{CommitError, Expectation, Key, Record, StoreError, Transaction};
@@ -121,6 +121,7 @@ impl Vault {
     }
 
     async fn try_to_rotate(&self, tenant: &TenantId) -> Result<(), VaultError> {
+        self.announce(Deed::RotateDataKey, Some(tenant)).await?;
         let Some(kept) = self.new_key(tenant).await? else {
             return Ok(());
         };
