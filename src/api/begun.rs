@@ -11,35 +11,57 @@ use tonic::body::Body;
 
 type Next = Result<Frame<Bytes>, Status>;
 
+/// What stands before each message, in bytes: whether it is compressed, and its length (gRPC over HTTP/2).
+const PREFIX: usize = 5;
+
 /// A body whose first frames are here already.
 pub(super) struct Begun {
     read: VecDeque<Next>,
     /// None if it has ended.
     rest: Option<Body>,
+    is_large: bool,
 }
 
 impl Begun {
-    /// Reads until the body ends or has had more than `enough` bytes.
-    pub(super) async fn read(mut body: Body, enough: usize) -> Self {
-        let (mut read, mut size) = (VecDeque::new(), 0);
-        while size <= enough {
+    /// Reads until it is known whether the message has more than `small` bytes; no further if it claims more than `most`,
+    /// for which it is refused.
+    pub(super) async fn read(mut body: Body, small: usize, most: usize) -> Self {
+        let (mut read, mut size, mut prefix) = (VecDeque::new(), 0, Vec::with_capacity(PREFIX));
+        while size <= PREFIX + small {
             let next = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
             let is_over = !matches!(next, Some(Ok(_)));
-            if let Some(Ok(frame)) = &next {
-                size += frame.data_ref().map_or(0, Bytes::len);
+            if let Some(Ok(frame)) = &next
+                && let Some(data) = frame.data_ref()
+            {
+                size += data.len();
+                prefix.extend(data.iter().take(PREFIX - prefix.len()));
             }
             read.extend(next);
-            if is_over {
-                return Self { read, rest: None };
+            if is_over || claimed(&prefix).is_some_and(|length| length > most) {
+                return Self {
+                    read,
+                    rest: (!is_over).then_some(body),
+                    is_large: false,
+                };
             }
         }
-        Self { read, rest: Some(body) }
+        Self {
+            read,
+            rest: Some(body),
+            is_large: true,
+        }
     }
 
-    /// Whether all of it is here.
-    pub(super) fn is_whole(&self) -> bool {
-        self.rest.is_none()
+    /// Whether the message takes more than the small one's room.
+    pub(super) fn is_large(&self) -> bool {
+        self.is_large
     }
+}
+
+/// The length that a message claims.
+fn claimed(prefix: &[u8]) -> Option<usize> {
+    let length = prefix.get(1..PREFIX)?.try_into().ok()?;
+    Some(usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX))
 }
 
 impl http_body::Body for Begun {

@@ -12,7 +12,7 @@ use tonic::server::NamedService;
 use tower::Service;
 
 use super::begun::Begun;
-use super::{Admin, MAX_REQUEST, Peer};
+use super::{Admin, MAX_COVERAGE_REQUEST, MAX_REQUEST, Peer};
 use crate::access::{Action, LivePermissions, Rooms};
 use crate::pb::v1::credential_admin_server::{CredentialAdminServer, SERVICE_NAME};
 
@@ -23,8 +23,6 @@ type Answer = Result<http::Response<Body>, Infallible>;
 const LARGE_AT_ONCE: usize = 4;
 /// How many of them may be of one caller, who may take half a minute to send each.
 const LARGE_OF_ONE_CALLER: NonZeroUsize = NonZeroUsize::new(2).expect("it is not 0");
-/// What stands before each message, in bytes: whether it is compressed, and its length.
-const PREFIX: usize = 5;
 
 /// `CredentialAdmin`, with the larger limit for `CheckCoverage` of callers who may read anything.
 #[derive(Clone)]
@@ -66,12 +64,12 @@ impl Service<http::Request<Body>> for BySize {
         let (mut server, room) = (self.large.clone(), Arc::clone(&self.room));
         Box::pin(async move {
             let (parts, body) = request.into_parts();
-            let body = Begun::read(body, MAX_REQUEST + PREFIX).await;
+            let body = Begun::read(body, MAX_REQUEST, MAX_COVERAGE_REQUEST).await;
             // Whoever sends little, or nothing and never ends, holds nobody up.
-            let _places = if body.is_whole() {
-                None
-            } else {
+            let _places = if body.is_large() {
                 Some((own.acquire_owned().await, room.acquire_owned().await))
+            } else {
+                None
             };
             server.call(http::Request::from_parts(parts, Body::new(body))).await
         })
