@@ -553,23 +553,21 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        if !self.is_over {
-            match self.passage.as_ref().filter(|passage| passage.is_late()) {
-                // The gate waits for its line.
-                Some(passage) => {
-                    self.log(Code::DeadlineExceeded, DEADLINE_EXCEEDED);
-                    let entry = ended(self.entry(Event::Call), Code::DeadlineExceeded, Some(DEADLINE_EXCEEDED));
-                    passage.has_ended(self.audit.submit_seldom(&entry));
-                }
-                // The caller has gone.
-                None => {
-                    self.log(Code::Cancelled, NOT_FINISHED);
-                    self.audit
-                        .note(&ended(self.entry(Event::Call), Code::Cancelled, Some(NOT_FINISHED)));
-                }
-            }
-            self.audit.withhold(&self.parts);
+        if self.is_over {
+            return;
         }
+        if let Some(passage) = self.passage.as_ref().filter(|passage| passage.is_late()) {
+            // The gate waits for its line.
+            self.log(Code::DeadlineExceeded, DEADLINE_EXCEEDED);
+            let entry = ended(self.entry(Event::Call), Code::DeadlineExceeded, Some(DEADLINE_EXCEEDED));
+            passage.has_ended(self.audit.submit_seldom(&entry));
+        } else {
+            // The caller has gone.
+            self.log(Code::Cancelled, NOT_FINISHED);
+            self.audit
+                .note(&ended(self.entry(Event::Call), Code::Cancelled, Some(NOT_FINISHED)));
+        }
+        self.audit.withhold(&self.parts);
     }
 }
 

@@ -160,7 +160,9 @@ mod tests {
         refuse(STRANGERS + 2);
         let told = flood.rest();
         assert_eq!(told.len(), 1);
-        told.into_iter().for_each(|refusals| flood.put_back(refusals));
+        for refusals in told {
+            flood.put_back(refusals);
+        }
         refuse(STRANGERS + 3);
         let counts: Vec<_> = flood.rest().iter().map(|refusals| refusals.count).collect();
         assert_eq!(counts, [5]);

@@ -276,6 +276,13 @@ impl Audit {
         }
     }
 
+    /// Waits until this line is durable; false if that takes too long. It still may be later.
+    pub async fn reaches_the_disk(&self, line: Link) -> bool {
+        let mut progress = self.0.progress.clone();
+        let is_there = progress.wait_for(|progress| progress.synced >= line.seq);
+        matches!(tokio::time::timeout(self.0.timeout, is_there).await, Ok(Ok(_)))
+    }
+
     /// Hands in a line that nobody waits for, because its caller has gone.
     pub fn note(&self, entry: &Entry<'_>) {
         if self.is_listed(entry, Kind::of(entry)) && self.send(entry.body(), false, None).is_err() {

@@ -74,11 +74,15 @@ pub(super) async fn keep_signed(audit: Audit, door: Arc<Door>, kept: Kept) {
     }
 }
 
-/// Keeps the newest checkpoint.
+/// Keeps the newest checkpoint, once the log itself has it on the disk: a power cut must not make the log look cut.
 pub(super) async fn keep_newest(audit: &Audit, kept: &Kept) {
-    let Some(Checkpoint { line, .. }) = audit.checkpoints().borrow().clone() else {
+    let newest = audit.checkpoints().borrow().clone();
+    let Some(Checkpoint { link, line }) = newest else {
         return;
     };
+    if !audit.reaches_the_disk(link).await {
+        return;
+    }
     let kept = kept.clone();
     if let Ok(Err(error)) = tokio::task::spawn_blocking(move || kept.write(&line)).await {
         tracing::warn!(%error, "the newest checkpoint of the audit log was not kept");

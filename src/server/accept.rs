@@ -105,7 +105,10 @@ impl Acceptor {
                 accepted = self.listener.accept() => accepted,
             };
             match accepted {
-                Ok((socket, address)) => self.hand_over(socket, address, inlet),
+                Ok((socket, address)) => tokio::select! {
+                    _ = is_ending.wait_for(|is_ending| *is_ending) => return,
+                    () = self.hand_over(socket, address, inlet) => {}
+                },
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(BREATHER).await;
@@ -114,7 +117,7 @@ impl Acceptor {
         }
     }
 
-    fn hand_over(&self, socket: TcpStream, address: SocketAddr, inlet: &mpsc::Sender<Accepted>) {
+    async fn hand_over(&self, socket: TcpStream, address: SocketAddr, inlet: &mpsc::Sender<Accepted>) {
         // Without it every answer waits for the client's delayed acknowledgement.
         let socket = socket.set_nodelay(true).and_then(|()| socket.into_std());
         match socket {
@@ -125,9 +128,9 @@ impl Acceptor {
                     welcome: Arc::clone(&self.welcome),
                     place: self.welcome.newcomers.enter(address.ip()),
                 };
-                if inlet.try_send(accepted).is_err() {
-                    tracing::warn!(peer = %address, "a worker has too many connections waiting: this one is closed");
-                }
+                // It waits for a worker that is behind: of a crowd, the last must not be the one that does not get in. It
+                // fails only when the worker ends.
+                let _ = inlet.send(accepted).await;
             }
             Err(error) => tracing::debug!(peer = %address, %error, "a connection was lost"),
         }

@@ -109,7 +109,9 @@ impl Health {
                         let peer = Peer::new(address, Err("health alone is served here".into()));
                         // Small answers must not wait for the client's delayed acknowledgement.
                         let _ = stream.set_nodelay(true);
-                        let _ = inlet.try_send(Connection::new(stream, peer, Room::Lent(room.enter(address.ip()))));
+                        let probe = Connection::new(stream, peer, Room::Lent(room.enter(address.ip())));
+                        // Not tried: the last one of a crowd is the one that must get in.
+                        let _ = inlet.send(probe).await;
                     }
                     Err(error) => {
                         tracing::warn!(%error, "a health probe could not be accepted");

@@ -206,9 +206,9 @@ fn what_passes_is_worth_another_try_and_keeps_the_machines_details_to_itself() {
         detail: "No space left on device".into(),
     };
     let other_kek = || {
-        KeyringError::Kek(KekError::TooOpen {
+        KeyringError::Kek(KekError::Unreadable {
             path: "/secret/place".into(),
-            mode: 0o644,
+            detail: "Permission denied".into(),
         })
     };
     for (error, code, reason) in [
