@@ -326,17 +326,17 @@ async fn memory_stays_unlocked_under_a_limit_and_the_log_says_how_to_mend_it() {
 #[tokio::test]
 async fn the_limit_of_open_files_is_raised_and_compared_with_the_connections() {
     let deployment = Deployment::new();
-    let server = deployment.serve("ulimit -Sn 256; ulimit -Hn 1500;", &[]);
-    assert_eq!(limits(&server, "Max open files"), ("1500".into(), "1500".into()));
+    let server = deployment.serve("ulimit -Sn 256; ulimit -Hn 2000;", &[]);
+    assert_eq!(limits(&server, "Max open files"), ("2000".into(), "2000".into()));
     let warning = logged(&server, "the limit of open files is too low").unwrap();
-    assert_eq!(warning["limit"], 1500);
+    assert_eq!(warning["limit"], 2000);
     assert!(
         warning["remedy"].as_str().unwrap().contains("server.max_connections"),
         "{warning}"
     );
     server.stop().await;
     let few = [("TRESOR_SERVER_MAX_CONNECTIONS", "900")];
-    let server = deployment.serve("ulimit -Sn 256; ulimit -Hn 1500;", &few);
+    let server = deployment.serve("ulimit -Sn 256; ulimit -Hn 2000;", &few);
     assert!(logged(&server, "the limit of open files is too low").is_none());
     server.stop().await;
 }

@@ -2,8 +2,8 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Descriptors beside those of connections: health probes, strangers in their handshake, three for each worker, the store.
-const BESIDE_CONNECTIONS: u64 = 512;
+/// Descriptors beside those of connections: 512 handshakes, 64 health probes, 32 strangers, three for each worker, the store.
+const BESIDE_CONNECTIONS: u64 = 1024;
 
 /// Raises the limit as far as this process may, and returns it; `None` is without limit.
 pub(super) fn raise() -> Option<u64> {
