@@ -557,7 +557,10 @@ async fn a_log_that_was_cut_while_nobody_looked_is_recorded_at_the_next_start() 
     });
     let report = verify(&server, &audit_of(directory.path())).await;
     assert!(
-        report.notes.iter().any(|note| note.what.contains("were missing")),
+        report
+            .findings
+            .iter()
+            .any(|finding| finding.what.contains("were missing")),
         "{report:#?}"
     );
     server.stop().await;

@@ -167,7 +167,7 @@ async fn cve_2026_40264_an_identity_ends_with_its_certificate_and_not_with_its_c
     let short = issued(&tls, vec![uri(ORDER_SERVICE)], expires_in(Duration::from_secs(3)));
     let short = Callers::with_identity(&server, Some(short));
     let mut watch = short.watch("firm").await;
-    // It was let in while the certificate was good, and waits for a revision that comes when it is not any more.
+    // It is let in while the certificate is good, and waits for a revision that comes when it is not any more.
     let waiting = v1::ResolveForOrderRequest {
         tenant: "firm".into(),
         provider: "wom".into(),
@@ -186,7 +186,8 @@ async fn cve_2026_40264_an_identity_ends_with_its_certificate_and_not_with_its_c
     operator
         .save(put_login(name("firm", "dat", general()), login("x")))
         .await;
-    assert!(under_way.await.unwrap().is_ok(), "what was let in comes to its end");
+    // The revision has come, and whoever waited for it is nobody any more.
+    assert_eq!(told(under_way.await.unwrap()), identity_expired());
     assert!(operator.status().await.is_ok());
     server.stop().await;
 }

@@ -93,7 +93,8 @@ pub(super) struct Upkeep {
     /// Wakes whoever tends the vault.
     nudge: Notify,
     /// Where it is told what is about to be done.
-    journal: OnceLock<Arc<dyn Journal>>,
+    /// Whoever tends the vault holds it: it may hold the vault in turn.
+    journal: OnceLock<Weak<dyn Journal>>,
     state: Mutex<State>,
 }
 
@@ -125,7 +126,7 @@ impl Upkeep {
 /// Tends the vault for as long as it lives, and tells what it is about to do before it does it. May be dropped at any point.
 pub async fn tend(vault: Weak<Vault>, journal: Arc<dyn Journal>) {
     if let Some(vault) = vault.upgrade() {
-        let _ = vault.upkeep.journal.set(journal);
+        let _ = vault.upkeep.journal.set(Arc::downgrade(&journal));
     }
     loop {
         let (upkeep, pause) = {

@@ -137,11 +137,13 @@ async fn answers_that_do_not_leave_are_withheld_in_the_log_too() {
     let provider = ProviderId::parse("dat").unwrap();
 
     // Its line is written, and nobody takes the outcome.
-    let ended = begin().part(&provider).end_part(Err(ApiError::ShuttingDown));
-    // The call itself is not over, which is another line.
+    // The call itself is not over meanwhile, which would be another line.
+    let call = begin();
+    let ended = call.part(&provider).end_part(Err(ApiError::ShuttingDown));
     let written = last_call(&api).await;
     drop(ended);
     withheld(&api, &[written]).await;
+    drop(call);
 
     // A part that is let out, of a call that is not.
     let mut call = begin();

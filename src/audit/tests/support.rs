@@ -98,7 +98,9 @@ impl TestLog {
         let files = crate::audit::files_in(&self.settings.directory).unwrap();
         let text: String = files
             .into_iter()
-            .map(|(_, path)| String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned())
+            // One that is old enough may have been removed meanwhile.
+            .filter_map(|(_, path)| fs::read(path).ok())
+            .map(|content| String::from_utf8_lossy(&content).into_owned())
             .collect();
         text.lines()
             .filter_map(|line| serde_json::from_str(line).ok())

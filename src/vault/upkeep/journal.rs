@@ -39,9 +39,11 @@ pub trait Journal: Send + Sync {
 impl Vault {
     /// Announces a deed, if there is a journal.
     pub(super) async fn announce(&self, deed: Deed, tenant: Option<&TenantId>) -> Result<(), VaultError> {
-        match self.upkeep.journal.get() {
-            Some(journal) => Ok(journal.announce(deed, tenant).await?),
-            None => Ok(()),
-        }
+        let Some(journal) = self.upkeep.journal.get() else {
+            return Ok(());
+        };
+        // If it is gone the process ends.
+        let journal = journal.upgrade().ok_or(Untold)?;
+        Ok(journal.announce(deed, tenant).await?)
     }
 }
