@@ -4,9 +4,16 @@ pub mod metrics;
 
 use std::io::IsTerminal as _;
 
+use tracing::subscriber::set_global_default;
+use tracing_log::LogTracer;
+use tracing_log::log::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::LogFormat;
+
+/// What the crates that log with `log` (sled, rustls) may say at most. sled's traces come from destructors of a thread's
+/// locals too, where `tracing` panics and the process aborts.
+const OTHERS: LevelFilter = LevelFilter::Info;
 
 /// Begins to log; may be called once. `RUST_LOG`, if set, takes the place of `level`, as it does in other Rust programs.
 pub fn init(format: LogFormat, level: &str) {
@@ -15,11 +22,16 @@ pub fn init(format: LogFormat, level: &str) {
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
     let is_terminal = std::io::stderr().is_terminal();
-    match format {
-        LogFormat::Json => subscriber.json().flatten_event(true).init(),
-        LogFormat::Auto if !is_terminal => subscriber.json().flatten_event(true).init(),
-        LogFormat::Auto | LogFormat::Text => subscriber.with_ansi(is_terminal).init(),
-    }
+    let is_first = match format {
+        LogFormat::Json => set_global_default(subscriber.json().flatten_event(true).finish()),
+        LogFormat::Auto if !is_terminal => set_global_default(subscriber.json().flatten_event(true).finish()),
+        LogFormat::Auto | LogFormat::Text => set_global_default(subscriber.with_ansi(is_terminal).finish()),
+    };
+    is_first.expect("it is called once");
+    LogTracer::builder()
+        .with_max_level(OTHERS)
+        .init()
+        .expect("it is called once");
     std::panic::set_hook(Box::new(|panic| {
         // The place tells what is needed; the message might hold a value.
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
