@@ -9,16 +9,14 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::sync::watch as signal;
 use tonic::body::Body;
-use tonic::service::Routes;
 use tonic::{Code, Status};
-use tower::Service as _;
 
+use super::dispatch::Dispatch;
 use super::ending::EndingBody;
-use super::health::Health;
 use super::held::hold;
 use super::protocol::refuse_other_protocols;
 use crate::access::{Caller, LivePermissions, Standing};
-use crate::api::{ApiError, Calls, DEADLINE_EXCEEDED, Fault, Line, MAX_REQUEST, Passage, Peer, Services, ended};
+use crate::api::{ApiError, Calls, DEADLINE_EXCEEDED, Fault, Line, Passage, Peer, ended};
 use crate::audit::{Audit, Entry, Event, Unavailable};
 use crate::pb;
 
@@ -27,37 +25,10 @@ pub(super) const LONGEST_DEADLINE: Duration = Duration::from_secs(30);
 /// How much of a path is repeated to its sender and in the log, in bytes. No method has so long a one.
 const LONGEST_PATH: usize = 256;
 
-/// Every service of the main listener.
-pub(super) fn routes(services: &Services, health: &Health) -> Routes {
-    let reflection = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-    };
-    let built = "the descriptors were compiled into this program";
-    Routes::new(services.resolver.clone())
-        .add_service(services.admin.clone())
-        .add_service(services.operator.clone())
-        .add_service(health.server())
-        .add_service(
-            reflection()
-                .build_v1()
-                .expect(built)
-                .max_decoding_message_size(MAX_REQUEST),
-        )
-        .add_service(
-            reflection()
-                .build_v1alpha()
-                .expect(built)
-                .max_decoding_message_size(MAX_REQUEST),
-        )
-        .prepare()
-}
-
 /// The gate of one worker.
 #[derive(Clone)]
 pub(super) struct Gate {
-    routes: Routes,
+    dispatch: Dispatch,
     calls: Calls,
     default_deadline: Duration,
     is_ending: signal::Receiver<bool>,
@@ -65,13 +36,13 @@ pub(super) struct Gate {
 
 impl Gate {
     pub(super) fn new(
-        routes: Routes,
+        dispatch: Dispatch,
         calls: Calls,
         default_deadline: Duration,
         is_ending: signal::Receiver<bool>,
     ) -> Self {
         Self {
-            routes,
+            dispatch,
             calls,
             default_deadline,
             is_ending,
@@ -103,7 +74,7 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionGate {
         let path = request.uri().path();
         let path = path[..path.floor_char_boundary(LONGEST_PATH)].to_owned();
         let (peer, audit) = (self.peer.clone(), self.gate.calls.audit().clone());
-        let standing = match self.identify(&path) {
+        let standing = match identify(&self.peer, &self.gate.calls, &path) {
             Ok(standing) => standing,
             Err(error) => {
                 return Box::pin(async move { Ok(refuse(&audit, Fault::from(&error), &path, &peer).await) });
@@ -127,9 +98,9 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionGate {
         let deadline = asked_deadline(&request)
             .unwrap_or(self.gate.default_deadline)
             .min(LONGEST_DEADLINE);
-        let is_stream = path.starts_with(INFRASTRUCTURE) || STREAMS.iter().any(|stream| path.ends_with(stream));
+        let is_stream = is_stream(&path);
         let ending = is_stream.then(|| (standing.end(), self.gate.is_ending.clone()));
-        let answer = self.gate.routes.clone().call(request);
+        let answer = self.gate.dispatch.call(request);
         Box::pin(async move {
             let deadline_passes = async {
                 tokio::time::sleep(deadline).await;
@@ -180,19 +151,23 @@ const SERVICES: [&str; 3] = [
 /// The calls of ours that go on.
 const STREAMS: [&str; 2] = ["/WatchChanges", "/ReadAudit"];
 
-impl ConnectionGate {
-    /// The standing of the client's identity, which holds now, if it makes no more calls than it may.
-    fn identify(&self, path: &str) -> Result<&Standing, ApiError> {
-        let identity = self.peer.identity();
-        let standing = identity.map_err(|why| ApiError::NoIdentity(why.to_owned()))?.standing();
-        if !standing.holds() {
-            return Err(ApiError::IdentityEnded);
-        }
-        if !path.starts_with(INFRASTRUCTURE) {
-            self.gate.calls.count(&self.peer)?;
-        }
-        Ok(standing)
+/// Whether the call may go on for as long as its caller likes.
+fn is_stream(path: &str) -> bool {
+    let is_infrastructure = path.starts_with(INFRASTRUCTURE) && !path.ends_with("/Check");
+    is_infrastructure || STREAMS.iter().any(|stream| path.ends_with(stream))
+}
+
+/// The standing of the client's identity, which holds now, if it makes no more calls than it may.
+fn identify<'a>(peer: &'a Peer, calls: &Calls, path: &str) -> Result<&'a Standing, ApiError> {
+    let identity = peer.identity();
+    let standing = identity.map_err(|why| ApiError::NoIdentity(why.to_owned()))?.standing();
+    if !standing.holds() {
+        return Err(ApiError::IdentityEnded);
     }
+    if !path.starts_with(INFRASTRUCTURE) {
+        calls.count(peer)?;
+    }
+    Ok(standing)
 }
 
 /// The deadline that the caller has set: up to eight digits and a unit (gRPC over HTTP/2, `grpc-timeout`). Nothing below the
@@ -306,11 +281,9 @@ mod tests {
         let permissions = LivePermissions::new(Caller::parse("a").unwrap(), policy).while_holds(Arc::clone(&standing));
         let peer = Peer::new(([127, 0, 0, 1], 1).into(), Ok(permissions));
         let calls = Calls::new(audit, Arc::default());
-        let gate = Gate::new(Routes::default(), calls, LONGEST_DEADLINE, signal::channel(false).1);
-        let gate = gate.for_connection(peer);
-        assert!(gate.identify("/").is_ok());
+        assert!(identify(&peer, &calls, "/").is_ok());
         standing.end_now();
-        let refused = gate.identify("/").err();
+        let refused = identify(&peer, &calls, "/").err();
         assert!(matches!(refused, Some(ApiError::IdentityEnded)), "{refused:?}");
     }
 

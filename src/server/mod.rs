@@ -6,6 +6,7 @@
 
 mod accept;
 mod connection;
+mod dispatch;
 mod ending;
 mod gate;
 mod health;
@@ -27,6 +28,7 @@ use tokio::task::JoinHandle;
 
 use self::accept::Acceptor;
 pub use self::accept::Access;
+use self::dispatch::Dispatch;
 use self::gate::Gate;
 pub use self::health::{Health, Obstacle};
 pub use self::tls::{Expiry, LiveTls, Tls, TlsError, TlsFiles};
@@ -161,7 +163,7 @@ impl Server {
         let workers = (0..limits.workers.get())
             .map(|number| {
                 let gate = Gate::new(
-                    gate::routes(services, &health),
+                    Dispatch::new(services, &health),
                     calls.clone(),
                     limits.default_deadline,
                     ending.clone(),
