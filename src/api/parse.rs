@@ -97,12 +97,12 @@ pub(super) fn credential_ref<'a>(
 }
 
 fn scope(violations: &mut Violations, wire: Option<&v1::Scope>) -> Option<Scope> {
-    let mut subject = |field: &str, id: &str| violations.check(format!("ref.scope.{field}"), SubjectId::parse(id));
+    let mut subject = |field: &str, id: &str| violations.check(field, SubjectId::parse(id));
     match wire.and_then(|scope| scope.kind.as_ref()) {
         Some(scope::Kind::General(())) => Some(Scope::General),
-        Some(scope::Kind::OfficeId(id)) => subject("office_id", id).map(Scope::Office),
-        Some(scope::Kind::AppraiserId(id)) => subject("appraiser_id", id).map(Scope::Appraiser),
-        Some(scope::Kind::UserId(id)) => subject("user_id", id).map(Scope::User),
+        Some(scope::Kind::OfficeId(id)) => subject("ref.scope.office_id", id).map(Scope::Office),
+        Some(scope::Kind::AppraiserId(id)) => subject("ref.scope.appraiser_id", id).map(Scope::Appraiser),
+        Some(scope::Kind::UserId(id)) => subject("ref.scope.user_id", id).map(Scope::User),
         None => {
             violations.add("ref.scope", "is required: general, office_id, appraiser_id or user_id");
             None
@@ -127,12 +127,12 @@ pub(super) fn order(violations: &mut Violations, wire: Option<&v1::Order>) -> Op
     let id = violations.check("order.order_id", OrderId::parse(&wire.order_id));
     let mut optional = |field: &str, text: &str| match SubjectId::parse(text) {
         Err(InvalidId::Empty) => Some(None),
-        parsed => violations.check(format!("order.{field}"), parsed).map(Some),
+        parsed => violations.check(field, parsed).map(Some),
     };
-    let office = optional("office_id", &wire.office_id);
-    let created_in_office = optional("created_in_office_id", &wire.created_in_office_id);
-    let appraiser = optional("appraiser_id", &wire.appraiser_id);
-    let user = optional("user_id", &wire.user_id);
+    let office = optional("order.office_id", &wire.office_id);
+    let created_in_office = optional("order.created_in_office_id", &wire.created_in_office_id);
+    let appraiser = optional("order.appraiser_id", &wire.appraiser_id);
+    let user = optional("order.user_id", &wire.user_id);
     Some(Order {
         id: id?,
         office: office?,

@@ -94,8 +94,8 @@ pub(super) fn resolution(resolution: &Resolution) -> v1::Resolution {
 impl From<&CredentialRef> for v1::CredentialRef {
     fn from(credential: &CredentialRef) -> Self {
         Self {
-            tenant: credential.tenant.to_string(),
-            provider: credential.provider.to_string(),
+            tenant: credential.tenant.as_str().into(),
+            provider: credential.provider.as_str().into(),
             scope: Some(v1::Scope::from(&credential.scope)),
         }
     }
@@ -105,9 +105,9 @@ impl From<&Scope> for v1::Scope {
     fn from(scope: &Scope) -> Self {
         let kind = match scope {
             Scope::General => scope::Kind::General(()),
-            Scope::Office(id) => scope::Kind::OfficeId(id.to_string()),
-            Scope::Appraiser(id) => scope::Kind::AppraiserId(id.to_string()),
-            Scope::User(id) => scope::Kind::UserId(id.to_string()),
+            Scope::Office(id) => scope::Kind::OfficeId(id.as_str().into()),
+            Scope::Appraiser(id) => scope::Kind::AppraiserId(id.as_str().into()),
+            Scope::User(id) => scope::Kind::UserId(id.as_str().into()),
         };
         Self { kind: Some(kind) }
     }

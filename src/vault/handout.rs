@@ -20,7 +20,7 @@ use super::signature::{time_limited_customer_signature, time_limited_validity};
 use super::{Vault, VaultError};
 use crate::access::{Reach, Reveal};
 use crate::keyring::{KeyringError, TokenKind};
-use crate::store::Revision;
+use crate::store::{Key, Revision};
 use crate::time::Timestamp;
 
 /// Asks for a credential.
@@ -275,8 +275,9 @@ impl Vault {
         };
         let seen = RefCell::new(Seen::default());
         let decision = decide(*provider, assignment, ask.order, now, reach, |scope| {
-            let found = self.replica.head(&asked.name(scope));
-            seen.borrow_mut().note(scope, found)
+            let name = asked.name(scope);
+            let found = self.replica.head_and_key(&name);
+            seen.borrow_mut().note(name, found)
         });
         let seen = seen.into_inner();
         let Decision {
@@ -299,19 +300,10 @@ impl Vault {
             };
         }
         let outcome = match outcome {
-            Ok(head) => {
-                let credential = asked.name(&resolution.scope);
-                self.prove(asked, seen.heads.iter().filter(|(scope, _)| *scope != resolution.scope))
-                    .and_then(|()| self.open_head(&credential, &head))
-                    .map_err(Lack::Damaged)
-                    .map(|content| Chosen {
-                        credential,
-                        header: head.header,
-                        content,
-                    })
-            }
+            // What is handed out is what was looked at last.
+            Ok(_) => self.prove_and_open(seen.heads),
             Err(refusal) => self
-                .prove(asked, seen.heads.iter())
+                .prove(&seen.heads)
                 .map_err(Lack::Damaged)
                 .and(Err(Lack::Refused(refusal))),
         };
@@ -319,12 +311,24 @@ impl Vault {
     }
 
     /// A header that was only read may have been changed on the disk. Opening the record proves it.
-    fn prove<'a>(
-        &self,
-        asked: &Asked<'_>,
-        mut heads: impl Iterator<Item = &'a (Scope, Arc<SealedHead>)>,
-    ) -> Result<(), Corrupt> {
-        heads.try_for_each(|(scope, head)| self.open_head(&asked.name(scope), head).map(drop))
+    fn prove(&self, heads: &[Found]) -> Result<(), Corrupt> {
+        heads.iter().try_for_each(|found| self.open_found(found).map(drop))
+    }
+
+    /// Proves all but the last, which is opened.
+    fn prove_and_open(&self, mut heads: Vec<Found>) -> Result<Chosen, Lack> {
+        let chosen = heads.pop().expect("it was found before it was chosen");
+        self.prove(&heads).map_err(Lack::Damaged)?;
+        let content = self.open_found(&chosen).map_err(Lack::Damaged)?;
+        Ok(Chosen {
+            credential: chosen.name,
+            header: chosen.head.header,
+            content,
+        })
+    }
+
+    fn open_found(&self, found: &Found) -> Result<Content, Corrupt> {
+        self.open_head_at(&found.name.tenant, &found.key, &found.head)
     }
 
     fn is_time_limited(&self, provider: &ProviderId, assignment: Assignment, secret: &Secret) -> bool {
@@ -439,16 +443,31 @@ struct Receipt<'a> {
 /// What a decision looked at.
 #[derive(Default)]
 struct Seen {
-    heads: Vec<(Scope, Arc<SealedHead>)>,
+    heads: Vec<Found>,
     corrupt: Option<Corrupt>,
 }
 
+struct Found {
+    name: CredentialRef,
+    key: Key,
+    head: Arc<SealedHead>,
+}
+
 impl Seen {
-    fn note(&mut self, scope: &Scope, found: Result<Option<Arc<SealedHead>>, Corrupt>) -> Option<Arc<SealedHead>> {
+    fn note(
+        &mut self,
+        name: CredentialRef,
+        found: Result<Option<(Key, Arc<SealedHead>)>, Corrupt>,
+    ) -> Option<Arc<SealedHead>> {
         match found {
-            Ok(head) => {
-                self.heads.extend(head.clone().map(|head| (scope.clone(), head)));
-                head
+            Ok(found) => {
+                let (key, head) = found?;
+                self.heads.push(Found {
+                    name,
+                    key,
+                    head: Arc::clone(&head),
+                });
+                Some(head)
             }
             Err(corrupt) => {
                 self.corrupt = Some(corrupt);

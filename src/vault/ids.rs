@@ -1,7 +1,8 @@
-//! Identifiers. Each is parsed once, at the edge; inside, a malformed one can't exist.
+//! Identifiers. Each is parsed once, at the edge; inside, a malformed one can't exist. Clones share the text.
 
 use std::borrow::Borrow;
 use std::fmt;
+use std::sync::Arc;
 
 /// The longest identifier, in characters.
 pub const MAX_ID_LENGTH: usize = 128;
@@ -50,7 +51,7 @@ macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $check:path) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(Box<str>);
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// Parses the text.

@@ -44,7 +44,7 @@ pub use self::save::{Put, Rollback, Saved};
 use self::upkeep::Upkeep;
 pub use self::upkeep::{KeyAges, RewrapStatus, RotationStatus, TasksStatus};
 use crate::keyring::{KekSource, Keyring, KeyringError, NewSigningKey, RecoveryKey, WrappingStatus};
-use crate::store::{Revision, Store, StoreError};
+use crate::store::{Key, Revision, Store, StoreError};
 use crate::time::{Clock, Timestamp};
 
 /// What a deployment chooses.
@@ -286,10 +286,19 @@ impl Vault {
         credential: &scope::CredentialRef,
         head: &record::SealedHead,
     ) -> Result<record::Content, Corrupt> {
-        let name = record::head_key(credential);
-        match self.keyring.data_key(&credential.tenant, head.data_key_id()) {
-            Some(key) => head.open(&name, &key),
-            None => Err(Corrupt(name)),
+        self.open_head_at(&credential.tenant, &record::head_key(credential), head)
+    }
+
+    /// The same where its key is at hand.
+    fn open_head_at(
+        &self,
+        tenant: &ids::TenantId,
+        key: &Key,
+        head: &record::SealedHead,
+    ) -> Result<record::Content, Corrupt> {
+        match self.keyring.data_key(tenant, head.data_key_id()) {
+            Some(data_key) => head.open(key, &data_key),
+            None => Err(Corrupt(key.clone())),
         }
     }
 }

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::assignment::{Assignment, Choice, Mode};
 use super::catalogue::SignatureVariant;
 use super::credential::{State, Version};
-use super::ids::{ProviderId, TenantId};
+use super::ids::{ProviderId, SubjectId, TenantId};
 use super::resolve::Candidate;
 use super::scope::CredentialRef;
 use crate::keyring::{DataKey, DataKeyId, SealError, Sealed, Signature};
@@ -32,7 +32,22 @@ pub(super) const ASSIGNMENT_PREFIX: &str = "assignment/";
 pub struct Corrupt(pub Key);
 
 pub(super) fn head_key(credential: &CredentialRef) -> Key {
-    Key::new(&format!("{HEAD_PREFIX}{credential}"))
+    Key::new(&head_path(credential))
+}
+
+/// The text of [`head_key`]: looked up on every resolve, so it is put together without detours.
+pub(super) fn head_path(credential: &CredentialRef) -> String {
+    let kind = credential.scope.kind().as_str();
+    let subject = credential.scope.subject().map(SubjectId::as_str);
+    let (tenant, provider) = (credential.tenant.as_str(), credential.provider.as_str());
+    let parts = [HEAD_PREFIX, tenant, "/", provider, "/", kind];
+    let mut path = String::with_capacity(parts.map(str::len).iter().sum::<usize>() + 1 + subject.map_or(0, str::len));
+    parts.into_iter().for_each(|part| path.push_str(part));
+    if let Some(subject) = subject {
+        path.push('/');
+        path.push_str(subject);
+    }
+    path
 }
 
 pub(super) fn version_prefix(credential: &CredentialRef) -> String {
@@ -44,7 +59,12 @@ pub(super) fn version_key(credential: &CredentialRef, version: Version) -> Key {
 }
 
 pub(super) fn assignment_key(tenant: &TenantId, provider: &ProviderId) -> Key {
-    Key::new(&format!("{ASSIGNMENT_PREFIX}{tenant}/{provider}"))
+    Key::new(&assignment_path(tenant, provider))
+}
+
+/// The text of [`assignment_key`].
+pub(super) fn assignment_path(tenant: &TenantId, provider: &ProviderId) -> String {
+    [ASSIGNMENT_PREFIX, tenant.as_str(), "/", provider.as_str()].concat()
 }
 
 /// A credential's current version and state; the content still sealed.

@@ -12,7 +12,7 @@ use super::assignment::{Choice, Mode};
 use super::credential::State;
 use super::ids::{ProviderId, TenantId};
 use super::record::{
-    ASSIGNMENT_PREFIX, Corrupt, HEAD_PREFIX, HeadHeader, SealedHead, assignment_key, head_key, open_choice,
+    ASSIGNMENT_PREFIX, Corrupt, HEAD_PREFIX, HeadHeader, SealedHead, assignment_path, head_path, open_choice,
 };
 use super::scope::{CredentialRef, Scope};
 use crate::keyring::{ERASE_PREFIX, Keyring};
@@ -148,10 +148,16 @@ impl Replica {
     /// # Errors
     /// [`Corrupt`] if it is there and cannot be read.
     pub(super) fn head(&self, credential: &CredentialRef) -> Result<Option<Arc<SealedHead>>, Corrupt> {
-        self.heads
-            .get(&head_key(credential))
-            .map(|entry| entry.clone())
-            .transpose()
+        Ok(self.head_and_key(credential)?.map(|(_, head)| head))
+    }
+
+    /// The same with the key that it is kept under.
+    pub(super) fn head_and_key(&self, credential: &CredentialRef) -> Result<Option<(Key, Arc<SealedHead>)>, Corrupt> {
+        let Some(entry) = self.heads.get(head_path(credential).as_str()) else {
+            return Ok(None);
+        };
+        let head = entry.value().clone()?;
+        Ok(Some((entry.key().clone(), head)))
     }
 
     /// What the tenant has chosen; none if nobody has.
@@ -160,7 +166,7 @@ impl Replica {
     /// [`Corrupt`] if it is there and cannot be read.
     pub(super) fn choice(&self, tenant: &TenantId, provider: &ProviderId) -> Result<Option<Arc<Choice>>, Corrupt> {
         self.choices
-            .get(&assignment_key(tenant, provider))
+            .get(assignment_path(tenant, provider).as_str())
             .map(|entry| entry.clone())
             .transpose()
     }
