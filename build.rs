@@ -33,12 +33,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Clients see the comments in `grpcurl describe`, so the source information stays in.
     let public = protox::compile(PUBLIC, ["proto"])?;
     std::fs::write(out.join("descriptors.bin"), public.encode_to_vec())?;
-    tonic_prost_build::configure().skip_debug(SECRET).compile_fds(public)?;
+    tonic_prost_build::configure()
+        .codec_path("crate::pb::codec::SmallCodec")
+        .skip_debug(SECRET)
+        .compile_fds(public)?;
 
     let storage = protox::compile([STORAGE], ["proto"])?;
     tonic_prost_build::configure()
         .build_client(false)
         .build_server(false)
+        // What is signed holds the secret: it stays in the one buffer that it was opened in.
+        .bytes(".tresor.storage.v1.Signature")
         .skip_debug(["."])
         .compile_fds(storage)?;
 

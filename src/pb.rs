@@ -5,6 +5,8 @@
 
 #![allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all, clippy::pedantic)]
 
+pub(crate) mod codec;
+
 /// The wire contract, `dynarex.credentials.v1`.
 pub mod v1 {
     tonic::include_proto!("dynarex.credentials.v1");

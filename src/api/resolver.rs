@@ -58,8 +58,7 @@ impl Resolver {
         let parsed = tenant.zip(provider).zip(order);
         let ((tenant, provider), order) = violations.finish(parsed)?;
         call.about_order(&order.id);
-        vault.at_least(Revision(request.min_revision)).await?;
-        call.renew()?;
+        wait_for(vault, request.min_revision, call).await?;
 
         let ask = Ask {
             tenant: &tenant,
@@ -87,8 +86,7 @@ impl Resolver {
         call.authorize_tenant(Action::Resolve, &request.tenant)?;
         let (tenant, providers, order) = parse_many(&request)?;
         call.about_order(&order.id);
-        self.vault()?.at_least(Revision(request.min_revision)).await?;
-        call.renew()?;
+        wait_for(self.vault()?, request.min_revision, call).await?;
 
         let vault = self.vault()?;
         let revision = vault.revision().0;
@@ -181,6 +179,17 @@ impl Resolver {
         let from = (request.from_revision > 0).then_some(Revision(request.from_revision));
         Ok(ChangeStream::new(vault, watcher, from, call.stream()))
     }
+}
+
+/// Waits until the vault is at the revision, if it is not, and then asks anew for the caller's rights.
+async fn wait_for(vault: &Vault, min_revision: u64, call: &mut Call) -> Result<(), ApiError> {
+    let wanted = Revision(min_revision);
+    if vault.revision() < wanted {
+        // Seldom, and large: apart from what every call carries along.
+        Box::pin(vault.at_least(wanted)).await?;
+        call.renew()?;
+    }
+    Ok(())
 }
 
 fn result(provider: &ProviderId, outcome: Result<HandOut, Box<Fault>>) -> v1::ResolveResult {

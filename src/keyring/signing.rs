@@ -9,6 +9,7 @@ use std::sync::Arc;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
@@ -32,8 +33,8 @@ pub const CHECKPOINT_TYPE: &str = "tresor-audit-checkpoint+jws";
 pub struct Signature {
     /// Which key made it.
     pub kid: String,
-    /// What is signed: JSON.
-    pub payload: Zeroizing<Vec<u8>>,
+    /// What is signed: JSON. Whatever it belongs to is wiped with the last of its clones.
+    pub payload: Bytes,
     /// Ed25519 over header and payload, encoded as they are sent.
     pub bytes: [u8; 64],
 }
@@ -151,7 +152,7 @@ impl SigningKey {
         bytes.copy_from_slice(signed.as_ref());
         Signature {
             kid: self.public.kid.clone(),
-            payload,
+            payload: Bytes::from_owner(payload),
             bytes,
         }
     }

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU16;
 
+use bytes::Bytes;
 use prost::Message as _;
 use secrecy::{ExposeSecret as _, SecretString};
 use zeroize::Zeroizing;
@@ -23,8 +24,8 @@ impl Content {
             changed_fields: self.changed_fields.clone(),
             signature: Some(storage::Signature {
                 kid: self.signature.kid.clone(),
-                payload: self.signature.payload.to_vec(),
-                signature: self.signature.bytes.to_vec(),
+                payload: self.signature.payload.clone(),
+                signature: self.signature.bytes.to_vec().into(),
             }),
         };
         let bytes = Zeroizing::new(message.encode_to_vec());
@@ -33,8 +34,8 @@ impl Content {
         bytes
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
-        Self::from_message(storage::Content::decode(bytes).ok()?)
+    pub(super) fn decode(bytes: Zeroizing<Vec<u8>>) -> Option<Self> {
+        Self::from_message(storage::Content::decode(Bytes::from_owner(bytes)).ok()?)
     }
 
     fn from_message(message: storage::Content) -> Option<Self> {
@@ -43,7 +44,6 @@ impl Content {
             content::Secret::MailAccount(account) => Secret::MailAccount(decode_mail_account(account)?),
         };
         let signature = message.signature?;
-        let payload = Zeroizing::new(signature.payload);
         Some(Self {
             secret,
             note: message.note,
@@ -51,8 +51,8 @@ impl Content {
             changed_fields: message.changed_fields,
             signature: Signature {
                 kid: signature.kid,
-                payload,
-                bytes: signature.signature.try_into().ok()?,
+                payload: signature.payload,
+                bytes: signature.signature.as_ref().try_into().ok()?,
             },
         })
     }

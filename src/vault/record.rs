@@ -42,7 +42,9 @@ pub(super) fn head_path(credential: &CredentialRef) -> String {
     let (tenant, provider) = (credential.tenant.as_str(), credential.provider.as_str());
     let parts = [HEAD_PREFIX, tenant, "/", provider, "/", kind];
     let mut path = String::with_capacity(parts.map(str::len).iter().sum::<usize>() + 1 + subject.map_or(0, str::len));
-    parts.into_iter().for_each(|part| path.push_str(part));
+    for part in parts {
+        path.push_str(part);
+    }
     if let Some(subject) = subject {
         path.push('/');
         path.push_str(subject);
@@ -363,5 +365,5 @@ fn open_content(name: &Key, header: &[u8], sealed: &Sealed, key: &DataKey) -> Re
     let opened: Zeroizing<Vec<u8>> = key
         .open(name.as_str(), header, sealed)
         .map_err(|_| Corrupt(name.clone()))?;
-    Content::decode(&opened).ok_or_else(|| Corrupt(name.clone()))
+    Content::decode(opened).ok_or_else(|| Corrupt(name.clone()))
 }

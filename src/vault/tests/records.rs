@@ -7,7 +7,6 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use zeroize::Zeroizing;
 
 use super::builders::{TENANT, tenant};
 use super::support::{TestVault, everything_of};
@@ -125,8 +124,11 @@ fn content() -> impl Strategy<Value = Hidden<Arc<Content>>> {
     fields.prop_map(|(secret, note, saved_by, changed_fields, (kid, payload, half))| {
         let mut bytes = [0; 64];
         bytes[..32].copy_from_slice(&half);
-        let payload = Zeroizing::new(payload);
-        let signature = Signature { kid, payload, bytes };
+        let signature = Signature {
+            kid,
+            payload: payload.into(),
+            bytes,
+        };
         Hidden(Arc::new(Content {
             secret,
             note,
@@ -218,7 +220,7 @@ fn with_key<S: Strategy>(cases: u32, strategy: &S, property: impl Fn(&Arc<DataKe
 proptest! {
     #[test]
     fn a_versions_content_survives_its_bytes(content in content()) {
-        let decoded = Content::decode(&content.0.encode()).unwrap();
+        let decoded = Content::decode(content.0.encode()).unwrap();
         prop_assert_eq!(everything_of(&decoded), everything_of(&content.0));
         prop_assert_eq!(everything_of(&content.0.duplicate()), everything_of(&content.0));
     }
@@ -227,7 +229,7 @@ proptest! {
     fn bytes_that_are_no_record_never_panic(bytes in vec(any::<u8>(), 0..200)) {
         let record = record(&Key::new("head/demo/dat/general"), bytes.clone());
         let no_key = |_| None::<Arc<DataKey>>;
-        let _ = Content::decode(&bytes);
+        let _ = Content::decode(bytes.into());
         let _ = SealedHead::decode(&record);
         prop_assert!(open_version(&record, no_key).is_err());
         prop_assert!(open_choice(&record, no_key).is_err());
