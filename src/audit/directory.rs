@@ -58,7 +58,7 @@ impl Directory {
 
     /// Whether the path still leads to this directory.
     pub(super) fn is_in_place(&self) -> io::Result<bool> {
-        is_at(&self.lock, &self.path.join("lock"))
+        is_at(identity(&self.lock.metadata()?), &self.path.join("lock"))
     }
 
     /// The number of the newest file; none if there is no file.
@@ -89,9 +89,12 @@ impl Directory {
         self.sync_names()
     }
 
-    /// Whether the file with this number is still this file.
-    pub(super) fn holds(&self, number: u64, file: &File) -> io::Result<bool> {
-        is_at(file, &self.file_path(number))
+    /// Where a file is meant to be, and which one it is.
+    pub(super) fn place_of(&self, number: u64, file: &File) -> io::Result<Place> {
+        Ok(Place {
+            path: self.file_path(number),
+            identity: identity(&file.metadata()?),
+        })
     }
 
     pub(super) fn file_path(&self, number: u64) -> PathBuf {
@@ -121,11 +124,31 @@ pub fn files_in(directory: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     Ok(files)
 }
 
+/// Where an open file is meant to be.
+pub(super) struct Place {
+    path: PathBuf,
+    /// Nobody else has it as long as the file is open.
+    identity: Identity,
+}
+
+impl Place {
+    /// Whether the file is still there.
+    pub(super) fn holds(&self) -> io::Result<bool> {
+        is_at(self.identity, &self.path)
+    }
+}
+
+/// Device and number of a file.
+type Identity = (u64, u64);
+
+fn identity(found: &fs::Metadata) -> Identity {
+    (found.dev(), found.ino())
+}
+
 /// Whether the path leads to this file.
-fn is_at(file: &File, path: &Path) -> io::Result<bool> {
-    let ours = file.metadata()?;
+fn is_at(ours: Identity, path: &Path) -> io::Result<bool> {
     match fs::symlink_metadata(path) {
-        Ok(found) => Ok((found.dev(), found.ino()) == (ours.dev(), ours.ino())),
+        Ok(found) => Ok(identity(&found) == ours),
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(false),
         Err(error) => Err(error),
     }

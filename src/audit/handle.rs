@@ -3,8 +3,8 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -18,14 +18,15 @@ use super::events;
 use super::flood::{Flood, Refusals};
 use super::jws::Keys;
 use super::log::Log;
+use super::queue::{Line, Queue};
 use super::record::Record;
 use super::sync::{Progress, SyncFile, Syncer};
-use super::writer::{Copy, Job, Writer};
+use super::writer::{Copy, Writer};
 use crate::telemetry::metrics::{self, AuditSink};
 use crate::time::Clock;
 
-/// How many lines may wait before calls are refused.
-const QUEUE: usize = 16 * 1024;
+/// How often a call looks whether its line is written before it waits to be woken up. A write takes as long as some dozen looks.
+const LOOKS: usize = 32;
 /// How often it is looked at whether the writer is stuck.
 const WATCH: Duration = Duration::from_millis(50);
 
@@ -88,7 +89,7 @@ pub struct Audit(Arc<Shared>);
 struct Shared {
     directory: PathBuf,
     timeout: Duration,
-    jobs: SyncSender<Job>,
+    queue: Arc<Queue>,
     flood: Flood,
     /// Lines that nobody waited for and that found no room.
     lost: AtomicU64,
@@ -163,7 +164,11 @@ pub struct Ticket {
 }
 
 enum TicketState {
-    Waiting(oneshot::Receiver<Result<u64, Unavailable>>),
+    Waiting {
+        answer: oneshot::Receiver<Result<u64, Unavailable>>,
+        /// Whether somebody writes it: its waiter, or the thread.
+        is_seen_to: bool,
+    },
     /// It is counted with others.
     NotListed,
     NoRoom,
@@ -210,17 +215,18 @@ impl Audit {
             checkpoint,
         );
         writer.begin().map_err(at())?;
-        let (jobs, received) = sync_channel(QUEUE);
+        let queue = Arc::new(Queue::new(writer));
+        let writing = Arc::clone(&queue);
         let progress = syncer.progress();
         let threads = vec![
-            spawn("audit-writer", move || writer.run(&received)).map_err(at())?,
+            spawn("audit-writer", move || writing.run()).map_err(at())?,
             spawn("audit-sync", move || syncer.run()).map_err(at())?,
         ];
         let (health, is_healthy) = watch::channel(true);
         let shared = Arc::new(Shared {
             directory: settings.directory.clone(),
             timeout: settings.timeout,
-            jobs,
+            queue,
             flood: Flood::default(),
             lost: AtomicU64::new(0),
             progress,
@@ -247,7 +253,7 @@ impl Audit {
     /// Says that the answers of these lines did not leave.
     pub fn withhold(&self, lines: &[u64]) {
         let lines: Vec<_> = lines.iter().copied().filter(|line| *line != NO_LINE).collect();
-        if !lines.is_empty() && self.send(events::withheld(&lines), false, None).is_err() {
+        if !lines.is_empty() && self.send(events::withheld(&lines)).is_err() {
             self.0.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -285,21 +291,20 @@ impl Audit {
 
     /// Hands in a line that nobody waits for, because its caller has gone.
     pub fn note(&self, entry: &Entry<'_>) {
-        if self.is_listed(entry, Kind::of(entry)) && self.send(entry.body(), false, None).is_err() {
+        if self.is_listed(entry, Kind::of(entry)) && self.send(entry.body()).is_err() {
             self.0.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Says that the log lacks a checkpoint that the store has kept: `found` is what stands in its place.
     pub fn note_cut(&self, kept: Link, found: Option<Hash>) {
-        let _ = self.send(events::log_cut(kept, found), false, None);
+        let _ = self.send(events::log_cut(kept, found));
     }
 
     /// From now on checkpoints are signed; the first one at once.
     pub fn sign_with(&self, sign: Sign) {
         let _ = self.0.sign.set(sign);
-        // If there is no room the writer is awake.
-        let _ = self.0.jobs.try_send(Job::Look);
+        self.0.queue.wake_thread();
     }
 
     /// The newest checkpoint.
@@ -333,15 +338,7 @@ impl Audit {
             let mut last_words: Vec<_> = shared.flood.rest().iter().map(Refusals::body).collect();
             let lost = shared.lost.swap(0, Ordering::Relaxed);
             last_words.extend((lost > 0).then(|| events::lines_lost(lost)));
-            let last_words = last_words.into_iter().map(|body| Job::Line {
-                body,
-                is_urgent: false,
-                answer: None,
-            });
-            // The queue may be full, and the writer is emptying it.
-            for job in last_words.chain([Job::End]) {
-                let _ = shared.jobs.send(job);
-            }
+            shared.queue.end(last_words);
             let threads = std::mem::take(&mut *shared.threads.lock().unwrap_or_else(PoisonError::into_inner));
             for thread in threads {
                 let _ = thread.join();
@@ -367,32 +364,32 @@ impl Audit {
             });
         }
         let (answer, answered) = oneshot::channel();
-        if self.send(entry.body(), kind == Kind::Urgent, Some(answer)).is_err() {
+        let line = Line {
+            body: entry.body(),
+            is_urgent: kind == Kind::Urgent,
+            answer: Some(answer),
+            seq: 0,
+        };
+        if self.0.queue.put(line).is_err() {
             self.0.status.no_room.fetch_add(1, Ordering::Relaxed);
             metrics::audit_failure(AuditSink::File);
             return ticket(TicketState::NoRoom);
         }
-        ticket(TicketState::Waiting(answered))
+        ticket(TicketState::Waiting {
+            answer: answered,
+            is_seen_to: false,
+        })
     }
 
     fn is_listed(&self, entry: &Entry<'_>, kind: Kind) -> bool {
         kind != Kind::Seldom || self.0.flood.admits(entry)
     }
 
-    fn send(
-        &self,
-        body: Body,
-        is_urgent: bool,
-        answer: Option<oneshot::Sender<Result<u64, Unavailable>>>,
-    ) -> Result<(), Unavailable> {
-        let job = Job::Line {
-            body,
-            is_urgent,
-            answer,
-        };
-        self.0.jobs.try_send(job).map_err(|error| match error {
-            TrySendError::Full(_) | TrySendError::Disconnected(_) => Unavailable,
-        })
+    /// Hands in a line that nobody waits for.
+    fn send(&self, body: Body) -> Result<(), Unavailable> {
+        self.0.queue.put(Line::for_nobody(body))?;
+        self.0.queue.wake_thread();
+        Ok(())
     }
 }
 
@@ -429,10 +426,24 @@ impl Ticket {
     /// [`Unavailable`] if that fails or takes too long: nothing of the answer may leave.
     pub async fn written(mut self) -> Result<u64, Unavailable> {
         match &mut self.state {
-            TicketState::Waiting(answer) => match tokio::time::timeout_at(self.until, answer).await {
-                Ok(Ok(written)) => written,
-                Ok(Err(_)) | Err(_) => Err(Unavailable),
-            },
+            TicketState::Waiting { answer, is_seen_to } => {
+                // The other calls of this thread hand theirs in first: one write takes them all. And another thread that is at it
+                // is done in a moment: looking again costs less than being woken up.
+                for _ in 0..LOOKS {
+                    if !answer.is_empty() {
+                        break;
+                    }
+                    let_others_run().await;
+                    *is_seen_to = true;
+                    if !self.audit.0.queue.write_here() {
+                        break;
+                    }
+                }
+                match tokio::time::timeout_at(self.until, answer).await {
+                    Ok(Ok(written)) => written,
+                    Ok(Err(_)) | Err(_) => Err(Unavailable),
+                }
+            }
             TicketState::NotListed => Ok(NO_LINE),
             TicketState::NoRoom => Err(Unavailable),
         }
@@ -441,14 +452,30 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if let TicketState::Waiting(answer) = &mut self.state {
+        if let TicketState::Waiting { answer, is_seen_to } = &mut self.state {
             // From here on it is the writer that notices.
             answer.close();
             if let Ok(Ok(line)) = answer.try_recv() {
                 self.audit.withhold(&[line]);
+            } else if !*is_seen_to {
+                self.audit.0.queue.wake_thread();
             }
         }
     }
+}
+
+/// Goes to the end of the line of what its thread has to do.
+async fn let_others_run() {
+    let mut have_run = false;
+    std::future::poll_fn(|context| {
+        if std::mem::replace(&mut have_run, true) {
+            return Poll::Ready(());
+        }
+        // Not tokio's `yield_now`, which asks the system for news first.
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Tells whether lines get written, and what was not listed one by one, for as long as somebody uses the log.
@@ -465,12 +492,12 @@ async fn watch_over(shared: Weak<Shared>, health: watch::Sender<bool>) {
         }
         let audit = Audit(shared);
         for refusals in audit.0.flood.summary() {
-            if audit.send(refusals.body(), false, None).is_err() {
+            if audit.send(refusals.body()).is_err() {
                 audit.0.flood.put_back(refusals);
             }
         }
         let lost = audit.0.lost.swap(0, Ordering::Relaxed);
-        if lost > 0 && audit.send(events::lines_lost(lost), false, None).is_err() {
+        if lost > 0 && audit.send(events::lines_lost(lost)).is_err() {
             audit.0.lost.fetch_add(lost, Ordering::Relaxed);
         }
     }

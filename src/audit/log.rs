@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::chain::{Hash, Link};
-use super::directory::{Directory, files_in};
+use super::directory::{Directory, Place, files_in};
 use super::error::OpenError;
 use super::record::Record;
 use super::tail::{LONGEST, Pieces, Tail, Torn};
@@ -18,6 +18,7 @@ pub(super) struct Log {
     directory: Directory,
     number: u64,
     file: Arc<File>,
+    place: Place,
     /// In bytes, as far as it was written in full.
     length: u64,
     began: Timestamp,
@@ -53,10 +54,12 @@ impl Log {
             None => last_before(&directory, number)?,
         };
         let began = tail.began.as_deref().and_then(parse_time).unwrap_or(now);
+        let place = place_of(&directory, number, &file)?;
         let mut log = Self {
             directory,
             number,
             file: Arc::new(file),
+            place,
             length,
             began,
             is_empty: tail.link.is_none(),
@@ -68,10 +71,12 @@ impl Log {
 
     fn begin(directory: Directory, number: u64, now: Timestamp) -> Result<Self, OpenError> {
         let file = Arc::new(directory.create_file(number)?);
+        let place = place_of(&directory, number, &file)?;
         Ok(Self {
             directory,
             number,
             file,
+            place,
             length: 0,
             began: now,
             is_empty: true,
@@ -105,7 +110,7 @@ impl Log {
     pub(super) fn write(&self, lines: &[u8]) -> io::Result<()> {
         (&*self.file).write_all(lines)?;
         // A file that was removed takes lines without a complaint, and they are gone when it is closed.
-        if !self.directory.holds(self.number, &self.file)? {
+        if !self.place.holds()? {
             return Err(io::Error::other("its file was removed or replaced"));
         }
         Ok(())
@@ -132,7 +137,7 @@ impl Log {
     /// After a failed write: goes on in the same file if it is still there, else in a new one.
     pub(super) fn reopen(&mut self, link: Link, now: Timestamp) -> Result<Resumed, OpenError> {
         let io = |log: &Self| OpenError::io(log.directory.file_path(log.number));
-        if !self.directory.holds(self.number, &self.file).map_err(io(self))? {
+        if !self.place.holds().map_err(io(self))? {
             let lost = Some(self.number);
             self.begin_anew(now)?;
             return Ok(Resumed { link, torn: None, lost });
@@ -166,7 +171,9 @@ impl Log {
         let number = newest
             .checked_add(1)
             .ok_or_else(|| OpenError::refused(self.directory.file_path(newest), "has the last number there is"))?;
-        self.file = Arc::new(self.directory.create_file(number)?);
+        let file = self.directory.create_file(number)?;
+        self.place = place_of(&self.directory, number, &file)?;
+        self.file = Arc::new(file);
         (self.number, self.length, self.began, self.is_empty) = (number, 0, now, true);
         Ok(())
     }
@@ -221,6 +228,11 @@ impl Log {
     }
 }
 
+fn place_of(directory: &Directory, number: u64, file: &File) -> Result<Place, OpenError> {
+    let place = directory.place_of(number, file);
+    place.map_err(OpenError::io(directory.file_path(number)))
+}
+
 /// The newest line of the files before this one.
 fn last_before(directory: &Directory, number: u64) -> Result<Link, OpenError> {
     let files = files_in(directory.path()).map_err(OpenError::io(directory.path()))?;
@@ -271,11 +283,32 @@ pub(super) fn parse_time(text: &str) -> Option<Timestamp> {
 }
 
 /// A time as it stands in a line: always in milliseconds, so that lines sort as their times do.
-pub(super) fn time_text(time: Timestamp) -> String {
-    let seconds = Timestamp::from_unix_ms(time.unix_seconds() * 1000).to_string();
-    let ms = time.unix_ms().rem_euclid(1000);
-    format!("{}.{ms:03}Z", seconds.trim_end_matches('Z'))
+#[derive(Default)]
+pub(super) struct TimeText {
+    /// The second that the text is of. There are thousands of lines in one.
+    second: Option<i64>,
+    text: String,
 }
+
+impl TimeText {
+    pub(super) fn of(&mut self, time: Timestamp) -> &str {
+        use std::fmt::Write as _;
+
+        let second = time.unix_seconds();
+        if self.second != Some(second) {
+            self.text = Timestamp::from_unix_ms(second * 1000).to_string();
+            self.text.truncate(WHOLE_SECONDS);
+            self.second = Some(second);
+        }
+        self.text.truncate(WHOLE_SECONDS);
+        let ms = time.unix_ms().rem_euclid(1000);
+        write!(self.text, ".{ms:03}Z").expect("writing to memory cannot fail");
+        &self.text
+    }
+}
+
+/// How long a time is without its fraction and its zone: `1970-01-01T00:00:00`.
+const WHOLE_SECONDS: usize = 19;
 
 #[cfg(test)]
 mod tests {
@@ -283,13 +316,16 @@ mod tests {
 
     #[test]
     fn a_time_is_written_in_milliseconds_and_read_back() {
+        let mut written = TimeText::default();
         for (ms, text) in [
             (0, "1970-01-01T00:00:00.000Z"),
             (-1, "1969-12-31T23:59:59.999Z"),
             (1_800_000_000_120, "2027-01-15T08:00:00.120Z"),
+            (1_800_000_000_007, "2027-01-15T08:00:00.007Z"),
+            (1_800_000_001_007, "2027-01-15T08:00:01.007Z"),
         ] {
             let time = Timestamp::from_unix_ms(ms);
-            assert_eq!(time_text(time), text);
+            assert_eq!(written.of(time), text);
             assert_eq!(parse_time(text), Some(time));
         }
     }

@@ -1,8 +1,9 @@
 //! The audit log: who got what, who was refused, and who changed what, in lines that cannot be changed unnoticed.
 //!
 //! In goes an [`Entry`] for each call, out comes a [`Ticket`] that is good once the line is written: whoever answers waits
-//! for it, and does not answer if it fails. One thread gives the lines their numbers, chains them by their hashes and writes
-//! them; another one makes them durable. The vault's signing key signs checkpoints as soon as it is at hand. `docs/AUDIT.md`
+//! for it, and does not answer if it fails. Whoever waits writes what waits: gives the lines their numbers,
+//! chains them by their hashes and appends them. A thread does it where more is to be done than that, another one makes them
+//! durable. The vault's signing key signs checkpoints as soon as it is at hand. `docs/AUDIT.md`
 //! says what a line holds, what is guaranteed and what is not.
 
 mod chain;
@@ -14,6 +15,7 @@ mod flood;
 mod handle;
 mod jws;
 mod log;
+mod queue;
 mod read;
 mod record;
 mod stretch;

@@ -76,9 +76,18 @@ impl Syncer {
 
     /// Whether a line has waited for longer than `limit` to become durable.
     pub(super) fn is_overdue(&self, limit: Duration) -> bool {
-        let state = self.state();
+        self.is_late(&self.state(), limit)
+    }
+
+    fn is_late(&self, state: &State, limit: Duration) -> bool {
         let oldest = state.syncing_since.or(state.waiting_since);
         oldest.is_some_and(|since| since.elapsed() > self.interval + limit)
+    }
+
+    /// Whether syncs neither fail nor take too long. Asked before each group of lines: it takes one look.
+    pub(super) fn is_in_order(&self, limit: Duration) -> bool {
+        let state = self.state();
+        !state.has_failed && !self.is_late(&state, limit)
     }
 
     /// Whether a sync has failed since this was asked last. What was written before is then not known to be durable, and no

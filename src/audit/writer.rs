@@ -1,45 +1,29 @@
-//! The writer: the one thread that numbers, chains and writes lines.
+//! The writer: it numbers, chains and writes lines. There is one, and who has it writes.
 
 use std::io::{self, Write};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use super::chain::Link;
 use super::entry::Body;
 use super::error::{OpenError, Unavailable};
 use super::events;
 use super::handle::{Checkpoint, Settings, Sign, Status};
-use super::log::{Log, Resumed, time_text};
+use super::log::{Log, Resumed, TimeText};
+use super::queue::Line;
 use super::sync::Syncer;
 use crate::telemetry::metrics::{self, AuditSink};
 use crate::time::{Clock, Timestamp};
 
-/// How many lines share one write at most; bounds the time that the first of them waits.
-const GROUP: usize = 1024;
-/// How often the writer looks around when there is nothing to write.
-const TICK: Duration = Duration::from_millis(50);
 /// How soon after a failure it tries again, and how late at most.
 const FIRST_RETRY: Duration = Duration::from_millis(20);
 const LAST_RETRY: Duration = Duration::from_secs(1);
 
-/// What the writer is asked for.
-pub(super) enum Job {
-    /// A line.
-    Line {
-        body: Body,
-        /// Whether somebody waits until it is durable.
-        is_urgent: bool,
-        /// Who waits for its number; none if nobody does.
-        answer: Option<oneshot::Sender<Result<u64, Unavailable>>>,
-    },
-    /// The key is at hand.
-    Look,
-    /// The last line.
-    End,
-}
+/// A write that takes longer is no usual one: the next ones are left to the thread, for so long.
+const SLOW: Duration = Duration::from_millis(50);
+const LEFT_ALONE: Duration = Duration::from_secs(1);
 
 /// Where lines go beside the files: for collectors of logs.
 pub(super) type Copy = Box<dyn Write + Send>;
@@ -57,7 +41,10 @@ pub(super) struct Writer {
     checkpoints: watch::Sender<Option<Checkpoint>>,
     /// What the log has to say of itself before anything else.
     notes: Vec<Body>,
+    /// The lines that are to be written next; empty but for that.
+    group: Vec<Line>,
     buffer: Vec<u8>,
+    time: TimeText,
     /// Lines since the last checkpoint, and when the first of them was written.
     unsigned: u64,
     unsigned_since: Option<Instant>,
@@ -69,6 +56,8 @@ pub(super) struct Writer {
     has_tidied: bool,
     trouble: Option<Trouble>,
     rotate_not_before: Option<Instant>,
+    /// Until when writing may take its time, as far as is known.
+    slow_until: Option<Instant>,
 }
 
 /// Why nothing is written, and what is done about it.
@@ -139,7 +128,9 @@ impl Writer {
             sign,
             checkpoints,
             notes,
+            group: Vec::new(),
             buffer: Vec::new(),
+            time: TimeText::default(),
             unsigned: 0,
             unsigned_since: None,
             unsigned_time: None,
@@ -147,6 +138,7 @@ impl Writer {
             has_tidied: false,
             trouble: None,
             rotate_not_before: None,
+            slow_until: None,
         }
     }
 
@@ -155,49 +147,56 @@ impl Writer {
         self.write(&mut [], Ending::Open)
     }
 
-    /// The thread's work, until it is told to end or nobody is left who could.
-    pub(super) fn run(&mut self, jobs: &Receiver<Job>) {
-        let mut group = Vec::with_capacity(GROUP);
-        let mut is_ending = false;
-        while !is_ending {
-            match jobs.recv_timeout(TICK) {
-                Ok(job) => take(job, &mut group, &mut is_ending),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => is_ending = true,
-            }
-            while group.len() < GROUP
-                && !is_ending
-                && let Ok(job) = jobs.try_recv()
-            {
-                take(job, &mut group, &mut is_ending);
-            }
-            self.status.set_busy(true);
-            self.turn(&mut group);
-            self.status.set_busy(false);
-        }
-        self.end();
+    /// The lines that are to be written next.
+    pub(super) fn group(&mut self) -> &mut Vec<Line> {
+        &mut self.group
     }
 
-    fn turn(&mut self, group: &mut Vec<Line>) {
+    /// Writes the group if that is all there is to do, so that it takes microseconds; false, and nothing is done, if it is not.
+    pub(super) fn write_if_usual(&mut self) -> bool {
+        let began = Instant::now();
+        if !self.is_usual() {
+            return false;
+        }
+        self.status.set_busy(true);
+        self.write_group(Ending::Open);
+        if began.elapsed() > SLOW {
+            self.slow_until = Some(Instant::now() + LEFT_ALONE);
+        }
+        self.status.set_busy(false);
+        true
+    }
+
+    /// Whether lines can just be appended: to a file alone, which waits for no disk, and on which nothing waits to be mended.
+    fn is_usual(&self) -> bool {
+        self.copy.is_none()
+            && self.trouble.is_none()
+            && self.slow_until.is_none_or(|until| Instant::now() >= until)
+            && self.syncer.is_in_order(self.settings.timeout)
+            && !self.is_checkpoint_due(self.group.len())
+            && !self.is_rotation_due(self.clock.now())
+    }
+
+    /// Does all there is to do.
+    pub(super) fn turn(&mut self) {
+        self.status.set_busy(true);
+        self.look_around();
+        self.status.set_busy(false);
+    }
+
+    fn look_around(&mut self) {
         if !self.is_writable() {
-            self.refuse(group);
+            self.refuse();
             return;
         }
         let no_room = self.status.no_room();
         if no_room > 0 {
             self.notes.push(events::resumed(no_room));
         }
-        let is_due = self.is_checkpoint_due(group.len());
+        let is_due = self.is_checkpoint_due(self.group.len());
         let ending = if is_due { Ending::checkpoint() } else { Ending::Open };
-        if !group.is_empty() || !self.notes.is_empty() || is_due {
-            match self.write(group, ending) {
-                Ok(()) => self.answer(group),
-                Err(error) => {
-                    self.fail(&error, Cause::Write);
-                    self.refuse(group);
-                    return;
-                }
-            }
+        if (!self.group.is_empty() || !self.notes.is_empty() || is_due) && !self.write_group(ending) {
+            return;
         }
         // One that was announced before a crash is finished.
         if self.has_signed && !std::mem::replace(&mut self.has_tidied, true) {
@@ -206,18 +205,36 @@ impl Writer {
         self.rotate_if_due();
     }
 
+    /// Writes the group and answers it; if that fails, refuses it.
+    fn write_group(&mut self, ending: Ending) -> bool {
+        let mut group = std::mem::take(&mut self.group);
+        let written = self.write(&mut group, ending);
+        self.group = group;
+        match written {
+            Ok(()) => {
+                self.answer();
+                true
+            }
+            Err(error) => {
+                self.fail(&error, Cause::Write);
+                self.refuse();
+                false
+            }
+        }
+    }
+
     /// Writes the notes and a group of lines, all or none of them.
     fn write(&mut self, group: &mut [Line], ending: Ending) -> io::Result<()> {
         let now = self.clock.now();
-        let time = time_text(now);
+        let time = self.time.of(now);
         let before = self.link;
         self.buffer.clear();
         for note in &self.notes {
-            self.link.append(&mut self.buffer, &time, note.as_str());
+            self.link.append(&mut self.buffer, time, note.as_str());
         }
         let mut is_urgent = false;
-        for line in group.iter_mut() {
-            self.link.append(&mut self.buffer, &time, line.body.as_str());
+        for line in group {
+            self.link.append(&mut self.buffer, time, line.body.as_str());
             line.seq = self.link.seq;
             is_urgent |= line.is_urgent;
         }
@@ -225,7 +242,7 @@ impl Writer {
         if let (Some(sign), Ending::Signed(body)) = (self.sign.get(), ending) {
             let start = self.buffer.len();
             self.link
-                .append_signed(&mut self.buffer, &time, body.as_str(), |payload| sign(payload));
+                .append_signed(&mut self.buffer, time, body.as_str(), |payload| sign(payload));
             let line = String::from_utf8_lossy(&self.buffer[start..]).trim_end().to_owned();
             checkpoint = Some(Checkpoint { link: self.link, line });
         }
@@ -269,9 +286,9 @@ impl Writer {
         written
     }
 
-    fn answer(&mut self, group: &mut Vec<Line>) {
+    fn answer(&mut self) {
         let mut withheld = Vec::new();
-        for line in group.drain(..) {
+        for line in self.group.drain(..) {
             if let Some(answer) = line.answer
                 && answer.send(Ok(line.seq)).is_err()
             {
@@ -283,11 +300,11 @@ impl Writer {
         }
     }
 
-    fn refuse(&mut self, group: &mut Vec<Line>) {
+    fn refuse(&mut self) {
         if let Some(trouble) = &mut self.trouble {
-            trouble.refused += group.len() as u64;
+            trouble.refused += self.group.len() as u64;
         }
-        for line in group.drain(..) {
+        for line in self.group.drain(..) {
             if let Some(answer) = line.answer {
                 let _ = answer.send(Err(Unavailable));
             }
@@ -407,12 +424,16 @@ impl Writer {
         is_due && self.sign.get().is_some()
     }
 
-    fn rotate_if_due(&mut self) {
-        let now = self.clock.now();
+    fn is_rotation_due(&self, now: Timestamp) -> bool {
         let is_large = self.log.length() >= self.settings.rotate_size;
         let is_old = now.since(self.log.began()) >= self.settings.rotate_age;
         let may = self.rotate_not_before.is_none_or(|time| Instant::now() >= time);
-        if !(is_large || is_old) || !may || self.log.is_empty() {
+        (is_large || is_old) && may && !self.log.is_empty()
+    }
+
+    fn rotate_if_due(&mut self) {
+        let now = self.clock.now();
+        if !self.is_rotation_due(now) {
             return;
         }
         if let Err(error) = self.rotate(now) {
@@ -475,7 +496,8 @@ impl Writer {
         }
     }
 
-    fn end(&mut self) {
+    /// The last line.
+    pub(super) fn end(&mut self) {
         if self.trouble.is_some()
             && let Err(error) = self.mend()
         {
@@ -487,30 +509,5 @@ impl Writer {
             tracing::error!(%error, "the audit log could not be closed");
         }
         self.syncer.end();
-    }
-}
-
-/// A line on its way.
-struct Line {
-    body: Body,
-    is_urgent: bool,
-    answer: Option<oneshot::Sender<Result<u64, Unavailable>>>,
-    seq: u64,
-}
-
-fn take(job: Job, group: &mut Vec<Line>, is_ending: &mut bool) {
-    match job {
-        Job::Line {
-            body,
-            is_urgent,
-            answer,
-        } => group.push(Line {
-            body,
-            is_urgent,
-            answer,
-            seq: 0,
-        }),
-        Job::Look => {}
-        Job::End => *is_ending = true,
     }
 }

@@ -215,7 +215,8 @@ fn without_reason(answer: &Response<Body>, path: &str) -> Option<Fault> {
 
 /// Refuses a call that has come to no service, once that is listed.
 async fn refuse(audit: &Audit, fault: Fault, path: &str, peer: &Peer) -> Response<Body> {
-    let listed = list(audit, fault.code, fault.reason, path, peer).await;
+    // Apart from what every call carries along.
+    let listed = Box::pin(list(audit, fault.code, fault.reason, path, peer)).await;
     Status::from(listed.err().unwrap_or(fault)).into_http()
 }
 

@@ -2,12 +2,15 @@
 
 use std::fs;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::support::*;
-use crate::audit::{Entry, Event, Unavailable};
+use crate::audit::writer::Copy;
+use crate::audit::{Audit, Entry, Event, Unavailable};
+use crate::time::{Clock, Timestamp};
+use crate::vault::tests::support::start;
 
 #[tokio::test]
 async fn a_file_that_was_removed_fails_a_call_and_is_followed_by_another() {
@@ -257,4 +260,127 @@ async fn a_disk_whose_syncs_fail_gets_one_new_file_and_no_refusal_is_forgotten()
         "{resumed:?}"
     );
     log.assert_whole();
+}
+
+/// Tells on which threads the log was written: its writer asks for the time before each group.
+#[derive(Default)]
+struct Witness {
+    threads: Mutex<Vec<String>>,
+    /// How long the next look at the clock takes.
+    delay: AtomicU64,
+}
+
+impl Clock for Witness {
+    fn now(&self) -> Timestamp {
+        let thread = std::thread::current().name().unwrap_or_default().to_owned();
+        self.threads.lock().unwrap().push(thread);
+        std::thread::sleep(Duration::from_millis(self.delay.swap(0, Ordering::Relaxed)));
+        start()
+    }
+}
+
+impl Witness {
+    /// Whether the thread of this test has written since this was asked last.
+    fn is_written_here(&self) -> bool {
+        let here = std::thread::current().name().unwrap_or_default().to_owned();
+        std::mem::take(&mut *self.threads.lock().unwrap()).contains(&here)
+    }
+}
+
+fn open_before(witness: &Arc<Witness>, log: &TestLog, copy: Option<Copy>) -> Audit {
+    Audit::open_with(
+        &log.settings,
+        Arc::clone(witness) as _,
+        copy,
+        Arc::new(fs::File::sync_data),
+    )
+    .unwrap()
+}
+
+#[tokio::test]
+async fn whoever_waits_for_a_line_writes_it_and_those_that_came_meanwhile() {
+    let (log, witness) = (TestLog::new(), Arc::new(Witness::default()));
+    let audit = open_before(&witness, &log, None);
+    let before = audit.newest();
+    witness.is_written_here();
+    let calls = (0..8).map(|order| {
+        let audit = audit.clone();
+        tokio::spawn(async move { resolve(&audit, &order.to_string()).await })
+    });
+    let calls: Vec<_> = calls.collect();
+    for (number, call) in calls.into_iter().enumerate() {
+        assert_eq!(call.await.unwrap(), Ok(before + 1 + number as u64));
+    }
+    let looks = std::mem::take(&mut *witness.threads.lock().unwrap());
+    let here = std::thread::current().name().unwrap().to_owned();
+    let here = looks.iter().filter(|thread| **thread == here).count();
+    assert!((1..8).contains(&here), "one write took them all: {looks:?}");
+    audit.close().await;
+}
+
+#[tokio::test]
+async fn a_log_with_a_copy_or_a_slow_disk_is_left_to_its_own_thread() {
+    let (log, witness) = (TestLog::new(), Arc::new(Witness::default()));
+    let audit = open_before(&witness, &log, Some(Box::new(Pipe::default())));
+    witness.is_written_here();
+    resolve_all(&audit, 0..20).await;
+    assert!(!witness.is_written_here(), "a pipe may be full");
+    audit.close().await;
+
+    let (log, witness) = (TestLog::new(), Arc::new(Witness::default()));
+    let audit = open_before(&witness, &log, None);
+    resolve_all(&audit, 0..5).await;
+    assert!(witness.is_written_here());
+    witness.delay.store(200, Ordering::Relaxed);
+    resolve(&audit, "slow").await.unwrap();
+    witness.is_written_here();
+    resolve_all(&audit, 5..25).await;
+    assert!(!witness.is_written_here(), "it may be slow again");
+    let tries = async {
+        while !witness.is_written_here() {
+            resolve_all(&audit, 25..26).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let patience = Duration::from_mins(1);
+    tokio::time::timeout(patience, tries).await.expect("it is tried again");
+    audit.close().await;
+}
+
+#[test]
+fn lines_of_many_threads_are_each_written_once_and_chained() {
+    const THREADS: usize = 4;
+    const CALLS: usize = 200;
+    let log = TestLog::new();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let audit = runtime.block_on(async { log.open() });
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let audit = &audit;
+            scope.spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                runtime.unwrap().block_on(async {
+                    let calls: Vec<_> = (0..CALLS)
+                        .map(|call| {
+                            let (audit, order) = (audit.clone(), format!("{thread}-{call}"));
+                            tokio::spawn(async move { resolve(&audit, &order).await.unwrap() })
+                        })
+                        .collect();
+                    for call in calls {
+                        call.await.unwrap();
+                    }
+                });
+            });
+        }
+    });
+    runtime.block_on(audit.close());
+    log.assert_whole();
+    let mut orders: Vec<_> = log
+        .lines()
+        .iter()
+        .filter_map(|line| Some(line["order_id"].as_str()?.to_owned()))
+        .collect();
+    orders.sort_unstable();
+    orders.dedup();
+    assert_eq!(orders.len(), THREADS * CALLS);
 }
