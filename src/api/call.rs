@@ -370,6 +370,11 @@ impl Call {
         self.about.provider = provider.and_then(|provider| ProviderId::parse(provider).ok());
     }
 
+    /// Whose and of which provider the caller's rights were asked for, as far as that is well-formed.
+    pub(super) fn tenant_and_provider(&self) -> (Option<TenantId>, Option<ProviderId>) {
+        (self.about.tenant.clone(), self.about.provider.clone())
+    }
+
     /// The error of what the vault did not do. What is out of the caller's reach is told like everything that it may not do.
     pub(super) fn refused(&self, action: Action, error: VaultError) -> ApiError {
         match error {
@@ -500,7 +505,8 @@ impl Call {
             outcome,
             unanswered: Unanswered {
                 audit: self.audit.clone(),
-                lines: std::mem::take(&mut self.parts),
+                own: None,
+                parts: std::mem::take(&mut self.parts),
             },
         }
     }
@@ -532,6 +538,9 @@ impl Call {
 
     /// The same for whoever looks for a mistake. Off by default: the audit log has it all.
     fn log(&self, code: Code, reason: &str) {
+        if !tracing::enabled!(target: "tresor::call", tracing::Level::DEBUG) {
+            return;
+        }
         let entry = self.entry(Event::Call);
         tracing::debug!(
             target: "tresor::call",
@@ -583,12 +592,14 @@ pub(super) struct Ended<T> {
 /// Lines of an answer that has not left. If it is dropped, the log says so.
 struct Unanswered {
     audit: Audit,
-    lines: Vec<u64>,
+    own: Option<u64>,
+    parts: Vec<u64>,
 }
 
 impl Drop for Unanswered {
     fn drop(&mut self) {
-        self.audit.withhold(&self.lines);
+        self.parts.extend(self.own);
+        self.audit.withhold(&self.parts);
     }
 }
 
@@ -602,11 +613,14 @@ impl<T> Ended<T> {
             outcome,
             mut unanswered,
         } = self;
-        unanswered.lines.push(ticket.written().await.map_err(unavailable)?);
+        unanswered.own = Some(ticket.written().await.map_err(unavailable)?);
         if let Some(intent) = announced {
-            unanswered.audit.is_durable(intent).await.map_err(unavailable)?;
+            // Large, and for changes alone: apart from what every call carries along.
+            let durable = Box::pin(unanswered.audit.is_durable(intent));
+            durable.await.map_err(unavailable)?;
         }
-        unanswered.lines.clear();
+        unanswered.own = None;
+        unanswered.parts.clear();
         outcome
     }
 }

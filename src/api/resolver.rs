@@ -44,8 +44,10 @@ impl Resolver {
         call.authorize_provider(Action::Resolve, &request.tenant, &request.provider)?;
         let vault = self.vault()?;
         let mut violations = Violations::default();
-        let tenant = parse::tenant(&mut violations, "tenant", &request.tenant);
-        let provider = parse::provider_id(&mut violations, "provider", &request.provider);
+        // What is well-formed was parsed when the rights were looked at.
+        let (tenant, provider) = call.tenant_and_provider();
+        let tenant = tenant.or_else(|| parse::tenant(&mut violations, "tenant", &request.tenant));
+        let provider = provider.or_else(|| parse::provider_id(&mut violations, "provider", &request.provider));
         let order = parse::order(&mut violations, request.order.as_ref());
         // By itself it is rule 1 of the decision; beside other mistakes it is one more of them.
         if violations.is_any()

@@ -2,12 +2,15 @@
 //! no error leaves without a reason.
 
 use std::convert::Infallible;
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::Poll;
 use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::sync::watch as signal;
+use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
@@ -98,20 +101,13 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionGate {
         let deadline = asked_deadline(&request)
             .unwrap_or(self.gate.default_deadline)
             .min(LONGEST_DEADLINE);
+        let until = Instant::now() + deadline;
         let is_stream = is_stream(&path);
         let ending = is_stream.then(|| (standing.end(), self.gate.is_ending.clone()));
         let answer = self.gate.dispatch.call(request);
         Box::pin(async move {
-            let deadline_passes = async {
-                tokio::time::sleep(deadline).await;
-                // Before the call is dropped, which then lists itself for us.
-                passage.give_up();
-            };
-            let answer = tokio::select! {
-                biased;
-                answer = answer => Some(answer),
-                () = deadline_passes => None,
-            };
+            // Before the call is dropped, which then lists itself for us.
+            let answer = within(until, answer, || passage.give_up()).await;
             let Some(Ok(answer)) = answer else {
                 let message = format!("the call took longer than its deadline of {deadline:?}");
                 let fault = Fault::new(Code::DeadlineExceeded, DEADLINE_EXCEEDED, message);
@@ -168,6 +164,31 @@ fn identify<'a>(peer: &'a Peer, calls: &Calls, path: &str) -> Result<&'a Standin
         calls.count(peer)?;
     }
     Ok(standing)
+}
+
+/// The answer, unless it takes too long; then `give_up` is called before it is dropped.
+///
+/// Most answers are there when they are asked for the second time at the latest. Until then no timer is set: that costs more
+/// than many an answer, since an earlier one than all others wakes the runtime up.
+async fn within<T>(until: Instant, answer: impl Future<Output = T>, give_up: impl FnOnce()) -> Option<T> {
+    let mut answer = pin!(answer);
+    let mut has_been_asked = false;
+    let soon = poll_fn(|context| {
+        let now = answer.as_mut().poll(context);
+        if now.is_pending() && !std::mem::replace(&mut has_been_asked, true) {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(now)
+    });
+    if let Poll::Ready(answer) = soon.await {
+        return Some(answer);
+    }
+    let in_time = tokio::time::timeout_at(until, answer).await.ok();
+    if in_time.is_none() {
+        give_up();
+    }
+    in_time
 }
 
 /// The deadline that the caller has set: up to eight digits and a unit (gRPC over HTTP/2, `grpc-timeout`). Nothing below the
@@ -254,7 +275,8 @@ fn method(path: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::sync::{Arc, Mutex};
+    use std::task::Context;
 
     use super::*;
     use crate::access::{LivePolicy, Policy};
@@ -286,6 +308,51 @@ mod tests {
         standing.end_now();
         let refused = identify(&peer, &calls, "/").err();
         assert!(matches!(refused, Some(ApiError::IdentityEnded)), "{refused:?}");
+    }
+
+    /// Never answers, and says when it goes.
+    struct Endless<'a>(&'a Mutex<Vec<&'static str>>);
+
+    impl Future for Endless<'_> {
+        type Output = ();
+
+        fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+            Poll::Pending
+        }
+    }
+
+    impl Drop for Endless<'_> {
+        fn drop(&mut self) {
+            self.0.lock().unwrap().push("dropped");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_is_given_up_at_its_deadline_and_dropped_after_that() {
+        let said = Mutex::default();
+        let until = Instant::now() + Duration::from_millis(5);
+        let answer = within(until, Endless(&said), || said.lock().unwrap().push("given up")).await;
+        assert_eq!(answer, None);
+        assert_eq!(*said.lock().unwrap(), ["given up", "dropped"]);
+    }
+
+    #[tokio::test]
+    async fn an_answer_in_time_is_the_answer_however_often_it_is_asked_for() {
+        for times in 0..5 {
+            let answer = async {
+                for _ in 0..times {
+                    tokio::task::yield_now().await;
+                }
+                times
+            };
+            let until = Instant::now() + Duration::from_mins(5);
+            let answer = within(until, answer, || unreachable!("it is in time")).await;
+            assert_eq!(answer, Some(times));
+        }
+        let answer = tokio::time::sleep(Duration::from_millis(5));
+        let until = Instant::now() + Duration::from_mins(5);
+        let answer = within(until, answer, || unreachable!("it is in time")).await;
+        assert_eq!(answer, Some(()), "it is asked again when it says so");
     }
 
     #[test]
