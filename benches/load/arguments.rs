@@ -32,6 +32,8 @@ pub(crate) enum Task {
         #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = credentials)]
         credentials: usize,
     },
+    /// Serve a deployment, and call it when standard input says so: for comparisons with what this program cannot call.
+    Turns(Turns),
     #[command(name = super::stock::SUBCOMMAND, hide = true)]
     StockServer {
         /// The folder with the certificates.
@@ -70,6 +72,22 @@ pub(crate) struct Growth {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Turns {
+    /// How many credentials the store has.
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = credentials)]
+    pub(crate) credentials: usize,
+    /// How many connections.
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = between_1_and(64))]
+    pub(crate) connections: usize,
+    /// How many calls are open on each of them.
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = between_1_and(200))]
+    pub(crate) streams: usize,
+    /// How long a turn is.
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = humantime::parse_duration)]
+    pub(crate) turn: Duration,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Load {
     /// How many connections.
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = between_1_and(64))]
@@ -90,9 +108,12 @@ pub(crate) struct Load {
 
 impl Load {
     pub(crate) fn threads(&self) -> usize {
-        let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         self.threads.unwrap_or_else(cores)
     }
+}
+
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 fn credentials(text: &str) -> Result<usize, String> {

@@ -23,6 +23,7 @@ mod stock;
 #[path = "../support/mod.rs"]
 mod support;
 mod targets;
+mod turns;
 mod wire;
 
 use std::process::ExitCode;
@@ -65,6 +66,7 @@ fn run(arguments: Arguments) -> Result<(), Error> {
             println!("{}", deployment::ensure(Population::new(credentials))?.display());
             Ok(())
         }
+        Some(Task::Turns(arguments)) => until_stopped(turns::take(&arguments)),
         Some(Task::StockServer { tls }) => stock::serve(&tls),
     }
 }
