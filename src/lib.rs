@@ -7,6 +7,8 @@
 pub mod access;
 pub mod api;
 pub mod audit;
+#[doc(hidden)]
+pub mod bench;
 pub mod config;
 pub mod dev;
 pub mod hardening;

@@ -169,6 +169,24 @@ pub fn reach(config: &Config, prepared: &Prepared) -> Reach {
     }
 }
 
+/// What a configuration chooses for the vault itself.
+#[must_use]
+pub fn settings(config: &Config) -> Settings {
+    Settings {
+        issuer: config.signing.issuer.clone(),
+        cache_for: config.resolver.cache_for,
+        receipt_lifetime: config.resolver.receipt_lifetime,
+        stale_wait: config.resolver.stale_wait,
+        allows_plaintext_mail: config.mail.allow_plaintext,
+        recovery_key: config.keys.recovery_public_key.clone(),
+        key_ages: KeyAges {
+            data_key: config.keys.data_key_max_age,
+            signing_key: config.signing.key_max_age,
+            publish_before: config.signing.publish_before,
+        },
+    }
+}
+
 /// Opens the vault that `config` describes and serves it. If the keys are not at hand for a passing reason, it serves as a
 /// sealed one and opens when they are.
 ///
@@ -189,24 +207,11 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
     let store = tokio::task::spawn_blocking(move || SledStore::open_in(&folder))
         .await
         .map_err(|_| StoreError::Closed)??;
-    let settings = Settings {
-        issuer: config.signing.issuer.clone(),
-        cache_for: config.resolver.cache_for,
-        receipt_lifetime: config.resolver.receipt_lifetime,
-        stale_wait: config.resolver.stale_wait,
-        allows_plaintext_mail: config.mail.allow_plaintext,
-        recovery_key: config.keys.recovery_public_key.clone(),
-        key_ages: KeyAges {
-            data_key: config.keys.data_key_max_age,
-            signing_key: config.signing.key_max_age,
-            publish_before: config.signing.publish_before,
-        },
-    };
     let opener = Opener {
         store: Arc::new(store),
         kek: Arc::clone(&kek.source),
         catalogue: config.catalogue.clone(),
-        settings,
+        settings: settings(config),
     };
     let door = Arc::new(Door::default());
     match opener.open().await {

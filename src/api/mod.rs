@@ -18,7 +18,7 @@ mod resolver;
 mod size;
 mod violations;
 mod watch;
-mod wire;
+pub(crate) mod wire;
 mod wire_status;
 
 use std::sync::Arc;

@@ -14,7 +14,7 @@ use crate::vault::warning::Warning;
 use crate::vault::{CredentialInfo, Gap, HandOut, Resolution, VersionInfo};
 
 /// A credential as its caller may see it.
-pub(super) fn resolved(hand_out: HandOut) -> (v1::ResolvedCredential, v1::Resolution, String) {
+pub(crate) fn resolved(hand_out: HandOut) -> (v1::ResolvedCredential, v1::Resolution, String) {
     let credential = v1::ResolvedCredential {
         r#ref: Some((&hand_out.credential).into()),
         version: hand_out.version.0,

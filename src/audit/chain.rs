@@ -65,7 +65,7 @@ impl Link {
     };
 
     /// Appends the next line, with its line end, and moves on to it. `body` is the inside of a JSON object.
-    pub(super) fn append(&mut self, lines: &mut Vec<u8>, time: &str, body: &str) {
+    pub(crate) fn append(&mut self, lines: &mut Vec<u8>, time: &str, body: &str) {
         let start = self.open(lines, time, body);
         lines.push(b'}');
         self.close(lines, start);

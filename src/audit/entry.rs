@@ -114,7 +114,7 @@ impl<'a> Entry<'a> {
     }
 
     /// What it is about, as the inside of a JSON object. This is on the way of every call: one buffer, no intermediate values.
-    pub(super) fn body(&self) -> Body {
+    pub(crate) fn body(&self) -> Body {
         let mut body = Body::event(self.event.as_str());
         body.text("method", self.method);
         body.optional("caller", self.caller);
@@ -141,7 +141,7 @@ impl<'a> Entry<'a> {
 
 /// The inside of a JSON object.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Body(String);
+pub(crate) struct Body(String);
 
 impl Body {
     /// A body that says what the line is about.
@@ -153,7 +153,7 @@ impl Body {
         Self(text)
     }
 
-    pub(super) fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 

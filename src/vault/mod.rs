@@ -281,7 +281,7 @@ impl Vault {
     }
 
     /// Opens a head. Its data key must be there: heads without one are damaged or erased.
-    fn open_head(
+    pub(crate) fn open_head(
         &self,
         credential: &scope::CredentialRef,
         head: &record::SealedHead,

@@ -243,7 +243,7 @@ impl Vault {
     }
 
     /// Refuses unless the credential is there.
-    pub(super) fn require(&self, credential: &CredentialRef) -> Result<Arc<super::record::SealedHead>, VaultError> {
+    pub(crate) fn require(&self, credential: &CredentialRef) -> Result<Arc<super::record::SealedHead>, VaultError> {
         self.replica
             .head(credential)?
             .ok_or_else(|| VaultError::NotFound(credential.clone()))

@@ -1,0 +1,48 @@
+//! Pieces of a resolve that are private otherwise, for `benches/pieces.rs` to measure one by one. No part of what this crate
+//! offers.
+
+use std::sync::Arc;
+
+use prost::Message as _;
+
+use crate::api::wire;
+use crate::audit::{Entry, Link};
+use crate::pb::v1;
+use crate::vault::record::{Content, SealedHead};
+use crate::vault::scope::CredentialRef;
+use crate::vault::{HandOut, Vault, VaultError};
+
+/// The head of a credential, as the copy in memory has it.
+///
+/// # Errors
+/// That it is not there, or damaged.
+pub fn look_up(vault: &Vault, credential: &CredentialRef) -> Result<Arc<SealedHead>, VaultError> {
+    vault.require(credential)
+}
+
+/// What a head holds.
+///
+/// # Errors
+/// That it is damaged.
+pub fn open(vault: &Vault, credential: &CredentialRef, head: &SealedHead) -> Result<Content, VaultError> {
+    Ok(vault.open_head(credential, head)?)
+}
+
+/// The answer of a resolve, translated and encoded.
+#[must_use]
+pub fn encode(hand_out: HandOut) -> Vec<u8> {
+    let revision = hand_out.revision.0;
+    let (credential, resolution, receipt) = wire::resolved(hand_out);
+    let answer = v1::ResolveForOrderResponse {
+        credential: Some(credential),
+        resolution: Some(resolution),
+        receipt,
+        revision,
+    };
+    answer.encode_to_vec()
+}
+
+/// Writes the line of a call to `lines`, chained to those before.
+pub fn append_line(entry: &Entry<'_>, time: &str, chain: &mut Link, lines: &mut Vec<u8>) {
+    chain.append(lines, time, entry.body().as_str());
+}
