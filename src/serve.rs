@@ -226,7 +226,10 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
     // It reads the newest file of the log.
     let opening = config.audit.clone();
     let audit = tokio::task::spawn_blocking(move || Audit::open(&opening, Arc::new(SystemClock)));
-    let audit = audit.await.expect("opening the audit log does not panic")?;
+    let audit = audit.await.map_err(|error| audit::OpenError::Io {
+        path: config.audit.directory.clone(),
+        error: error.into(),
+    })??;
     let server = &config.server;
     let limits = Limits {
         workers: server.workers,

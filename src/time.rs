@@ -60,7 +60,7 @@ impl From<Timestamp> for prost_types::Timestamp {
         let nanos = timestamp.0.rem_euclid(1000) * 1_000_000;
         Self {
             seconds: timestamp.unix_seconds(),
-            nanos: i32::try_from(nanos).expect("below 10^9"),
+            nanos: i32::try_from(nanos).expect("nanoseconds of one second are below 10^9"),
         }
     }
 }

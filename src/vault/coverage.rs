@@ -101,7 +101,7 @@ impl CoverageQuery {
 
 /// An order that is of nobody else.
 fn order_of(scope: &Scope) -> Order {
-    let id = OrderId::parse("coverage").expect("is printable");
+    let id = OrderId::parse("coverage").expect("a word can be printed");
     let mut order = Order {
         id,
         office: None,
