@@ -67,7 +67,7 @@ impl Deployment {
 /// A disk that is full, above all.
 pub(crate) fn ensure(population: Population) -> Result<PathBuf, Error> {
     let folder = stores()?.join(population.credentials.to_string());
-    if fs::read_to_string(folder.join(MADE_BY)).is_ok_and(|made_by| made_by == fingerprint()) {
+    if is_current(&folder) {
         return Ok(folder);
     }
     if folder.exists() {
@@ -76,8 +76,16 @@ pub(crate) fn ensure(population: Population) -> Result<PathBuf, Error> {
     let making = tempfile::Builder::new().prefix("making-").tempdir_in(stores()?)?;
     make(making.path(), population)?;
     fs::write(making.path().join(MADE_BY), fingerprint())?;
-    fs::rename(making.keep(), &folder)?;
+    match fs::rename(making.path(), &folder) {
+        // Somebody else was faster.
+        Err(_) if is_current(&folder) => {}
+        renamed => renamed?,
+    }
     Ok(folder)
+}
+
+fn is_current(folder: &Path) -> bool {
+    fs::read_to_string(folder.join(MADE_BY)).is_ok_and(|made_by| made_by == fingerprint())
 }
 
 /// Beside the build's other results.
