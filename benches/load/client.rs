@@ -14,14 +14,13 @@ use hdrhistogram::Histogram;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{JoinSet, LocalSet};
 use tonic::client::Grpc;
-use tonic::transport::Channel;
 use tonic::{Request, Status};
 
 use super::answer::Wrong;
 use super::case::{Case, Peer};
 use super::codec::Raw;
 use super::pace::Alarm;
-use super::wire::Address;
+use super::wire::{Address, Connection};
 use crate::support::Error;
 
 /// Latencies in nanoseconds, three digits exact.
@@ -55,7 +54,7 @@ enum Failure {
     #[error(transparent)]
     Wrong(#[from] Wrong),
     #[error("the connection: {0}")]
-    Connection(#[from] tonic::transport::Error),
+    Connection(#[from] hyper::Error),
     #[error("the timer: {0}")]
     Timer(#[from] std::io::Error),
 }
@@ -158,7 +157,7 @@ fn start_thread() -> Result<mpsc::UnboundedSender<Order>, Error> {
 }
 
 async fn obey(mut orders: mpsc::UnboundedReceiver<Order>) {
-    let mut connections: HashMap<(usize, Peer), Vec<Channel>> = HashMap::new();
+    let mut connections: HashMap<(usize, Peer), Vec<Connection>> = HashMap::new();
     while let Some(order) = orders.recv().await {
         // Whoever asked may be gone; then the run is over.
         match order {
@@ -177,7 +176,7 @@ async fn obey(mut orders: mpsc::UnboundedReceiver<Order>) {
 }
 
 impl Work {
-    async fn run(self, connections: &[Channel]) -> Result<Outcome, Failure> {
+    async fn run(self, connections: &[Connection]) -> Result<Outcome, Failure> {
         let began = Instant::now();
         let latencies = Rc::new(RefCell::new(latencies()));
         match self.pace {
@@ -195,7 +194,7 @@ impl Work {
 
     async fn closed(
         &self,
-        connections: &[Channel],
+        connections: &[Connection],
         wanted: usize,
         streams: usize,
         latencies: &Rc<RefCell<Latencies>>,
@@ -208,7 +207,7 @@ impl Work {
         for connection in connections.iter().take(own) {
             for _ in 0..streams {
                 let (work, next, latencies) = (self.clone(), Rc::clone(&next), Rc::clone(latencies));
-                let mut connection = Grpc::new(connection.clone());
+                let mut connection = connection.client();
                 callers.spawn_local(async move {
                     let mut now = Instant::now();
                     while now < until {
@@ -231,7 +230,7 @@ impl Work {
 
     async fn open(
         &self,
-        connections: &[Channel],
+        connections: &[Connection],
         per_second: f64,
         latencies: &Rc<RefCell<Latencies>>,
     ) -> Result<(), Failure> {
@@ -254,7 +253,7 @@ impl Work {
                     .acquire_owned()
                     .await
                     .expect("it is never closed");
-                let mut connection = Grpc::new(connections[index / self.threads % connections.len()].clone());
+                let mut connection = connections[index / self.threads % connections.len()].client();
                 let (case, latencies, failed) = (Arc::clone(&self.case), Rc::clone(latencies), Rc::clone(&failed));
                 tokio::task::spawn_local(async move {
                     match call(&mut connection, &case, index).await {
@@ -273,7 +272,7 @@ impl Work {
     }
 }
 
-async fn call(connection: &mut Grpc<Channel>, case: &Case, index: usize) -> Result<(), Failure> {
+async fn call(connection: &mut Grpc<Connection>, case: &Case, index: usize) -> Result<(), Failure> {
     let call = &case.calls[index % case.calls.len()];
     connection.ready().await?;
     let answer = connection

@@ -34,10 +34,10 @@ struct Run<'a> {
 }
 
 /// Measures everything that is asked for.
-pub(crate) async fn compare(arguments: &Compare) -> Result<Report, Error> {
+pub(crate) async fn compare(arguments: &Compare, deployment: Deployment) -> Result<Report, Error> {
     let population = Population::new(arguments.credentials);
     let client = Client::new(arguments.load.threads(), arguments.load.connections)?;
-    let site = Site::start(0, Deployment::with(population)?, &client).await?;
+    let site = Site::start(0, deployment, &client).await?;
     let at_start = site.vault.process.memory()?;
     let run = Run {
         arguments,

@@ -54,12 +54,13 @@ struct Running {
 }
 
 /// Serves stores of all sizes beside each other and calls them in turn.
-pub(crate) async fn growth(arguments: &arguments::Growth) -> Result<Growth, Error> {
+pub(crate) async fn growth(arguments: &arguments::Growth, deployments: Vec<Deployment>) -> Result<Growth, Error> {
     let load = &arguments.load;
     let client = Client::new(load.threads(), load.connections)?;
     let mut all = Vec::new();
-    for (number, credentials) in arguments.credentials.iter().enumerate() {
-        all.push(start(number, *credentials, &client, load).await?);
+    for (number, deployment) in deployments.into_iter().enumerate() {
+        let population = Population::new(arguments.credentials[number]);
+        all.push(start(number, population, deployment, &client, load).await?);
     }
     let warm_up = load.slice.min(Duration::from_millis(500));
     for running in &mut all {
@@ -82,10 +83,14 @@ pub(crate) async fn growth(arguments: &arguments::Growth) -> Result<Growth, Erro
     })
 }
 
-async fn start(number: usize, credentials: usize, client: &Client, load: &arguments::Load) -> Result<Running, Error> {
-    let population = Population::new(credentials);
+async fn start(
+    number: usize,
+    population: Population,
+    deployment: Deployment,
+    client: &Client,
+    load: &arguments::Load,
+) -> Result<Running, Error> {
     let mut started_in = Vec::new();
-    let deployment = Deployment::with(population)?;
     for _ in 1..STARTS {
         let vault = Vault::start(&deployment).await?;
         started_in.push(vault.started_in);
@@ -100,7 +105,7 @@ async fn start(number: usize, credentials: usize, client: &Client, load: &argume
         resident_at_start: site.vault.process.memory()?.resident,
         started_in: started_in[STARTS / 2].as_secs_f64(),
         site,
-        credentials,
+        credentials: population.credentials,
         full: Series::calls("ResolveForOrder", &case, pace(load.connections, load.streams)),
         alone: Series::calls("ResolveForOrder", &case, pace(1, 1)),
     })
@@ -126,6 +131,10 @@ impl Running {
 #[allow(clippy::cast_precision_loss)]
 fn judge(sizes: &[Size]) -> Vec<Judged> {
     let [fewest, .., most] = sizes else { return Vec::new() };
+    // Of smaller differences the targets say nothing.
+    if fewest.credentials > 1000 || most.credentials < 1_000_000 {
+        return Vec::new();
+    }
     let more = (most.credentials - fewest.credentials) as f64;
     let memory = most.resident_under_load.saturating_sub(fewest.resident_under_load) as f64;
     vec![
@@ -163,6 +172,9 @@ impl std::fmt::Display for Growth {
             ]
         });
         writeln!(out, "{}\n", table(head, rows, 0))?;
+        if self.judged.is_empty() {
+            return write!(out, "Targets are for 1,000 beside 1,000,000 credentials.");
+        }
         write!(out, "{}", judged(&self.judged))
     }
 }

@@ -33,8 +33,9 @@ use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::arguments::{Arguments, Task};
+use self::support::Error;
+use self::support::deployment::{self, Deployment};
 use self::support::population::Population;
-use self::support::{Error, deployment};
 
 fn main() -> ExitCode {
     match run(Arguments::parse()) {
@@ -49,14 +50,17 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> Result<(), Error> {
     match arguments.task {
         None => {
-            let report = until_stopped(compare::compare(&arguments.compare))?;
+            let deployment = Deployment::with(Population::new(arguments.compare.credentials))?;
+            let report = until_stopped(compare::compare(&arguments.compare, deployment))?;
             if let Some(file) = &arguments.compare.plot {
                 plot::curves(file, &report.curves)?;
             }
             print(&report, arguments.compare.json)
         }
         Some(Task::Growth(arguments)) => {
-            let growth = until_stopped(growth::growth(&arguments))?;
+            let populations = arguments.credentials.iter().copied().map(Population::new);
+            let deployments = populations.map(Deployment::with).collect::<Result<_, _>>()?;
+            let growth = until_stopped(growth::growth(&arguments, deployments))?;
             if let Some(file) = &arguments.plot {
                 plot::growth(file, &growth.sizes)?;
             }
