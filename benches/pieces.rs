@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use divan::{AllocProfiler, Bencher, black_box};
+use divan::{AllocProfiler, Bencher, Divan, black_box};
 use prost::Message as _;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -42,6 +42,8 @@ const PROVIDER: &str = "dat";
 const OFFICES: usize = 100;
 const FEW: usize = 1_000;
 const MANY: usize = 100_000;
+/// How many turns are timed together.
+const TURNS: u32 = 500;
 /// How many saves are under way at once while a vault is filled.
 const SAVES: usize = 1024;
 
@@ -49,7 +51,8 @@ const SAVES: usize = 1024;
 static VAULTS: Mutex<BTreeMap<usize, Arc<Filled>>> = Mutex::new(BTreeMap::new());
 
 fn main() {
-    divan::main();
+    // A single turn would meet cold caches, as no call of a busy vault does.
+    Divan::default().sample_size(TURNS).config_with_args().main();
     // Their directories go with them.
     VAULTS.lock().unwrap().clear();
 }
@@ -79,7 +82,7 @@ fn policy_check(bencher: Bencher<'_, '_>, grants: usize) {
 }
 
 /// What a resolve counts against its caller's quotas. Few enough turns to stay within them.
-#[divan::bench(sample_count = 100, sample_size = 1000)]
+#[divan::bench(sample_count = 100, sample_size = TURNS)]
 fn quotas(bencher: Bencher<'_, '_>) {
     let permissions = caller(POLICY).now();
     let usage = Quotas::default().of(permissions.caller());
