@@ -479,6 +479,12 @@ const NO_LINE: u64 = 0;
 pub(crate) const NOT_FINISHED: &str = "NOT_FINISHED";
 
 impl Ticket {
+    /// How many lines it is for, one behind the other.
+    #[must_use]
+    pub fn lines(&self) -> u64 {
+        self.lines
+    }
+
     /// Waits until the line is written, and returns its number, or that of the last of its lines; 0 if it is counted with
     /// others.
     ///
