@@ -144,7 +144,10 @@ async fn of_many_transactions_each_is_done_or_refused_in_their_order(store: impl
         ])
         .await;
     let done = |number: usize| outcomes[number].as_ref().ok().map(|revision| revision.0 - taken.0);
-    assert_eq!([0, 1, 2, 3, 4, 5].map(done), [Some(1), None, None, Some(2), Some(3), Some(4)]);
+    assert_eq!(
+        [0, 1, 2, 3, 4, 5].map(done),
+        [Some(1), None, None, Some(2), Some(3), Some(4)]
+    );
     for refused in [1, 2] {
         assert!(matches!(outcomes[refused], Err(CommitError::Conflict { .. })));
     }
