@@ -21,6 +21,8 @@ const SECRET: &[&str] = &[
     ".dynarex.credentials.v1.OAuth2Client",
     ".dynarex.credentials.v1.ResolvedCredential",
     ".dynarex.credentials.v1.PutCredentialRequest",
+    ".dynarex.credentials.v1.CredentialLine",
+    ".dynarex.credentials.v1.ImportCredentialsRequest",
     ".dynarex.credentials.v1.ResolveForOrderResponse",
     ".dynarex.credentials.v1.ResolveManyForOrderResponse",
     ".dynarex.credentials.v1.ResolveResult",

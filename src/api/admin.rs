@@ -8,11 +8,12 @@ use super::call::{Call, Calls};
 use super::fault::{ApiError, Fault};
 use super::violations::Violations;
 use super::{parse, parse_secret, wire};
-use crate::access::{Action, Reveal};
+use crate::access::{Action, Reveal, Rooms};
 use crate::pb::v1;
 use crate::pb::v1::credential_admin_server::CredentialAdmin;
 use crate::store::Revision;
 use crate::vault::assignment::Assignment;
+use crate::vault::catalogue::ProviderKind;
 use crate::vault::credential::{Draft, Version};
 use crate::vault::ids::ProviderId;
 use crate::vault::scope::CredentialRef;
@@ -20,6 +21,7 @@ use crate::vault::{
     Ask, CoverageQuery, CredentialInfo, Door, Explanation, Put, Rollback, Sealed, SetAssignment, Vault,
 };
 
+mod import;
 mod lists;
 mod service;
 
@@ -27,6 +29,7 @@ mod service;
 pub struct Admin {
     door: Arc<Door>,
     calls: Calls,
+    importers: Rooms,
 }
 
 /// Checks the caller's rights to a credential by its name as it came, before anything else is looked at.
@@ -47,9 +50,39 @@ fn changed(call: &Call, info: &CredentialInfo) -> Result<v1::Credential, ApiErro
     Ok(wire::credential(info, readable.reveals(tenant, provider, scope)))
 }
 
+/// What a request asks to save, and the kind of its provider.
+fn put(vault: &Vault, request: v1::PutCredentialRequest, by: String) -> Result<(Put, ProviderKind), ApiError> {
+    let mut violations = Violations::default();
+    let named = parse::credential_ref(&mut violations, vault.catalogue(), request.r#ref.as_ref());
+    let provider = request.r#ref.as_ref().map_or("", |named| &named.provider);
+    let provider = vault.catalogue().get(provider);
+    let allows_plaintext = vault.allows_plaintext_mail();
+    let secret = parse_secret::secret(&mut violations, provider, allows_plaintext, request.secret);
+    let valid_until = parse::timestamp(&mut violations, "valid_until", request.valid_until.as_ref());
+    let note = parse_secret::note(&mut violations, &request.note);
+    let draft = secret
+        .zip(valid_until)
+        .zip(note)
+        .map(|((secret, valid_until), note)| Draft {
+            secret,
+            valid_until,
+            note,
+        });
+    let ((credential, provider), draft) = violations.finish(named.zip(draft))?;
+    let put = Put {
+        credential,
+        draft,
+        expected_version: request.expected_version,
+        validate_only: request.validate_only,
+        by,
+    };
+    Ok((put, provider.kind))
+}
+
 impl Admin {
     pub(super) fn new(door: Arc<Door>, calls: Calls) -> Self {
-        Self { door, calls }
+        let importers = Rooms::new(import::OF_ONE_CALLER);
+        Self { door, calls, importers }
     }
 
     /// The vault. Asked for after the caller's rights were looked at, so that only who may know learns that it is sealed.
@@ -78,45 +111,17 @@ impl Admin {
         request: v1::PutCredentialRequest,
     ) -> Result<v1::PutCredentialResponse, ApiError> {
         authorize(call, Action::CredentialsWrite, request.r#ref.as_ref())?;
-        let mut violations = Violations::default();
-        let named = parse::credential_ref(&mut violations, self.vault()?.catalogue(), request.r#ref.as_ref());
-        let provider = request.r#ref.as_ref().map_or("", |named| &named.provider);
-        let provider = self.vault()?.catalogue().get(provider);
-        let secret = parse_secret::secret(
-            &mut violations,
-            provider,
-            self.vault()?.allows_plaintext_mail(),
-            request.secret,
-        );
-        let valid_until = parse::timestamp(&mut violations, "valid_until", request.valid_until.as_ref());
-        let note = parse_secret::note(&mut violations, &request.note);
-        let draft = secret
-            .zip(valid_until)
-            .zip(note)
-            .map(|((secret, valid_until), note)| Draft {
-                secret,
-                valid_until,
-                note,
-            });
-        let ((credential, provider), draft) = violations.finish(named.zip(draft))?;
-        call.about_credential(&credential, None);
-        if !request.validate_only {
+        let validate_only = request.validate_only;
+        let (put, kind) = put(self.vault()?, request, call.caller())?;
+        call.about_credential(&put.credential, None);
+        if !validate_only {
             call.announce().await?;
         }
-        let saved = self
-            .vault()?
-            .put(Put {
-                credential,
-                draft,
-                expected_version: request.expected_version,
-                validate_only: request.validate_only,
-                by: call.caller(),
-            })
-            .await?;
+        let saved = self.vault()?.put(put).await?;
         call.about_credential(&saved.credential.credential, Some(saved.credential.header.version.0));
         Ok(v1::PutCredentialResponse {
             credential: Some(changed(call, &saved.credential)?),
-            warnings: wire::warnings(&saved.warnings, provider.kind),
+            warnings: wire::warnings(&saved.warnings, kind),
             revision: saved.revision.map_or(0, |revision| revision.0),
         })
     }

@@ -1,5 +1,7 @@
 //! One call: who makes it, what it is about, and the line that the audit log gets before it is answered.
 
+mod parts;
+
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -7,6 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Code, Request, Response, Status};
 
+pub(super) use self::parts::{Outcome as PartOutcome, Parts};
 use super::fault::{ApiError, Fault};
 use super::passage::Passage;
 use crate::access::{Action, Caller, Exceeded, LivePermissions, NamedScope, Permissions, Quotas, Reveal, Usage};
@@ -479,9 +482,10 @@ impl Call {
 
     /// What will be told when the stream that this call opens is over.
     pub(super) fn stream(&self) -> StreamEnd {
-        let mut call = self.with(self.about.clone());
-        call.is_over = true;
-        StreamEnd { call, messages: 0 }
+        StreamEnd {
+            call: self.opened(),
+            messages: 0,
+        }
     }
 
     fn finish<T>(&mut self, outcome: Result<T, ApiError>) -> Ended<T> {
@@ -512,6 +516,10 @@ impl Call {
     }
 
     fn entry(&self, event: Event) -> Entry<'_> {
+        self.entry_about(&self.about, event)
+    }
+
+    fn entry_about<'a>(&'a self, about: &'a About, event: Event) -> Entry<'a> {
         let About {
             tenant,
             provider,
@@ -520,7 +528,7 @@ impl Call {
             version,
             request,
             receipt,
-        } = &self.about;
+        } = about;
         Entry {
             caller: self.known_caller().map(Caller::as_str),
             peer: self.peer.as_ref().map(Peer::address),

@@ -71,6 +71,12 @@ pub(crate) enum ApiError {
     /// The caller has as many calls open as one may have.
     #[error("this caller has too many calls open; end some, or take the answers; see server.max_calls_per_caller")]
     TooManyCalls,
+    /// The caller has as many imports under way as one may have.
+    #[error("this caller has too many imports under way; wait for the end of one, then try again")]
+    TooManyImports,
+    /// A message of a stream cannot be read.
+    #[error("{}", .0.message())]
+    Unreadable(Status),
     /// The server is ending.
     #[error("the server is shutting down; try again, another one or this one will answer")]
     ShuttingDown,
@@ -82,6 +88,7 @@ fn about(tenant: Option<&str>, provider: Option<&str>) -> String {
 }
 
 /// An error as callers see it.
+#[derive(Clone)]
 pub(crate) struct Fault {
     pub(crate) code: Code,
     pub(crate) reason: &'static str,
@@ -101,6 +108,21 @@ impl Fault {
             violations: Vec::new(),
             retry_after: None,
         }
+    }
+
+    /// What comes from below the services: an unknown method, or bytes that are no message.
+    pub(crate) fn of_transport(status: &Status, message: impl Into<String>) -> Self {
+        let (code, reason) = match status.code() {
+            Code::Unimplemented if status.message().is_empty() => (Code::Unimplemented, "UNKNOWN_METHOD"),
+            // A compression that is not spoken here.
+            Code::Unimplemented => (Code::Unimplemented, "UNSUPPORTED_ENCODING"),
+            // tonic's words for a message above the limit and for bytes that are no message.
+            Code::OutOfRange => (Code::InvalidArgument, "REQUEST_TOO_LARGE"),
+            Code::Internal => (Code::InvalidArgument, "MALFORMED_REQUEST"),
+            Code::NotFound => (Code::NotFound, "UNKNOWN_SERVICE"),
+            other => (other, "TRANSPORT"),
+        };
+        Self::new(code, reason, message)
     }
 
     fn with(mut self, key: &str, value: &(impl ToString + ?Sized)) -> Self {
@@ -174,6 +196,8 @@ impl From<&ApiError> for Fault {
             }
             ApiError::NotBuilt(_) => Self::new(Code::Unimplemented, "NOT_BUILT", message),
             ApiError::TooManyCalls => Self::new(Code::ResourceExhausted, "TOO_MANY_CALLS", message).retry(),
+            ApiError::TooManyImports => Self::new(Code::ResourceExhausted, "TOO_MANY_IMPORTS", message).retry(),
+            ApiError::Unreadable(status) => Self::of_transport(status, message),
             ApiError::ShuttingDown => Self::new(Code::Unavailable, "SHUTTING_DOWN", message).retry(),
         }
     }

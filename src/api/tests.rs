@@ -7,6 +7,7 @@ mod endings;
 mod every_method;
 mod faults;
 mod fields;
+mod imports;
 mod lists;
 mod mail_fields;
 mod narrow_writers;

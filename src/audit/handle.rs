@@ -18,7 +18,7 @@ use super::events;
 use super::flood::{Flood, Refusals};
 use super::jws::Keys;
 use super::log::Log;
-use super::queue::{Line, Queue};
+use super::queue::{Answer, Line, Queue};
 use super::record::Record;
 use super::sync::{Progress, SyncFile, Syncer};
 use super::writer::{Copy, Writer};
@@ -160,6 +160,8 @@ pub struct Ticket {
     audit: Audit,
     /// When waiting has no use any more: fixed when the line was handed in, so that many of them take no longer than one.
     until: Instant,
+    /// How many lines it is for, one behind the other.
+    lines: u64,
     state: TicketState,
 }
 
@@ -250,6 +252,13 @@ impl Audit {
         self.submit_as(entry, Kind::Seldom)
     }
 
+    /// Hands in the lines of calls that are over and came together: they are written together, or none is.
+    pub fn submit_all<'a>(&self, entries: impl IntoIterator<Item = Entry<'a>>) -> Ticket {
+        let is_listed = |entry: &Entry<'_>| self.is_listed(entry, Kind::of(entry));
+        let bodies = entries.into_iter().filter(is_listed).map(|entry| entry.body());
+        self.hand_in(bodies.collect(), false)
+    }
+
     /// Says that the answers of these lines did not leave.
     pub fn withhold(&self, lines: &[u64]) {
         let lines: Vec<_> = lines.iter().copied().filter(|line| *line != NO_LINE).collect();
@@ -265,6 +274,18 @@ impl Audit {
     pub async fn announce(&self, entry: &Entry<'_>) -> Result<Intent, Unavailable> {
         let failures = self.0.progress.borrow().failures;
         let seq = self.submit_as(entry, Kind::Urgent).written().await?;
+        Ok(Intent { seq, failures })
+    }
+
+    /// Announces changes that are made together: their lines are written one behind the other, the last of them being that of
+    /// the intent.
+    ///
+    /// # Errors
+    /// [`Unavailable`]: then nothing may be changed.
+    pub async fn announce_all<'a>(&self, entries: impl IntoIterator<Item = Entry<'a>>) -> Result<Intent, Unavailable> {
+        let failures = self.0.progress.borrow().failures;
+        let bodies = entries.into_iter().map(|entry| entry.body()).collect();
+        let seq = self.hand_in(bodies, true).written().await?;
         Ok(Intent { seq, failures })
     }
 
@@ -350,35 +371,73 @@ impl Audit {
     }
 
     fn submit_as(&self, entry: &Entry<'_>, kind: Kind) -> Ticket {
-        let ticket = |state| Ticket {
-            audit: self.clone(),
-            until: Instant::now() + self.0.timeout,
-            state,
-        };
         if !self.is_listed(entry, kind) {
-            // What is counted has to be written, too.
-            return ticket(if self.0.status.is_healthy(self.0.timeout) {
-                TicketState::NotListed
-            } else {
-                TicketState::NoRoom
-            });
+            return self.not_listed();
         }
         let (answer, answered) = oneshot::channel();
         let line = Line {
-            body: entry.body(),
             is_urgent: kind == Kind::Urgent,
-            answer: Some(answer),
-            seq: 0,
+            answer: Some(Answer { lines: 1, to: answer }),
+            ..Line::for_nobody(entry.body())
         };
-        if self.0.queue.put(line).is_err() {
+        self.ticket_of(1, self.0.queue.put(line), answered)
+    }
+
+    /// Hands in lines that are written together.
+    fn hand_in(&self, bodies: Vec<Body>, is_urgent: bool) -> Ticket {
+        if bodies.is_empty() {
+            return self.not_listed();
+        }
+        let count = bodies.len();
+        let (answer, answered) = oneshot::channel();
+        let lines = count as u64;
+        let mut answer = Some(Answer { lines, to: answer });
+        let line = |(place, body)| {
+            let is_last = place + 1 == count;
+            Line {
+                is_urgent,
+                answer: if is_last { answer.take() } else { None },
+                goes_on: !is_last,
+                ..Line::for_nobody(body)
+            }
+        };
+        let put = self.0.queue.put_all(bodies.into_iter().enumerate().map(line));
+        self.ticket_of(lines, put, answered)
+    }
+
+    fn ticket_of(
+        &self,
+        lines: u64,
+        put: Result<(), Unavailable>,
+        answer: oneshot::Receiver<Result<u64, Unavailable>>,
+    ) -> Ticket {
+        if put.is_err() {
             self.0.status.no_room.fetch_add(1, Ordering::Relaxed);
             metrics::audit_failure(AuditSink::File);
-            return ticket(TicketState::NoRoom);
+            return self.ticket(lines, TicketState::NoRoom);
         }
-        ticket(TicketState::Waiting {
-            answer: answered,
-            is_seen_to: false,
-        })
+        let is_seen_to = false;
+        self.ticket(lines, TicketState::Waiting { answer, is_seen_to })
+    }
+
+    fn not_listed(&self) -> Ticket {
+        // What is counted has to be written, too.
+        let is_healthy = self.0.status.is_healthy(self.0.timeout);
+        let state = if is_healthy {
+            TicketState::NotListed
+        } else {
+            TicketState::NoRoom
+        };
+        self.ticket(0, state)
+    }
+
+    fn ticket(&self, lines: u64, state: TicketState) -> Ticket {
+        Ticket {
+            audit: self.clone(),
+            until: Instant::now() + self.0.timeout,
+            lines,
+            state,
+        }
     }
 
     fn is_listed(&self, entry: &Entry<'_>, kind: Kind) -> bool {
@@ -420,7 +479,14 @@ const NO_LINE: u64 = 0;
 pub(crate) const NOT_FINISHED: &str = "NOT_FINISHED";
 
 impl Ticket {
-    /// Waits until the line is written, and returns its number; 0 if it is counted with others.
+    /// How many lines it is for, one behind the other.
+    #[must_use]
+    pub fn lines(&self) -> u64 {
+        self.lines
+    }
+
+    /// Waits until the line is written, and returns its number, or that of the last of its lines; 0 if it is counted with
+    /// others.
     ///
     /// # Errors
     /// [`Unavailable`] if that fails or takes too long: nothing of the answer may leave.
@@ -450,13 +516,18 @@ impl Ticket {
     }
 }
 
+/// The numbers of so many lines, the last of which has this one.
+pub(super) fn up_to(last: u64, lines: u64) -> Vec<u64> {
+    (last + 1 - lines..=last).collect()
+}
+
 impl Drop for Ticket {
     fn drop(&mut self) {
         if let TicketState::Waiting { answer, is_seen_to } = &mut self.state {
             // From here on it is the writer that notices.
             answer.close();
-            if let Ok(Ok(line)) = answer.try_recv() {
-                self.audit.withhold(&[line]);
+            if let Ok(Ok(last)) = answer.try_recv() {
+                self.audit.withhold(&up_to(last, self.lines));
             } else if !*is_seen_to {
                 self.audit.0.queue.wake_thread();
             }

@@ -12,7 +12,7 @@ use super::writer::Writer;
 
 /// How many lines may wait before calls are refused.
 const ROOM: usize = 16 * 1024;
-/// How many lines share one write at most; bounds the time that the first of them waits.
+/// How many lines share one write at most, but for those that belong together; bounds the time that the first of them waits.
 const GROUP: usize = 1024;
 /// How often the thread looks around when nobody asks it to.
 const TICK: Duration = Duration::from_millis(50);
@@ -25,9 +25,18 @@ pub(super) struct Line {
     /// Whether somebody waits until it is durable.
     pub(super) is_urgent: bool,
     /// Who waits for its number; none if nobody does.
-    pub(super) answer: Option<oneshot::Sender<Result<u64, Unavailable>>>,
+    pub(super) answer: Option<Answer>,
+    /// Whether it is written together with the next one, or neither is.
+    pub(super) goes_on: bool,
     /// Its number, once it is written.
     pub(super) seq: u64,
+}
+
+/// Who waits for so many lines, of which this is the last.
+pub(super) struct Answer {
+    pub(super) lines: u64,
+    /// Gets its number.
+    pub(super) to: oneshot::Sender<Result<u64, Unavailable>>,
 }
 
 impl Line {
@@ -37,6 +46,7 @@ impl Line {
             body,
             is_urgent: false,
             answer: None,
+            goes_on: false,
             seq: 0,
         }
     }
@@ -80,6 +90,16 @@ impl Queue {
             return Err(Unavailable);
         }
         state.lines.push(line);
+        Ok(())
+    }
+
+    /// Puts several in, which are written one behind the other.
+    pub(super) fn put_all(&self, lines: impl IntoIterator<Item = Line>) -> Result<(), Unavailable> {
+        let mut state = self.state();
+        if state.is_ending || state.lines.len() >= ROOM {
+            return Err(Unavailable);
+        }
+        state.lines.extend(lines);
         Ok(())
     }
 
@@ -188,6 +208,7 @@ fn take_group(lines: &mut Vec<Line>, group: &mut Vec<Line>) {
     if lines.len() <= GROUP {
         std::mem::swap(lines, group);
     } else {
-        group.extend(lines.drain(..GROUP));
+        let end = (GROUP..lines.len()).find(|end| !lines[end - 1].goes_on);
+        group.extend(lines.drain(..end.unwrap_or(lines.len())));
     }
 }

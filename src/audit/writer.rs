@@ -10,7 +10,7 @@ use super::chain::Link;
 use super::entry::Body;
 use super::error::{OpenError, Unavailable};
 use super::events;
-use super::handle::{Checkpoint, Settings, Sign, Status};
+use super::handle::{Checkpoint, Settings, Sign, Status, up_to};
 use super::log::{Log, Resumed, TimeText};
 use super::queue::Line;
 use super::sync::Syncer;
@@ -290,9 +290,9 @@ impl Writer {
         let mut withheld = Vec::new();
         for line in self.group.drain(..) {
             if let Some(answer) = line.answer
-                && answer.send(Ok(line.seq)).is_err()
+                && answer.to.send(Ok(line.seq)).is_err()
             {
-                withheld.push(line.seq);
+                withheld.extend(up_to(line.seq, answer.lines));
             }
         }
         if !withheld.is_empty() {
@@ -306,7 +306,7 @@ impl Writer {
         }
         for line in self.group.drain(..) {
             if let Some(answer) = line.answer {
-                let _ = answer.send(Err(Unavailable));
+                let _ = answer.to.send(Err(Unavailable));
             }
         }
     }

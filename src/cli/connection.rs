@@ -20,6 +20,9 @@ use super::identity::{Files, IdentityArgs};
 /// Coverage of a large firm, all of it gaps, is far above gRPC's usual 4 MiB.
 const LARGEST_ANSWER: usize = 64 * 1024 * 1024;
 
+/// How often a silent server is asked whether it is still there, and how long it may take to say so.
+const KEEPALIVE: Duration = Duration::from_secs(20);
+
 /// The options, for every subcommand that calls a server.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Connection")]
@@ -81,7 +84,12 @@ impl ConnectionArgs {
                 Some(self.identity.files()?)
             },
         };
-        let mut endpoint = Endpoint::from(uri).connect_timeout(self.timeout).timeout(self.timeout);
+        let mut endpoint = Endpoint::from(uri)
+            .connect_timeout(self.timeout)
+            .timeout(self.timeout)
+            // A stream may be silent for long; a server that has gone without a word is noticed.
+            .http2_keep_alive_interval(KEEPALIVE)
+            .keep_alive_timeout(KEEPALIVE);
         if let Some(files) = &place.files {
             endpoint = endpoint
                 .tls_config(files.tls()?.timeout(self.timeout))

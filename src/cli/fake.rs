@@ -124,7 +124,16 @@ macro_rules! answering {
     };
 }
 
-answering!(CredentialAdmin {}
+answering!(CredentialAdmin {
+        type ImportCredentialsStream = tokio_stream::Empty<Result<ImportCredentialsResponse, Status>>;
+
+        async fn import_credentials(
+            &self,
+            _: Request<tonic::Streaming<ImportCredentialsRequest>>,
+        ) -> Result<Response<Self::ImportCredentialsStream>, Status> {
+            Err(Status::unimplemented("this test has no answer"))
+        }
+    }
     list_providers: ListProvidersRequest -> ListProvidersResponse,
     put_credential: PutCredentialRequest -> PutCredentialResponse,
     get_credential: GetCredentialRequest -> GetCredentialResponse,

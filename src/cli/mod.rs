@@ -20,6 +20,7 @@ mod fake;
 mod health;
 mod hint;
 mod identity;
+mod import;
 mod init;
 mod keys;
 mod list;
@@ -50,7 +51,7 @@ Exit codes:
   0  done
   1  another failure (for `health`: not serving)
   2  wrong usage
-  3  an argument that the server refuses
+  3  an argument, or a line of `import`, that the server refuses
   4  not found
   5  denied: no identity that the server knows, or one that may not do this
   6  conflict: another version than expected, or a state that forbids it
@@ -112,6 +113,7 @@ enum ClientCommand {
     Resolve(resolve::Resolve),
     Explain(explain::Explain),
     Coverage(coverage::Coverage),
+    Import(import::Import),
     Status(status::Status),
     #[command(subcommand)]
     Rotate(keys::Rotate),
@@ -158,6 +160,7 @@ async fn call(command: ClientCommand, connection: &Connection, output: &mut Outp
         ClientCommand::Resolve(resolve) => resolve.run(connection, output).await,
         ClientCommand::Explain(explain) => explain.run(connection, output).await,
         ClientCommand::Coverage(coverage) => coverage.run(connection, output).await,
+        ClientCommand::Import(import) => import.run(connection, output).await,
         ClientCommand::Status(status) => status.run(connection, output).await,
         ClientCommand::Rotate(rotate) => rotate.run(connection, output).await,
         ClientCommand::Rewrap(rewrap) => rewrap.run(connection, output).await,

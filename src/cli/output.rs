@@ -76,6 +76,11 @@ impl Output {
         let _ = writeln!(self.messages, "warning: {}", plain(text));
     }
 
+    /// Tells people one thing.
+    pub(crate) fn tell(&mut self, text: &str) {
+        let _ = writeln!(self.messages, "{}", plain(text));
+    }
+
     /// Reports a failure.
     pub(crate) fn failure(&mut self, failure: &Failure) {
         let _ = self.messages.write_all(failure.report().as_bytes());

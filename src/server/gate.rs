@@ -145,7 +145,7 @@ const SERVICES: [&str; 3] = [
     pb::v1::vault_operator_server::SERVICE_NAME,
 ];
 /// The calls of ours that go on.
-const STREAMS: [&str; 2] = ["/WatchChanges", "/ReadAudit"];
+const STREAMS: [&str; 3] = ["/WatchChanges", "/ReadAudit", "/ImportCredentials"];
 
 /// Whether the call may go on for as long as its caller likes.
 fn is_stream(path: &str) -> bool {
@@ -216,22 +216,12 @@ fn without_reason(answer: &Response<Body>, path: &str) -> Option<Fault> {
         return None;
     }
     let status = Status::from_header_map(headers).filter(|status| status.code() != Code::Ok)?;
-    let (code, reason) = match status.code() {
-        Code::Unimplemented if status.message().is_empty() => (Code::Unimplemented, "UNKNOWN_METHOD"),
-        // A compression that is not spoken here.
-        Code::Unimplemented => (Code::Unimplemented, "UNSUPPORTED_ENCODING"),
-        // tonic's words for a message above the limit and for bytes that are no message.
-        Code::OutOfRange => (Code::InvalidArgument, "REQUEST_TOO_LARGE"),
-        Code::Internal => (Code::InvalidArgument, "MALFORMED_REQUEST"),
-        Code::NotFound => (Code::NotFound, "UNKNOWN_SERVICE"),
-        other => (other, "TRANSPORT"),
-    };
     let message = if status.message().is_empty() {
         format!("there is no method {path}")
     } else {
         status.message().into()
     };
-    Some(Fault::new(code, reason, message))
+    Some(Fault::of_transport(&status, message))
 }
 
 /// Refuses a call that has come to no service, once that is listed.

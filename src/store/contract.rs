@@ -130,6 +130,47 @@ async fn concurrent_writers_of_one_record_do_not_lose_updates(store: impl Store)
     assert_eq!(&*store.get(&key("counter")).await.unwrap().unwrap().value, b"80");
 }
 
+async fn of_many_transactions_each_is_done_or_refused_in_their_order(store: impl Store) {
+    let taken = store.commit(put("taken", b"0")).await.unwrap();
+    let only_new = |name: &str, value: &[u8]| put(name, value).only_if(key(name), Expectation::Absent);
+    let outcomes = store
+        .commit_all(vec![
+            only_new("a", b"1"),
+            only_new("taken", b"1"),
+            only_new("a", b"2"),
+            put("a", b"3").only_if(key("a"), Expectation::WrittenAt(Revision(taken.0 + 1))),
+            Transaction::new().remove(key("taken")),
+            only_new("taken", b"2"),
+        ])
+        .await;
+    let done = |number: usize| outcomes[number].as_ref().ok().map(|revision| revision.0 - taken.0);
+    assert_eq!(
+        [0, 1, 2, 3, 4, 5].map(done),
+        [Some(1), None, None, Some(2), Some(3), Some(4)]
+    );
+    for refused in [1, 2] {
+        assert!(matches!(outcomes[refused], Err(CommitError::Conflict { .. })));
+    }
+    let values = [("a", b"3"), ("taken", b"2")];
+    for (name, value) in values {
+        assert_eq!(&*store.get(&key(name)).await.unwrap().unwrap().value, value);
+    }
+    assert_eq!(store.revision().0, taken.0 + 4);
+}
+
+async fn more_transactions_than_one_sync_takes_are_all_done(store: impl Store) {
+    let mut changes = store.watch().await.unwrap();
+    let many = (0..3000).map(|n| put(&format!("many/{n:05}"), b"x").remove(key("none")));
+    let outcomes = store.commit_all(many.collect()).await;
+    for (expected, outcome) in (1..).zip(outcomes) {
+        assert_eq!(outcome.unwrap(), Revision(expected));
+        assert_eq!(changes.recv().await.unwrap().revision, Revision(expected));
+    }
+    assert_eq!(store.revision(), Revision(3000));
+    let last = store.get(&key("many/02999")).await.unwrap().unwrap();
+    assert_eq!(last.revision, Revision(3000));
+}
+
 macro_rules! against_sled {
     ($($test:ident),* $(,)?) => {
         mod sled {
@@ -150,6 +191,8 @@ against_sled!(
     a_scan_is_ordered_bounded_and_goes_on_where_it_stopped,
     a_watcher_sees_every_transaction_in_order,
     concurrent_writers_of_one_record_do_not_lose_updates,
+    of_many_transactions_each_is_done_or_refused_in_their_order,
+    more_transactions_than_one_sync_takes_are_all_done,
 );
 
 #[tokio::test(flavor = "multi_thread")]

@@ -162,11 +162,24 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// [`CommitError::Conflict`] if an expectation does not hold: nothing was done. [`CommitError::Store`]: it may have
     /// been done or not.
-    async fn commit(&self, transaction: Transaction) -> Result<Revision, CommitError>;
+    async fn commit(&self, transaction: Transaction) -> Committed;
+
+    /// Does transactions one after the other, each whole or not at all, and returns when those that were done are durable.
+    /// What comes of each is at its place; one that fails keeps none from happening.
+    async fn commit_all(&self, transactions: Vec<Transaction>) -> Vec<Committed> {
+        let mut outcomes = Vec::with_capacity(transactions.len());
+        for transaction in transactions {
+            outcomes.push(self.commit(transaction).await);
+        }
+        outcomes
+    }
 
     /// Every transaction that is committed from now on.
     async fn watch(&self) -> Result<Changes, StoreError>;
 }
+
+/// What comes of a transaction.
+pub type Committed = Result<Revision, CommitError>;
 
 /// Why a transaction was not done.
 #[derive(Debug, thiserror::Error)]

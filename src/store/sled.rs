@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::guard::{Lock, Mark};
 use self::writer::{Job, Writer};
-use super::{Changes, CommitError, FORMAT, Key, Record, Revision, Scan, Store, StoreError, Transaction};
+use super::{Changes, Committed, FORMAT, Key, Record, Revision, Scan, Store, StoreError, Transaction};
 use crate::hardening::folder;
 
 /// The store's own records, which nobody else sees.
@@ -141,11 +141,21 @@ impl Store for SledStore {
         found.into_iter().map(parse).collect()
     }
 
-    async fn commit(&self, transaction: Transaction) -> Result<Revision, CommitError> {
+    async fn commit(&self, transaction: Transaction) -> Committed {
         let (answer, answered) = oneshot::channel();
         let job = Job::Commit(transaction, answer);
         self.writer.send(job).await.map_err(|_| StoreError::Closed)?;
         answered.await.map_err(|_| StoreError::Closed)?
+    }
+
+    async fn commit_all(&self, transactions: Vec<Transaction>) -> Vec<Committed> {
+        let closed = |count| (0..count).map(|_| Err(StoreError::Closed.into())).collect();
+        let count = transactions.len();
+        let (answer, answered) = oneshot::channel();
+        if self.writer.send(Job::CommitAll(transactions, answer)).await.is_err() {
+            return closed(count);
+        }
+        answered.await.unwrap_or_else(|_| closed(count))
     }
 
     async fn watch(&self) -> Result<Changes, StoreError> {

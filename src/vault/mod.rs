@@ -14,6 +14,7 @@ mod door;
 mod error;
 mod handout;
 pub mod ids;
+mod import;
 mod lifecycle;
 mod provider;
 mod ranges;
@@ -31,16 +32,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+
 pub use self::assignments::SetAssignment;
 use self::catalogue::Catalogue;
 pub use self::coverage::{CoverageQuery, Gap};
 pub use self::door::{Door, Sealed};
 pub use self::error::{Refused, VaultError};
 pub use self::handout::{Ask, Asked, Explanation, Granted, HandOut, Lack, Resolution};
+pub use self::import::Imported;
 pub use self::read::{CredentialInfo, ListQuery, Masked, Page, StateFilter, VersionInfo};
 use self::record::Corrupt;
 use self::replica::{Counts, Replica, Subscription};
-pub use self::save::{Put, Rollback, Saved};
+pub use self::save::{Prepared, Put, Rollback, Saved};
 use self::upkeep::Upkeep;
 pub use self::upkeep::{KeyAges, RewrapStatus, RotationStatus, TasksStatus};
 use crate::keyring::{KekSource, Keyring, KeyringError, NewSigningKey, RecoveryKey, WrappingStatus};
@@ -104,6 +108,8 @@ pub struct Vault {
     settings: Settings,
     upkeep: Arc<Upkeep>,
     opened_at: Timestamp,
+    /// A place for each work that is done [apart](Self::apart).
+    apart: Arc<Semaphore>,
 }
 
 /// How the vault is doing.
@@ -159,6 +165,7 @@ impl Vault {
             clock,
             settings,
             upkeep: Arc::default(),
+            apart: Arc::new(Semaphore::new(half_of_the_cores())),
         };
         vault.check_catalogue()?;
         Ok(Arc::new(vault))
@@ -301,6 +308,10 @@ impl Vault {
             None => Err(Corrupt(key.clone())),
         }
     }
+}
+
+fn half_of_the_cores() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2))
 }
 
 #[cfg(test)]

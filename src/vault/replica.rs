@@ -23,6 +23,8 @@ const HISTORY: usize = 10_000;
 /// How far a caller may lag behind before it is told to start over.
 const BACKLOG: usize = 1024;
 const PAGE: usize = 4096;
+/// How many changes are applied before those who wait for one are told.
+const AT_ONCE: usize = 256;
 
 /// A change as callers are told of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -247,7 +249,25 @@ impl Replica {
         })
     }
 
-    fn apply(&self, change: &Change) {
+    /// Applies changes, then tells all who wait for them: once, however many there are.
+    fn apply(&self, changes: &[Arc<Change>]) {
+        let Some(newest) = changes.last() else { return };
+        let events: Vec<_> = changes.iter().flat_map(|change| self.apply_one(change)).collect();
+        let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        self.applied.send_replace(newest.revision);
+        for event in events.into_iter().map(Arc::new) {
+            if history.events.len() == HISTORY
+                && let Some(oldest) = history.events.pop_front()
+            {
+                history.complete_after = oldest.revision;
+            }
+            history.events.push_back(Arc::clone(&event));
+            // Nobody may be listening.
+            let _ = self.live.send(event);
+        }
+    }
+
+    fn apply_one(&self, change: &Change) -> Vec<Event> {
         let mut events = Vec::new();
         for (key, value) in &change.writes {
             if let (Some(tenant), Some(_)) = (key.as_str().strip_prefix(ERASE_PREFIX), value) {
@@ -269,18 +289,7 @@ impl Replica {
             let kind = kind_of_change(&known, &self.known(key));
             events.extend(kind.and_then(|kind| event(key, change.revision, kind)));
         }
-        let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
-        self.applied.send_replace(change.revision);
-        for event in events.into_iter().map(Arc::new) {
-            if history.events.len() == HISTORY
-                && let Some(oldest) = history.events.pop_front()
-            {
-                history.complete_after = oldest.revision;
-            }
-            history.events.push_back(Arc::clone(&event));
-            // Nobody may be listening.
-            let _ = self.live.send(event);
-        }
+        events
     }
 
     fn known(&self, key: &Key) -> Known {
@@ -371,9 +380,11 @@ fn tenant_of(key: &Key) -> Option<TenantId> {
 
 /// Ends with the store, or with the vault that it serves.
 async fn follow(replica: Weak<Replica>, mut changes: Changes) {
-    while let Some(change) = changes.recv().await {
+    let mut waiting = Vec::with_capacity(AT_ONCE);
+    while changes.recv_many(&mut waiting, AT_ONCE).await > 0 {
         let Some(replica) = replica.upgrade() else { return };
-        replica.apply(&change);
+        replica.apply(&waiting);
+        waiting.clear();
     }
     if replica.strong_count() > 0 {
         tracing::error!("the store has closed: what is in memory is served and stays as it is");

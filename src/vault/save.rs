@@ -4,17 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::credential::{CustomerSignature, Draft, Secret, State, Version};
+use super::ids::TenantId;
 use super::read::CredentialInfo;
 use super::record::{Content, HeadHeader, VersionHeader, head_key, open_version, version_key};
 use super::scope::CredentialRef;
 use super::warning::{self, Warning};
 use super::{Vault, VaultError};
-use crate::keyring::TokenKind;
+use crate::keyring::{DataKey, KeyringError, SealError, TokenKind};
 use crate::store::{CommitError, Expectation, Key, Revision, Transaction};
 use crate::time::Timestamp;
 
 /// How often a save starts over because somebody else was faster.
-const TRIES: usize = 32;
+pub(super) const TRIES: usize = 32;
 /// How long a write that is durable may take to reach memory: no time at all, unless the process is ending.
 const APPLY: Duration = Duration::from_secs(30);
 
@@ -57,6 +58,33 @@ pub struct Saved {
     pub revision: Option<Revision>,
 }
 
+/// A save whose draft is complete: DAT's signature is in it, if it has one.
+#[derive(Debug)]
+pub struct Prepared {
+    pub(super) put: Put,
+    pub(super) warnings: Vec<Warning>,
+    /// Whether nothing is saved if just this is stored already.
+    pub(super) unless_stored: bool,
+}
+
+impl Prepared {
+    /// The same, to be saved among others only if something else is stored by then. What comes of it tells whether a secret was
+    /// guessed right, so it is only for callers who may read the credential and so the fields in which versions differ.
+    #[must_use]
+    pub fn unless_stored(self) -> Self {
+        Self {
+            unless_stored: true,
+            ..self
+        }
+    }
+
+    /// Whether it is only to be checked.
+    #[must_use]
+    pub fn validate_only(&self) -> bool {
+        self.put.validate_only
+    }
+}
+
 /// A credential as it is before a change.
 pub(super) struct Current {
     pub(super) header: HeadHeader,
@@ -76,6 +104,7 @@ impl Vault {
     /// # Errors
     /// [`VaultError`]; the draft's fields and the provider have been checked by whoever made it.
     pub async fn put(&self, put: Put) -> Result<Saved, VaultError> {
+        let Prepared { put, mut warnings, .. } = self.prepare(put);
         let Put {
             credential,
             draft,
@@ -83,12 +112,6 @@ impl Vault {
             validate_only,
             by,
         } = put;
-        let computed = self.computed_signature(&credential, &draft.secret);
-        let now = self.clock.now();
-        let mut warnings = warning::of_draft(&draft, now, computed.as_ref());
-        let secret = with_signature(draft.secret, computed);
-        let draft = Draft { secret, ..draft };
-
         let next = |current: Option<&Current>| Ok(self.next_version(&credential, current, &draft, &by));
         if validate_only {
             let current = self.current(&credential)?;
@@ -108,6 +131,22 @@ impl Vault {
             warnings,
             revision: Some(revision),
         })
+    }
+
+    /// Completes a draft, and says what should be looked at.
+    #[must_use]
+    pub fn prepare(&self, put: Put) -> Prepared {
+        let Put { credential, draft, .. } = &put;
+        let computed = self.computed_signature(credential, &draft.secret);
+        let warnings = warning::of_draft(draft, self.clock.now(), computed.as_ref());
+        let secret = with_signature(put.draft.secret, computed);
+        let draft = Draft { secret, ..put.draft };
+        let put = Put { draft, ..put };
+        Prepared {
+            put,
+            warnings,
+            unless_stored: false,
+        }
     }
 
     /// Saves the content of an old version as a new one, signed anew.
@@ -168,11 +207,7 @@ impl Vault {
             let current = self.current(credential)?;
             check_version(credential, current.as_ref(), expected_version)?;
             let next = next(current.as_ref())?;
-            let expectation = match &current {
-                Some(current) => Expectation::WrittenAt(current.revision),
-                None => Expectation::Absent,
-            };
-            let transaction = Transaction::new().only_if(name.clone(), expectation);
+            let transaction = Transaction::new().only_if(name.clone(), expectation(current.as_ref()));
             let transaction = self.write(transaction, credential, current.as_ref(), &next).await?;
             match self.store.commit(transaction).await {
                 Ok(revision) => {
@@ -193,12 +228,30 @@ impl Vault {
         current: Option<&Current>,
         next: &Next,
     ) -> Result<Transaction, VaultError> {
+        let keys = self.sealing_keys(&credential.tenant).await?;
+        Ok(self.sealed(transaction, credential, current, next, &keys)?)
+    }
+
+    /// The keys for a head and a version.
+    pub(super) async fn sealing_keys(&self, tenant: &TenantId) -> Result<[Arc<DataKey>; 2], KeyringError> {
+        let head = self.keyring.sealing_key(tenant).await?;
+        Ok([head, self.keyring.sealing_key(tenant).await?])
+    }
+
+    /// Adds the head, and the version if it is a new one.
+    pub(super) fn sealed(
+        &self,
+        transaction: Transaction,
+        credential: &CredentialRef,
+        current: Option<&Current>,
+        next: &Next,
+        [of_head, of_version]: &[Arc<DataKey>; 2],
+    ) -> Result<Transaction, SealError> {
         let Next { header, content } = next;
         let bytes = content.encode();
         let name = head_key(credential);
-        let key = self.keyring.sealing_key(&credential.tenant).await?;
-        let transaction = self.keyring.while_newest(transaction, &credential.tenant, &key);
-        let mut transaction = transaction.put(name.clone(), header.seal(&name, &bytes, &key)?);
+        let transaction = self.keyring.while_newest(transaction, &credential.tenant, of_head);
+        let mut transaction = transaction.put(name.clone(), header.seal(&name, &bytes, of_head)?);
         if current.is_none_or(|current| current.header.version != header.version) {
             let version = VersionHeader {
                 version: header.version,
@@ -206,9 +259,10 @@ impl Vault {
                 valid_until: header.valid_until,
             };
             let name = version_key(credential, header.version);
-            let key = self.keyring.sealing_key(&credential.tenant).await?;
-            transaction = self.keyring.while_newest(transaction, &credential.tenant, &key);
-            transaction = transaction.put(name.clone(), version.seal(&name, &bytes, &key)?);
+            if of_version.id() != of_head.id() {
+                transaction = self.keyring.while_newest(transaction, &credential.tenant, of_version);
+            }
+            transaction = transaction.put(name.clone(), version.seal(&name, &bytes, of_version)?);
         }
         Ok(transaction)
     }
@@ -249,7 +303,13 @@ impl Vault {
             .ok_or_else(|| VaultError::NotFound(credential.clone()))
     }
 
-    fn next_version(&self, credential: &CredentialRef, current: Option<&Current>, draft: &Draft, by: &str) -> Next {
+    pub(super) fn next_version(
+        &self,
+        credential: &CredentialRef,
+        current: Option<&Current>,
+        draft: &Draft,
+        by: &str,
+    ) -> Next {
         let header = HeadHeader {
             version: Version(current.map_or(0, |current| current.header.version.0) + 1),
             state: match current.map(|current| current.header.state) {
@@ -293,6 +353,11 @@ impl Vault {
         let (number, password) = (login.customer_number.as_ref()?, login.password.as_ref()?);
         Some(super::signature::customer_signature(number, &login.username, password))
     }
+}
+
+/// That nobody changes it meanwhile.
+pub(super) fn expectation(current: Option<&Current>) -> Expectation {
+    current.map_or(Expectation::Absent, |current| Expectation::WrittenAt(current.revision))
 }
 
 pub(super) fn check_version(
@@ -341,12 +406,12 @@ fn with_signature(secret: Secret, computed: Option<secrecy::SecretString>) -> Se
 }
 
 /// Nothing here may depend on what the stored secret is: a caller who only checks could guess it.
-fn save_warnings(current: Option<&Current>) -> Option<Warning> {
+pub(super) fn save_warnings(current: Option<&Current>) -> Option<Warning> {
     let is_disabled = current.is_some_and(|current| current.header.state == State::Disabled);
     is_disabled.then_some(Warning::StaysDisabled)
 }
 
-fn changed_fields(draft: &Draft, current: Option<&Current>) -> Vec<String> {
+pub(super) fn changed_fields(draft: &Draft, current: Option<&Current>) -> Vec<String> {
     let before = current.map(|current| &current.content.secret);
     let mut names = draft.secret.changed_fields(before);
     let valid_until: Option<Timestamp> = current.and_then(|current| current.header.valid_until);

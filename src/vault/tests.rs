@@ -10,6 +10,7 @@ mod dying_store;
 mod erasing;
 mod failing_store;
 mod headers;
+mod importing;
 mod jws;
 mod keys;
 mod life;

@@ -173,7 +173,8 @@ class Client:
         stubs = {service: stub(self.channel) for service, stub in SERVICES.items()}
         for name, rpc in RPCS.items():
             stub = stubs[rpc.containing_service.full_name]
-            setattr(self, name, partial(_call, getattr(stub, name), request_type(name)))
+            call = _stream if rpc.client_streaming else _call
+            setattr(self, name, partial(call, getattr(stub, name), request_type(name)))
 
     def save(self, tenant: str, provider: str = "dat", scope: Message | None = None, **secret: Any) -> Message:
         """Saves a credential with made-up content, of which `secret` names what matters."""
@@ -197,6 +198,10 @@ class Client:
 
 def _call(rpc: Callable, request: type[Message], message: Message | None = None, /, **fields: Any) -> Any:
     return rpc(request(**fields) if message is None else message, timeout=TIMEOUT)
+
+
+def _stream(rpc: Callable, request: type[Message], /, *messages: Message, **fields: Any) -> Any:
+    return rpc(iter(messages or [request(**fields)]), timeout=TIMEOUT)
 
 
 @dataclass(frozen=True)

@@ -183,6 +183,31 @@ impl Usage {
         self.counted(used, Quota::Calls, limit, taken)
     }
 
+    /// Counts a call like [`Self::count_call`], for whoever waits for room rather than be refused, and so is never over its
+    /// quota.
+    ///
+    /// # Errors
+    /// After which time there may be room; then it is not counted.
+    pub fn count_call_or_wait(&self, limits: &Limits) -> Result<(), Duration> {
+        let Some(limit) = limits.get(Quota::TotalCalls) else {
+            return Ok(());
+        };
+        self.used().calls.take(limit, &self.shared.clock)
+    }
+
+    /// Counts a call for a tenant in the same way.
+    ///
+    /// # Errors
+    /// After which time there may be room; then it is not counted.
+    pub fn count_call_for_or_wait(&self, tenant: &TenantId, limits: &Limits) -> Result<(), Duration> {
+        let Some(limit) = limits.get(Quota::Calls) else {
+            return Ok(());
+        };
+        let mut used = self.used();
+        let calls = &mut used.of(tenant, &self.shared.clock).calls;
+        calls.take(limit, &self.shared.clock)
+    }
+
     /// Counts a credential that is asked for by its name, whether there is one or not. Within an hour each counts once.
     ///
     /// # Errors

@@ -1,6 +1,8 @@
 //! The methods as gRPC knows them. Each begins a call, does it, and ends it.
 
-use super::{Action, Admin, ApiError, CredentialAdmin, Request, Response, Status, changed, v1};
+use tonic::Streaming;
+
+use super::{Action, Admin, ApiError, CredentialAdmin, Request, Response, Status, changed, import, v1};
 
 #[tonic::async_trait]
 impl CredentialAdmin for Admin {
@@ -19,6 +21,21 @@ impl CredentialAdmin for Admin {
     ) -> Result<Response<v1::PutCredentialResponse>, Status> {
         let (mut call, request) = self.calls.begin("PutCredential", request);
         let answer = self.put(&mut call, request).await;
+        call.end(answer).await
+    }
+
+    type ImportCredentialsStream = import::Answers;
+
+    async fn import_credentials(
+        &self,
+        request: Request<Streaming<v1::ImportCredentialsRequest>>,
+    ) -> Result<Response<import::Answers>, Status> {
+        let (metadata, extensions, mut requests) = request.into_parts();
+        // Like that of a call with a single one, the first message is there before anything is decided.
+        let first = requests.message().await?;
+        let request = Request::from_parts(metadata, extensions, ());
+        let (mut call, ()) = self.calls.begin("ImportCredentials", request);
+        let answer = self.import(&mut call, first, requests).await;
         call.end(answer).await
     }
 

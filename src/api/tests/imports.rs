@@ -1,0 +1,146 @@
+//! Imports: streams whose callers may change, and requests that are not as they must be.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Status};
+
+use super::caller::{Api, by, login, named, reason};
+use crate::access::Standing;
+use crate::api::Peer;
+use crate::pb::v1::{self, put_credential_request::Secret, scope};
+
+const IMPORTER: &str = "importer.example";
+const GRANT: &str = "[[grant]]\nwho = 'importer.example'\nmay = ['credentials.write']\ntenants = ['demo']\nproviders = ['dat']\n\
+                     calls_per_second = 1000000\ntotal_calls_per_second = 1000000\n";
+
+type Requests = mpsc::Sender<Result<v1::ImportCredentialsRequest, Status>>;
+type Answers = ReceiverStream<Result<v1::ImportCredentialsResponse, Status>>;
+
+fn lines(numbers: std::ops::Range<u64>) -> v1::ImportCredentialsRequest {
+    let line = |number| v1::CredentialLine {
+        number,
+        put: Some(v1::PutCredentialRequest {
+            r#ref: Some(named("dat", scope::Kind::OfficeId(format!("office-{number}")))),
+            secret: Some(Secret::Login(login())),
+            ..Default::default()
+        }),
+    };
+    v1::ImportCredentialsRequest {
+        lines: numbers.map(line).collect(),
+    }
+}
+
+/// Opens an import without a first request.
+async fn open(api: &Api, peer: &Peer) -> Result<(Requests, Answers), Status> {
+    let (mut call, ()) = api.calls().begin("ImportCredentials", by(peer, ()));
+    let (requests, rest) = mpsc::channel(8);
+    let answer = api.admin.import(&mut call, None, ReceiverStream::new(rest)).await;
+    let answers = call.end(answer).await?.into_inner();
+    Ok((requests, answers))
+}
+
+#[tokio::test]
+async fn an_import_ends_with_the_identity_of_its_caller() {
+    let api = Api::new().await;
+    api.grant(GRANT);
+    let standing = Standing::for_good();
+    let (requests, mut answers) = open(&api, &api.connection_while(IMPORTER, Arc::clone(&standing)))
+        .await
+        .unwrap();
+    requests.send(Ok(lines(0..5))).await.unwrap();
+    assert_eq!(answers.next().await.unwrap().unwrap().saved, 5);
+    let before = api.vault.revision();
+    standing.end_now();
+    requests.send(Ok(lines(5..10))).await.unwrap();
+    assert_eq!(reason(&answers.next().await.unwrap().unwrap_err()), "IDENTITY_EXPIRED");
+    assert!(answers.next().await.is_none());
+    assert_eq!(api.vault.revision(), before);
+}
+
+#[tokio::test]
+async fn what_a_replaced_policy_takes_away_is_denied_from_the_next_request_on() {
+    let api = Api::new().await;
+    api.grant(GRANT);
+    let (requests, mut answers) = open(&api, &api.connection(IMPORTER)).await.unwrap();
+    requests.send(Ok(lines(0..3))).await.unwrap();
+    assert_eq!(answers.next().await.unwrap().unwrap().saved, 3);
+    api.grant(&GRANT.replace("'dat'", "'wom'"));
+    requests.send(Ok(lines(3..6))).await.unwrap();
+    let answer = answers.next().await.unwrap().unwrap();
+    let denied: Vec<_> = answer
+        .failures
+        .iter()
+        .map(|failure| (failure.number, failure.error.as_ref().unwrap().reason.as_str()))
+        .collect();
+    assert_eq!(denied, [(3, "NOT_GRANTED"), (4, "NOT_GRANTED"), (5, "NOT_GRANTED")]);
+    assert_eq!((answer.saved, answer.revision), (0, 0));
+}
+
+#[tokio::test]
+async fn a_request_with_too_many_lines_or_that_cannot_be_read_ends_the_stream_after_what_came_before() {
+    let unreadable = Status::out_of_range("Error, decoded message length too large");
+    for (bad, expected) in [
+        (Ok(lines(0..1001)), "INVALID_FIELD"),
+        (Err(unreadable), "REQUEST_TOO_LARGE"),
+    ] {
+        let api = Api::new().await;
+        api.grant(GRANT);
+        let (requests, mut answers) = open(&api, &api.connection(IMPORTER)).await.unwrap();
+        requests.send(Ok(lines(0..1000))).await.unwrap();
+        requests.send(bad).await.unwrap();
+        assert_eq!(answers.next().await.unwrap().unwrap().saved, 1000);
+        let refused = answers.next().await.unwrap().unwrap_err();
+        assert_eq!((refused.code(), &*reason(&refused)), (Code::InvalidArgument, expected));
+        assert!(answers.next().await.is_none());
+    }
+}
+
+#[tokio::test]
+async fn one_caller_has_few_imports_under_way() {
+    let api = Api::new().await;
+    api.grant(GRANT);
+    let first = open(&api, &api.connection(IMPORTER)).await.unwrap();
+    let _second = open(&api, &api.connection(IMPORTER)).await.unwrap();
+    let refused = open(&api, &api.connection(IMPORTER)).await.err().unwrap();
+    assert_eq!(
+        (refused.code(), &*reason(&refused)),
+        (Code::ResourceExhausted, "TOO_MANY_IMPORTS")
+    );
+    assert!(
+        open(&api, &api.connection("tests.example")).await.is_ok(),
+        "others are not kept out"
+    );
+    // Its place is free again as soon as its caller has gone.
+    drop(first);
+    assert!(open(&api, &api.connection(IMPORTER)).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_batch_whose_caller_has_gone_comes_to_its_end_and_is_listed() {
+    let api = Api::new().await;
+    api.grant(GRANT);
+    let (requests, answers) = open(&api, &api.connection(IMPORTER)).await.unwrap();
+    requests.send(Ok(lines(0..200))).await.unwrap();
+    let intents = |api: &Api| api.lines().iter().filter(|line| line["event"] == "intent").count();
+    let done = |api: &Api| api.lines().iter().filter(|line| line["version"] == 1).count();
+    while intents(&api) == 0 {
+        tokio::task::yield_now().await;
+    }
+    drop((requests, answers));
+    let ending = async {
+        while done(&api) < 200 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_mins(1), ending)
+        .await
+        .unwrap();
+    assert_eq!(
+        api.vault.revision().0,
+        201 + 1,
+        "200 saves, the tenant's key and the signing key"
+    );
+}
