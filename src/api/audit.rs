@@ -12,9 +12,10 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio_stream::Stream;
 use tonic::Status;
 
-use super::call::{Peer, StreamEnd};
+use super::call::StreamEnd;
 use super::fault::{ApiError, Fault};
 use super::parse;
+use super::peer::Peer;
 use super::readers::Place;
 use super::violations::Violations;
 use crate::access::{Action, Permissions};

@@ -1,112 +1,26 @@
 //! One call: who makes it, what it is about, and the line that the audit log gets before it is answered.
 
+mod ended;
 mod parts;
+mod rights;
 
-use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Code, Request, Response, Status};
 
+pub(super) use self::ended::Ended;
+pub(crate) use self::ended::ended;
+use self::ended::{Unanswered, unavailable};
 pub(super) use self::parts::{Outcome as PartOutcome, Parts};
 use super::fault::{ApiError, Fault};
 use super::passage::Passage;
-use crate::access::{Action, Caller, Exceeded, LivePermissions, NamedScope, Permissions, Quotas, Reveal, Usage};
-use crate::audit::{Audit, Entry, Event, Filter, Intent, NOT_FINISHED, Outcome, Ticket, Unavailable};
+use super::peer::{Nobody, Peer};
+use crate::access::{Caller, Exceeded, Permissions, Quotas, Usage};
+use crate::audit::{Audit, Entry, Event, Filter, Intent, NOT_FINISHED};
 use crate::vault::ids::{OrderId, ProviderId, SubjectId, TenantId};
-use crate::vault::resolve::Refusal;
 use crate::vault::scope::{CredentialRef, Scope};
-use crate::vault::{Ask, HandOut, VaultError};
-
-/// Who is at the other end of a connection, worked out once for all of its calls.
-#[derive(Clone)]
-pub struct Peer(Arc<PeerInfo>);
-
-struct PeerInfo {
-    address: SocketAddr,
-    identity: Result<LivePermissions, String>,
-    /// One place for each call that the caller may have open; none if it may have any number.
-    room: Option<Arc<Semaphore>>,
-    /// What its holder has used of its quotas, over all of its connections. Looked up with the first call.
-    usage: OnceLock<Arc<Usage>>,
-}
-
-impl Peer {
-    /// The peer at `address`: its permissions, or why it has no identity.
-    #[must_use]
-    pub fn new(address: SocketAddr, identity: Result<LivePermissions, String>) -> Self {
-        Self(Arc::new(PeerInfo {
-            address,
-            identity,
-            room: None,
-            usage: OnceLock::new(),
-        }))
-    }
-
-    /// The caller at `address`, with room for so many calls.
-    #[must_use]
-    pub fn with_room(address: SocketAddr, identity: LivePermissions, room: Arc<Semaphore>) -> Self {
-        Self(Arc::new(PeerInfo {
-            address,
-            identity: Ok(identity),
-            room: Some(room),
-            usage: OnceLock::new(),
-        }))
-    }
-
-    /// A place for one more call; it is free again when it is dropped.
-    pub(crate) fn place(&self) -> Result<Option<OwnedSemaphorePermit>, ApiError> {
-        let place = self.0.room.as_ref().map(|room| Arc::clone(room).try_acquire_owned());
-        place.transpose().map_err(|_| ApiError::TooManyCalls)
-    }
-
-    /// Where it calls from.
-    #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.0.address
-    }
-
-    /// Who it is, and what it may do.
-    ///
-    /// # Errors
-    /// Why it has no identity.
-    pub fn identity(&self) -> Result<&LivePermissions, &str> {
-        self.0.identity.as_ref().map_err(String::as_str)
-    }
-
-    /// What it may do now, if it still is who it was when it came.
-    pub(super) fn permissions(&self) -> Result<Permissions, Nobody> {
-        let identity = self.identity().map_err(|why| Nobody::Unknown(why.to_owned()))?;
-        if identity.standing().holds() {
-            Ok(identity.now())
-        } else {
-            Err(Nobody::Ended)
-        }
-    }
-
-    fn usage(&self, quotas: &Quotas, caller: &Caller) -> &Usage {
-        self.0.usage.get_or_init(|| quotas.of(caller))
-    }
-}
-
-/// Why somebody has no permissions.
-#[derive(Clone, Debug)]
-pub(super) enum Nobody {
-    /// It has never had an identity.
-    Unknown(String),
-    /// Its identity has ended.
-    Ended,
-}
-
-impl From<Nobody> for ApiError {
-    fn from(nobody: Nobody) -> Self {
-        match nobody {
-            Nobody::Unknown(why) => Self::NoIdentity(why),
-            Nobody::Ended => Self::IdentityEnded,
-        }
-    }
-}
+use crate::vault::{HandOut, VaultError};
 
 /// What every call passes on its way in and out.
 #[derive(Clone)]
@@ -213,56 +127,8 @@ struct About {
 }
 
 impl Call {
-    /// The caller's permissions, as they were when they were last asked for; none to whoever is over its quota.
-    pub(super) fn permissions(&self) -> Result<&Permissions, ApiError> {
-        let permissions = self.permissions.as_ref();
-        let permissions = permissions.map_err(|nobody| ApiError::from(nobody.clone()))?;
-        self.within_quota.clone()?;
-        Ok(permissions)
-    }
-
-    /// Asks anew whether the caller still is who it was and what it may do: the call has waited for something.
-    pub(super) fn renew(&mut self) -> Result<(), ApiError> {
-        if let Some(peer) = &self.peer {
-            self.permissions = peer.permissions();
-        }
-        self.permissions().map(drop)
-    }
-
-    /// Counts a part of a call like a call.
-    pub(super) fn count_part(&mut self) -> Result<(), ApiError> {
-        let permissions = self.permissions()?;
-        if let Some(usage) = self.usage() {
-            usage.count_call(permissions.total_limits())?;
-        }
-        self.is_counted_for_tenant = false;
-        self.count_for_tenant()
-    }
-
-    /// Counts a credential that is asked for by its name.
-    pub(super) fn count_credential(&self, ask: &Ask<'_>, scope: &Scope) -> Result<(), ApiError> {
-        let permissions = self.permissions()?;
-        match self.usage() {
-            Some(usage) => {
-                let limits = permissions.limits(ask.tenant.as_str());
-                Ok(usage.count_credential(ask.tenant, ask.provider, scope, &limits)?)
-            }
-            None => Ok(()),
-        }
-    }
-
-    /// Counts the call for its tenant, once. It is granted, and a tenant that can't be has no quota of its own.
-    fn count_for_tenant(&mut self) -> Result<(), ApiError> {
-        let permissions = self.permissions()?;
-        if let (Some(usage), Some(tenant), false) = (self.usage(), &self.about.tenant, self.is_counted_for_tenant) {
-            usage.count_call_for(tenant, &permissions.limits(tenant.as_str()))?;
-            self.is_counted_for_tenant = true;
-        }
-        Ok(())
-    }
-
     fn usage(&self) -> Option<&Usage> {
-        self.peer.as_ref()?.0.usage.get().map(Arc::as_ref)
+        self.peer.as_ref()?.known_usage()
     }
 
     /// The caller's permissions as they will be, for what outlives the call.
@@ -283,86 +149,6 @@ impl Call {
         Some(identity.caller())
     }
 
-    /// Refuses unless the caller may do this with this credential; says how much it may then see. The texts are as they came:
-    /// nothing of a request is looked at before this.
-    pub(super) fn authorize_credential(
-        &mut self,
-        action: Action,
-        tenant: &str,
-        provider: &str,
-        scope: NamedScope<'_>,
-    ) -> Result<Reveal, ApiError> {
-        self.note(tenant, Some(provider));
-        let granted = self.permissions()?.allows(action, tenant, provider, scope);
-        self.admit(granted.is_some(), action)?;
-        Ok(granted.unwrap_or_default())
-    }
-
-    /// Refuses unless the caller may do this with some credential of this provider of this tenant.
-    pub(super) fn authorize_provider(&mut self, action: Action, tenant: &str, provider: &str) -> Result<(), ApiError> {
-        self.note(tenant, Some(provider));
-        let is_granted = self.permissions()?.allows_some_scope(action, tenant, provider);
-        self.admit(is_granted, action)
-    }
-
-    /// Refuses unless the caller may do this with this provider of this tenant as a whole.
-    pub(super) fn authorize_provider_operation(
-        &mut self,
-        action: Action,
-        tenant: &str,
-        provider: &str,
-    ) -> Result<(), ApiError> {
-        self.note(tenant, Some(provider));
-        let is_granted = self.permissions()?.allows_provider_operation(action, tenant, provider);
-        self.admit(is_granted, action)
-    }
-
-    /// Refuses unless the caller may do this with some provider of this tenant.
-    pub(super) fn authorize_tenant(&mut self, action: Action, tenant: &str) -> Result<(), ApiError> {
-        self.note(tenant, None);
-        let is_granted = self.permissions()?.allows_some_provider(action, tenant);
-        self.admit(is_granted, action)
-    }
-
-    /// Refuses unless the caller may do this with the whole vault.
-    pub(super) fn authorize_operation(&self, action: Action) -> Result<(), ApiError> {
-        self.unless(self.permissions()?.allows_operation(action), action)
-    }
-
-    /// Refuses unless the caller may do this with this tenant as a whole.
-    pub(super) fn authorize_tenant_operation(&mut self, action: Action, tenant: &str) -> Result<(), ApiError> {
-        self.note(tenant, None);
-        let is_granted = self.permissions()?.allows_tenant_operation(action, tenant);
-        self.unless(is_granted, action)
-    }
-
-    /// Refuses unless the policy knows the caller at all.
-    pub(super) fn authorize_known(&self, action: Action) -> Result<(), ApiError> {
-        self.unless(self.permissions()?.is_known(), action)
-    }
-
-    /// Refuses unless it is granted and within the tenant's quota.
-    fn admit(&mut self, is_granted: bool, action: Action) -> Result<(), ApiError> {
-        self.unless(is_granted, action)?;
-        self.count_for_tenant()
-    }
-
-    fn unless(&self, is_granted: bool, action: Action) -> Result<(), ApiError> {
-        if is_granted {
-            Ok(())
-        } else {
-            Err(self.not_granted(action))
-        }
-    }
-
-    /// Refuses unless the caller may read some of what the audit log has about a tenant and a provider; empty ones stand for
-    /// any.
-    pub(super) fn authorize_reading(&mut self, tenant: &str, provider: &str) -> Result<(), ApiError> {
-        self.note(tenant, Some(provider));
-        let is_granted = self.permissions()?.allows_reading_audit(tenant, provider);
-        self.admit(is_granted, Action::AuditRead)
-    }
-
     /// Notes which order is read about.
     pub(super) fn about_filter(&mut self, filter: &Filter) {
         self.about.order = filter.order.as_deref().and_then(|order| OrderId::parse(order).ok());
@@ -376,24 +162,6 @@ impl Call {
     /// Whose and of which provider the caller's rights were asked for, as far as that is well-formed.
     pub(super) fn tenant_and_provider(&self) -> (Option<TenantId>, Option<ProviderId>) {
         (self.about.tenant.clone(), self.about.provider.clone())
-    }
-
-    /// The error of what the vault did not do. What is out of the caller's reach is told like everything that it may not do.
-    pub(super) fn refused(&self, action: Action, error: VaultError) -> ApiError {
-        match error {
-            VaultError::Refused(refused) if refused.refusal == Refusal::NotGranted => self.not_granted(action),
-            error => error.into(),
-        }
-    }
-
-    /// What the caller was refused; only identifiers that are well-formed are repeated.
-    pub(super) fn not_granted(&self, action: Action) -> ApiError {
-        ApiError::NotGranted {
-            caller: self.caller(),
-            action,
-            tenant: self.about.tenant.as_ref().map(ToString::to_string),
-            provider: self.about.provider.as_ref().map(ToString::to_string),
-        }
     }
 
     /// Notes which credential it is about.
@@ -588,55 +356,6 @@ impl Drop for Call {
     }
 }
 
-/// A call, or a part of one, that is over and whose line is under way.
-#[must_use = "nobody gets an answer before it is let out"]
-pub(super) struct Ended<T> {
-    ticket: Ticket,
-    announced: Option<Intent>,
-    outcome: Result<T, Box<Fault>>,
-    unanswered: Unanswered,
-}
-
-/// Lines of an answer that has not left. If it is dropped, the log says so.
-struct Unanswered {
-    audit: Audit,
-    own: Option<u64>,
-    parts: Vec<u64>,
-}
-
-impl Drop for Unanswered {
-    fn drop(&mut self) {
-        self.parts.extend(self.own);
-        self.audit.withhold(&self.parts);
-    }
-}
-
-impl<T> Ended<T> {
-    /// Lets the outcome out once its line is written, and that of what it has changed is durable. If that fails nothing of
-    /// the outcome leaves.
-    pub(super) async fn let_out(self) -> Result<T, Box<Fault>> {
-        let Self {
-            ticket,
-            announced,
-            outcome,
-            mut unanswered,
-        } = self;
-        unanswered.own = Some(ticket.written().await.map_err(unavailable)?);
-        if let Some(intent) = announced {
-            // Large, and for changes alone: apart from what every call carries along.
-            let durable = Box::pin(unanswered.audit.is_durable(intent));
-            durable.await.map_err(unavailable)?;
-        }
-        unanswered.own = None;
-        unanswered.parts.clear();
-        outcome
-    }
-}
-
-fn unavailable(error: Unavailable) -> Box<Fault> {
-    Box::new(Fault::from(&ApiError::Audit(error)))
-}
-
 /// Lists the end of a stream when it is dropped.
 pub(super) struct StreamEnd {
     call: Call,
@@ -657,44 +376,6 @@ impl Drop for StreamEnd {
             ..self.call.entry(Event::StreamEnded)
         };
         self.call.audit.note(&entry);
-    }
-}
-
-/// What the audit log says of a call that has ended with this code.
-pub(crate) fn ended<'a>(entry: Entry<'a>, code: Code, reason: Option<&'a str>) -> Entry<'a> {
-    let outcome = match code {
-        Code::Ok => Outcome::Ok,
-        Code::Unauthenticated | Code::PermissionDenied | Code::ResourceExhausted => Outcome::Denied,
-        _ => Outcome::Failed,
-    };
-    Entry {
-        outcome: Some(outcome),
-        code: Some(code_name(code)),
-        reason,
-        ..entry
-    }
-}
-
-/// The code's name as gRPC's own documents have it.
-fn code_name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }
 

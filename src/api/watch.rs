@@ -11,8 +11,9 @@ use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 use tokio_stream::wrappers::{BroadcastStream, WatchStream};
 use tonic::Status;
 
-use super::call::{Peer, StreamEnd};
+use super::call::StreamEnd;
 use super::fault::{ApiError, Fault};
+use super::peer::Peer;
 use crate::access::{Action, LivePermissions, Scopes};
 use crate::pb::v1::{self, change_event::Kind};
 use crate::store::Revision;
