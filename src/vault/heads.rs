@@ -41,9 +41,9 @@ impl Heads {
     /// # Errors
     /// [`Corrupt`] if it is there and cannot be read.
     pub(super) fn get(&self, key: &str) -> Result<Option<Arc<SealedHead>>, Corrupt> {
-        let hash = self.hasher.hash_one(key);
+        let hash = self.hasher.hash_one(key.as_bytes());
         let shard = self.read(hash);
-        if let Some(head) = shard.heads.find(hash, |head| head.key() == key) {
+        if let Some(head) = shard.heads.find(hash, |head| head.key_bytes() == key.as_bytes()) {
             return Ok(Some(Arc::clone(head)));
         }
         match shard.damaged.iter().find(|damaged| damaged.as_str() == key) {
@@ -57,7 +57,7 @@ impl Heads {
         match head {
             Ok(head) => self.put_readable(Arc::new(head)),
             Err(Corrupt(key)) => {
-                let hash = self.hasher.hash_one(key.as_str());
+                let hash = self.hasher.hash_one(key.as_str().as_bytes());
                 let mut shard = self.write(hash);
                 shard.remove(hash, key.as_str());
                 shard.damaged.push(key);
@@ -66,11 +66,14 @@ impl Heads {
     }
 
     fn put_readable(&self, head: Arc<SealedHead>) {
-        let hash = self.hasher.hash_one(head.key());
+        let hash = self.hasher.hash_one(head.key_bytes());
         let mut shard = self.write(hash);
         shard.damaged.retain(|damaged| damaged.as_str() != head.key());
-        let rehash = |head: &Arc<SealedHead>| self.hasher.hash_one(head.key());
-        match shard.heads.entry(hash, |other| other.key() == head.key(), rehash) {
+        let rehash = |head: &Arc<SealedHead>| self.hasher.hash_one(head.key_bytes());
+        match shard
+            .heads
+            .entry(hash, |other| other.key_bytes() == head.key_bytes(), rehash)
+        {
             Entry::Occupied(mut place) => *place.get_mut() = head,
             Entry::Vacant(place) => drop(place.insert(head)),
         }
@@ -78,7 +81,7 @@ impl Heads {
 
     /// Forgets what is under this key.
     pub(super) fn remove(&self, key: &str) {
-        let hash = self.hasher.hash_one(key);
+        let hash = self.hasher.hash_one(key.as_bytes());
         self.write(hash).remove(hash, key);
     }
 
@@ -131,7 +134,7 @@ impl Heads {
 
 impl Shard {
     fn remove(&mut self, hash: u64, key: &str) {
-        if let Ok(place) = self.heads.find_entry(hash, |head| head.key() == key) {
+        if let Ok(place) = self.heads.find_entry(hash, |head| head.key_bytes() == key.as_bytes()) {
             place.remove();
         }
         self.damaged.retain(|damaged| damaged.as_str() != key);

@@ -160,8 +160,12 @@ impl SealedHead {
 
     /// The text of its key in the store.
     pub(super) fn key(&self) -> &str {
-        let key = &self.bytes[..usize::from(self.header_at)];
-        std::str::from_utf8(key).expect("it was copied from a text")
+        std::str::from_utf8(self.key_bytes()).expect("it was copied from a text")
+    }
+
+    /// The same as bytes, for whoever only compares.
+    pub(super) fn key_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.header_at)]
     }
 
     /// Which of the tenant's data keys opens it.
