@@ -144,13 +144,23 @@ impl DataKey {
     /// # Errors
     /// [`OpenError`] if a byte of it differs; nothing of it is told then.
     pub fn open(&self, name: &str, header: &[u8], sealed: &Sealed) -> Result<Zeroizing<Vec<u8>>, OpenError> {
-        let mut buffer = Zeroizing::new(sealed.ciphertext.to_vec());
+        self.open_parts(name, header, sealed.nonce, &sealed.ciphertext)
+    }
+
+    /// The same where nonce and ciphertext stand elsewhere.
+    ///
+    /// # Errors
+    /// As of [`Self::open`].
+    pub fn open_parts(
+        &self,
+        name: &str,
+        header: &[u8],
+        nonce: [u8; NONCE_LENGTH],
+        ciphertext: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+        let mut buffer = Zeroizing::new(ciphertext.to_vec());
         self.cipher
-            .decrypt_in_place(
-                &Nonce::from(sealed.nonce),
-                &self.associated_data(name, header),
-                &mut *buffer,
-            )
+            .decrypt_in_place(&Nonce::from(nonce), &self.associated_data(name, header), &mut *buffer)
             .map_err(|_| OpenError)?;
         Ok(buffer)
     }

@@ -26,7 +26,7 @@ impl Keyring {
     /// another one when the last is used up.
     pub async fn sealing_key(&self, tenant: &TenantId) -> Result<Arc<DataKey>, KeyringError> {
         loop {
-            if self.is_erasing(tenant) {
+            if self.is_erasing(tenant.as_str()) {
                 return Err(KeyringError::Erasing(tenant.clone()));
             }
             let current = self.newest_data_key(tenant);

@@ -226,7 +226,7 @@ impl Keyring {
 
     /// Whether the tenant is being erased: as if it had nothing.
     #[must_use]
-    pub fn is_erasing(&self, tenant: &TenantId) -> bool {
+    pub fn is_erasing(&self, tenant: &str) -> bool {
         self.erased.get(tenant).is_some_and(|erased| erased.is_under_way)
     }
 

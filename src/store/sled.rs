@@ -29,6 +29,9 @@ const REVISION_KEY: &str = "meta/revision";
 /// largest record (three secrets of 4 KiB, escaped once more in the signed JSON) is about 100 KiB: with 16 MiB, sled's maximum,
 /// no page gets there. A store can only be opened with the size that it was made with.
 const SEGMENT_SIZE: usize = 16 << 20;
+/// How much of what it has read or written sled keeps in memory, in bytes. Little: decisions are made from the copy of all heads
+/// that is in memory anyway. sled's default, 1 GiB, would keep most of a large store a second time.
+const CACHE: u64 = 32 << 20;
 /// How many transactions may wait before the callers do.
 const QUEUE: usize = 4096;
 
@@ -189,6 +192,7 @@ fn open_tree(path: &Path) -> Result<(sled::Db, Tree), StoreError> {
             .path(path)
             .segment_size(SEGMENT_SIZE)
             .mode(sled::Mode::HighThroughput)
+            .cache_capacity(CACHE)
             // The writer flushes; a second flusher would only compete with it.
             .flush_every_ms(None)
             .open()?;

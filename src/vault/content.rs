@@ -8,12 +8,36 @@ use secrecy::{ExposeSecret as _, SecretString};
 use zeroize::Zeroizing;
 
 use super::credential::{CustomerSignature, Login, MailAccount, MailAuth, MailSecurity, OAuth2Client, Secret};
-use super::record::Content;
+use super::record::{Content, VersionHeader};
+use super::signature::{self, Named};
 use crate::keyring::Signature;
 use crate::pb::storage::{self, content, mail_account};
 
+/// The record that a content is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// All of it.
+    Version,
+    /// What is handed out or shown of the current version: nobody asks a head what has changed.
+    Head,
+}
+
 impl Content {
-    pub(super) fn encode(&self) -> Zeroizing<Vec<u8>> {
+    /// Its bytes in a record of a credential, written under `issuer`. Of the payload that is signed nothing but the issuer is
+    /// kept if name, dates and secret say the rest, which they do unless the issuer has changed since.
+    pub(super) fn encode(
+        &self,
+        part: Part,
+        issuer: &str,
+        named: Named<'_>,
+        dates: &VersionHeader,
+    ) -> Zeroizing<Vec<u8>> {
+        let rebuilt = signature::payload(issuer, named, dates, &self.secret);
+        let is_rebuilt = rebuilt[..] == self.signature.payload[..];
+        let changed_fields = match part {
+            Part::Version => self.changed_fields.clone(),
+            Part::Head => Vec::new(),
+        };
         let message = storage::Content {
             secret: Some(match &self.secret {
                 Secret::Login(login) => content::Secret::Login(encode_login(login)),
@@ -21,38 +45,50 @@ impl Content {
             }),
             note: self.note.clone(),
             saved_by: self.saved_by.clone(),
-            changed_fields: self.changed_fields.clone(),
+            changed_fields,
             signature: Some(storage::Signature {
                 kid: self.signature.kid.clone(),
-                payload: self.signature.payload.clone(),
+                payload: if is_rebuilt {
+                    Bytes::new()
+                } else {
+                    self.signature.payload.clone()
+                },
+                issuer: if is_rebuilt { issuer.to_owned() } else { String::new() },
                 signature: self.signature.bytes.to_vec().into(),
             }),
         };
         let bytes = Zeroizing::new(message.encode_to_vec());
         // The message's own copies are wiped by taking it apart into types that do.
-        drop(Self::from_message(message));
+        drop(Self::from_message(message, None, dates));
         bytes
     }
 
-    pub(super) fn decode(bytes: Zeroizing<Vec<u8>>) -> Option<Self> {
-        Self::from_message(storage::Content::decode(Bytes::from_owner(bytes)).ok()?)
+    /// The content that a record of this credential holds; none if the bytes hold none.
+    pub(super) fn decode(bytes: Zeroizing<Vec<u8>>, named: Option<Named<'_>>, dates: &VersionHeader) -> Option<Self> {
+        let message = storage::Content::decode(Bytes::from_owner(bytes)).ok()?;
+        Self::from_message(message, named, dates)
     }
 
-    fn from_message(message: storage::Content) -> Option<Self> {
+    fn from_message(message: storage::Content, named: Option<Named<'_>>, dates: &VersionHeader) -> Option<Self> {
         let secret = match message.secret? {
             content::Secret::Login(login) => Secret::Login(decode_login(login)),
             content::Secret::MailAccount(account) => Secret::MailAccount(decode_mail_account(account)?),
         };
-        let signature = message.signature?;
+        let signed = message.signature?;
+        let payload = if signed.payload.is_empty() {
+            Bytes::from_owner(signature::payload(&signed.issuer, named?, dates, &secret))
+        } else {
+            signed.payload
+        };
         Some(Self {
             secret,
             note: message.note,
             saved_by: message.saved_by,
             changed_fields: message.changed_fields,
             signature: Signature {
-                kid: signature.kid,
-                payload: signature.payload,
-                bytes: signature.signature.as_ref().try_into().ok()?,
+                kid: signed.kid,
+                payload,
+                bytes: signed.signature.as_ref().try_into().ok()?,
             },
         })
     }

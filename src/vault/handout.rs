@@ -20,7 +20,7 @@ use super::signature::{time_limited_customer_signature, time_limited_validity};
 use super::{Vault, VaultError};
 use crate::access::{Reach, Reveal};
 use crate::keyring::{KeyringError, TokenKind};
-use crate::store::{Key, Revision};
+use crate::store::Revision;
 use crate::time::Timestamp;
 
 /// Asks for a credential.
@@ -276,7 +276,7 @@ impl Vault {
         let seen = RefCell::new(Seen::default());
         let decision = decide(*provider, assignment, ask.order, now, reach, |scope| {
             let name = asked.name(scope);
-            let found = self.replica.head_and_key(&name);
+            let found = self.replica.head(&name);
             seen.borrow_mut().note(name, found)
         });
         let seen = seen.into_inner();
@@ -328,7 +328,7 @@ impl Vault {
     }
 
     fn open_found(&self, found: &Found) -> Result<Content, Corrupt> {
-        self.open_head_at(&found.name.tenant, &found.key, &found.head)
+        self.open_head(&found.name, &found.head)
     }
 
     fn is_time_limited(&self, provider: &ProviderId, assignment: Assignment, secret: &Secret) -> bool {
@@ -449,7 +449,6 @@ struct Seen {
 
 struct Found {
     name: CredentialRef,
-    key: Key,
     head: Arc<SealedHead>,
 }
 
@@ -457,14 +456,13 @@ impl Seen {
     fn note(
         &mut self,
         name: CredentialRef,
-        found: Result<Option<(Key, Arc<SealedHead>)>, Corrupt>,
+        found: Result<Option<Arc<SealedHead>>, Corrupt>,
     ) -> Option<Arc<SealedHead>> {
         match found {
             Ok(found) => {
-                let (key, head) = found?;
+                let head = found?;
                 self.heads.push(Found {
                     name,
-                    key,
                     head: Arc::clone(&head),
                 });
                 Some(head)

@@ -13,6 +13,7 @@ pub mod credential;
 mod door;
 mod error;
 mod handout;
+mod heads;
 pub mod ids;
 mod import;
 mod lifecycle;
@@ -48,7 +49,7 @@ pub use self::save::{Prepared, Put, Rollback, Saved};
 use self::upkeep::Upkeep;
 pub use self::upkeep::{KeyAges, RewrapStatus, RotationStatus, TasksStatus};
 use crate::keyring::{KekSource, Keyring, KeyringError, NewSigningKey, RecoveryKey, WrappingStatus};
-use crate::store::{Key, Revision, Store, StoreError};
+use crate::store::{Revision, Store, StoreError};
 use crate::time::{Clock, Timestamp};
 
 /// What a deployment chooses.
@@ -175,19 +176,19 @@ impl Vault {
     /// be looked at nor revoked.
     fn check_catalogue(&self) -> Result<(), OpenError> {
         let mut lacking = BTreeMap::<String, Vec<String>>::new();
-        for name in self.replica.names() {
-            let (provider, kind) = (&name.provider, name.scope.kind());
-            match self.catalogue.get(provider.as_str()) {
-                None => lacking.entry(provider.to_string()).or_default().push(name.to_string()),
+        self.replica.for_each_name(|path| {
+            let Some((provider, kind)) = scope::provider_and_kind(path) else {
+                return;
+            };
+            match self.catalogue.get(provider) {
+                None => lacking.entry(provider.to_owned()).or_default().push(path.to_owned()),
                 Some(known) if !known.allows(kind) => {
-                    lacking
-                        .entry(format!("{provider} per {kind}"))
-                        .or_default()
-                        .push(name.to_string());
+                    let what = format!("{provider} per {kind}");
+                    lacking.entry(what).or_default().push(path.to_owned());
                 }
                 Some(_) => {}
             }
-        }
+        });
         for (tenant, provider, mode) in self.replica.modes() {
             let kind = mode.scope_kind();
             if self
@@ -293,19 +294,9 @@ impl Vault {
         credential: &scope::CredentialRef,
         head: &record::SealedHead,
     ) -> Result<record::Content, Corrupt> {
-        self.open_head_at(&credential.tenant, &record::head_key(credential), head)
-    }
-
-    /// The same where its key is at hand.
-    fn open_head_at(
-        &self,
-        tenant: &ids::TenantId,
-        key: &Key,
-        head: &record::SealedHead,
-    ) -> Result<record::Content, Corrupt> {
-        match self.keyring.data_key(tenant, head.data_key_id()) {
-            Some(data_key) => head.open(key, &data_key),
-            None => Err(Corrupt(key.clone())),
+        match self.keyring.data_key(&credential.tenant, head.data_key_id()) {
+            Some(key) => head.open(&key),
+            None => Err(head.corrupt()),
         }
     }
 }

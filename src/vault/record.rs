@@ -7,7 +7,6 @@
 //! | `assignment/{tenant}/{provider}` | a choice |
 
 use prost::Message as _;
-use zeroize::Zeroizing;
 
 use super::assignment::{Assignment, Choice, Mode};
 use super::catalogue::SignatureVariant;
@@ -15,6 +14,7 @@ use super::credential::{State, Version};
 use super::ids::{ProviderId, SubjectId, TenantId};
 use super::resolve::Candidate;
 use super::scope::CredentialRef;
+use super::signature::Named;
 use crate::keyring::{DataKey, DataKeyId, SealError, Sealed, Signature};
 use crate::pb::storage;
 use crate::store::{Key, Record, Revision};
@@ -75,8 +75,13 @@ pub struct SealedHead {
     pub revision: Revision,
     /// Everything that can be read without a key. Not proven until the content is opened.
     pub header: HeadHeader,
-    header_bytes: Box<[u8]>,
-    sealed: Sealed,
+    data_key_id: DataKeyId,
+    nonce: [u8; 12],
+    /// Where in `bytes` the header begins, and where the ciphertext.
+    header_at: u16,
+    ciphertext_at: u16,
+    /// Its key in the store, the header and the ciphertext. In one piece, because there are very many of these.
+    bytes: Box<[u8]>,
 }
 
 /// What the decision looks at.
@@ -140,26 +145,62 @@ impl SealedHead {
         let (header_bytes, sealed) = decode_envelope(&record.key, &record.value)?;
         let header = storage::HeadHeader::decode(&*header_bytes).map_err(|_| corrupt())?;
         let header = HeadHeader::from_storage(&header).ok_or_else(corrupt)?;
+        let key = record.key.as_str().as_bytes();
+        let at = |offset| u16::try_from(offset).map_err(|_| corrupt());
         Ok(Self {
             revision: record.revision,
             header,
-            header_bytes,
-            sealed,
+            data_key_id: sealed.data_key_id,
+            nonce: sealed.nonce,
+            header_at: at(key.len())?,
+            ciphertext_at: at(key.len() + header_bytes.len())?,
+            bytes: [key, &header_bytes, &sealed.ciphertext].concat().into(),
         })
+    }
+
+    /// The text of its key in the store.
+    pub(super) fn key(&self) -> &str {
+        std::str::from_utf8(self.key_bytes()).expect("it was copied from a text")
+    }
+
+    /// The same as bytes, for whoever only compares.
+    pub(super) fn key_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.header_at)]
     }
 
     /// Which of the tenant's data keys opens it.
     pub(super) fn data_key_id(&self) -> DataKeyId {
-        self.sealed.data_key_id
+        self.data_key_id
     }
 
     /// Opens the content, which proves the header too.
-    pub(super) fn open(&self, name: &Key, key: &DataKey) -> Result<Content, Corrupt> {
-        open_content(name, &self.header_bytes, &self.sealed, key)
+    pub(super) fn open(&self, key: &DataKey) -> Result<Content, Corrupt> {
+        let (header_at, ciphertext_at) = (usize::from(self.header_at), usize::from(self.ciphertext_at));
+        let header = &self.bytes[header_at..ciphertext_at];
+        let opened = key.open_parts(self.key(), header, self.nonce, &self.bytes[ciphertext_at..]);
+        let path = self.key().strip_prefix(HEAD_PREFIX);
+        opened
+            .ok()
+            .and_then(|opened| Content::decode(opened, path.and_then(Named::of_path), &self.header.dates()))
+            .ok_or_else(|| self.corrupt())
+    }
+
+    /// That it cannot be opened.
+    pub(super) fn corrupt(&self) -> Corrupt {
+        Corrupt(Key::new(self.key()))
     }
 }
 
 impl HeadHeader {
+    /// What the signature says of the version.
+    pub(super) fn dates(&self) -> VersionHeader {
+        VersionHeader {
+            version: self.version,
+            saved_at: self.saved_at,
+            valid_until: self.valid_until,
+        }
+    }
+
     /// The bytes of a head with this header.
     pub(super) fn seal(&self, name: &Key, content: &[u8], key: &DataKey) -> Result<Vec<u8>, SealError> {
         let (is_enabled, deleted_at) = match self.state {
@@ -234,12 +275,17 @@ pub(super) fn open_version<K: std::ops::Deref<Target = DataKey>>(
     let (header_bytes, sealed) = decode_envelope(&record.key, &record.value)?;
     let header = storage::VersionHeader::decode(&*header_bytes).map_err(|_| corrupt())?;
     let key = key_of(sealed.data_key_id).ok_or_else(corrupt)?;
-    let content = open_content(&record.key, &header_bytes, &sealed, &key)?;
+    let opened = key
+        .open(record.key.as_str(), &header_bytes, &sealed)
+        .map_err(|_| corrupt())?;
     let header = VersionHeader {
         version: Version(header.version),
         saved_at: Timestamp::from_unix_ms(header.saved_at_ms),
         valid_until: header.valid_until_ms.map(Timestamp::from_unix_ms),
     };
+    let path = record.key.as_str().strip_prefix(VERSION_PREFIX);
+    let named = path.and_then(|path| Named::of_path(path.rsplit_once('/')?.0));
+    let content = Content::decode(opened, named, &header).ok_or_else(corrupt)?;
     Ok((header, content))
 }
 
@@ -359,11 +405,4 @@ fn decode_envelope(name: &Key, bytes: &[u8]) -> Result<(Box<[u8]>, Sealed), Corr
         ciphertext: envelope.ciphertext.into(),
     };
     Ok((envelope.header.into(), sealed))
-}
-
-fn open_content(name: &Key, header: &[u8], sealed: &Sealed, key: &DataKey) -> Result<Content, Corrupt> {
-    let opened: Zeroizing<Vec<u8>> = key
-        .open(name.as_str(), header, sealed)
-        .map_err(|_| Corrupt(name.clone()))?;
-    Content::decode(opened).ok_or_else(|| Corrupt(name.clone()))
 }

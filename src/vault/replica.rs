@@ -2,14 +2,17 @@
 //! a resolve never waits for a disk or a network.
 
 use std::collections::VecDeque;
+use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use dashmap::DashMap;
 use tokio::sync::{broadcast, watch};
+use tokio::task::JoinSet;
 
 use super::assignment::{Choice, Mode};
 use super::credential::State;
+use super::heads::Heads;
 use super::ids::{ProviderId, TenantId};
 use super::record::{
     ASSIGNMENT_PREFIX, Corrupt, HEAD_PREFIX, HeadHeader, SealedHead, assignment_path, head_path, open_choice,
@@ -88,7 +91,7 @@ pub struct Counts {
 /// The copy in memory.
 pub struct Replica {
     keyring: Arc<Keyring>,
-    heads: DashMap<Key, Result<Arc<SealedHead>, Corrupt>>,
+    heads: Heads,
     choices: DashMap<Key, Result<Arc<Choice>, Corrupt>>,
     applied: watch::Sender<Revision>,
     history: Mutex<History>,
@@ -107,7 +110,7 @@ impl Replica {
         let changes = store.watch().await?;
         let replica = Arc::new(Self {
             keyring,
-            heads: DashMap::new(),
+            heads: Heads::default(),
             choices: DashMap::new(),
             applied: watch::Sender::new(Revision(0)),
             history: Mutex::new(History {
@@ -126,8 +129,38 @@ impl Replica {
         Ok(replica)
     }
 
-    async fn load(&self, store: &Arc<dyn Store>, prefix: &str) -> Result<(), StoreError> {
-        let mut after = None;
+    /// Reads every record under a prefix, each core a part of them.
+    async fn load(self: &Arc<Self>, store: &Arc<dyn Store>, prefix: &str) -> Result<(), StoreError> {
+        let tenants = self.keyring.tenants();
+        let mut starts: Vec<_> = tenants
+            .iter()
+            .map(|tenant| Key::new(&format!("{prefix}{tenant}/")))
+            .collect();
+        starts.sort_unstable();
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let bounds = starts.iter().step_by(starts.len().div_ceil(cores).max(1)).skip(1);
+        let bounds: Vec<_> = bounds.cloned().map(Some).collect();
+        let froms = std::iter::once(None).chain(bounds.iter().cloned());
+        let tos = bounds.iter().cloned().chain([None]);
+        let mut parts = JoinSet::new();
+        for (from, to) in froms.zip(tos) {
+            let (replica, store, prefix) = (Arc::clone(self), Arc::clone(store), prefix.to_owned());
+            parts.spawn(async move { replica.load_part(&*store, &prefix, from, to).await });
+        }
+        while let Some(part) = parts.join_next().await {
+            part.map_err(|_| StoreError::Closed)??;
+        }
+        Ok(())
+    }
+
+    /// Reads the records under a prefix whose keys are greater than `after` and less than `end`.
+    async fn load_part(
+        &self,
+        store: &dyn Store,
+        prefix: &str,
+        mut after: Option<Key>,
+        end: Option<Key>,
+    ) -> Result<(), StoreError> {
         loop {
             let scan = Scan {
                 prefix: prefix.into(),
@@ -136,6 +169,9 @@ impl Replica {
             };
             let mut records = store.scan(scan).await?;
             for record in &records {
+                if end.as_ref().is_some_and(|end| record.key >= *end) {
+                    return Ok(());
+                }
                 self.insert(record);
             }
             match records.pop() {
@@ -150,16 +186,7 @@ impl Replica {
     /// # Errors
     /// [`Corrupt`] if it is there and cannot be read.
     pub(super) fn head(&self, credential: &CredentialRef) -> Result<Option<Arc<SealedHead>>, Corrupt> {
-        Ok(self.head_and_key(credential)?.map(|(_, head)| head))
-    }
-
-    /// The same with the key that it is kept under.
-    pub(super) fn head_and_key(&self, credential: &CredentialRef) -> Result<Option<(Key, Arc<SealedHead>)>, Corrupt> {
-        let Some(entry) = self.heads.get(head_path(credential).as_str()) else {
-            return Ok(None);
-        };
-        let head = entry.value().clone()?;
-        Ok(Some((entry.key().clone(), head)))
+        self.heads.get(&head_path(credential))
     }
 
     /// What the tenant has chosen; none if nobody has.
@@ -218,26 +245,18 @@ impl Replica {
             assignments: self.choices.len() as u64,
             ..Counts::default()
         };
-        for entry in &self.heads {
-            match entry.value().as_ref().map(|head| head.header.state) {
-                Ok(State::Enabled) => counts.enabled += 1,
-                Ok(State::Disabled) => counts.disabled += 1,
-                Ok(State::Deleted { .. }) => counts.deleted += 1,
-                Err(Corrupt(_)) => {}
-            }
-        }
+        self.heads.for_each(|head| match head.header.state {
+            State::Enabled => counts.enabled += 1,
+            State::Disabled => counts.disabled += 1,
+            State::Deleted { .. } => counts.deleted += 1,
+        });
         counts
     }
 
-    /// Every credential's name.
-    pub(super) fn names(&self) -> impl Iterator<Item = CredentialRef> {
-        self.heads.iter().filter_map(|entry| {
-            entry
-                .key()
-                .as_str()
-                .strip_prefix(HEAD_PREFIX)
-                .and_then(CredentialRef::from_path)
-        })
+    /// Looks at every credential's path.
+    pub(super) fn for_each_name(&self, mut look: impl FnMut(&str)) {
+        self.heads
+            .for_each_key(|key| look(key.strip_prefix(HEAD_PREFIX).unwrap_or_default()));
     }
 
     /// Every assignment that somebody has chosen and that can be read.
@@ -283,7 +302,7 @@ impl Replica {
                     value,
                 });
             } else {
-                self.heads.remove(key);
+                self.heads.remove(key.as_str());
                 self.choices.remove(key);
             }
             let kind = kind_of_change(&known, &self.known(key));
@@ -293,8 +312,10 @@ impl Replica {
     }
 
     fn known(&self, key: &Key) -> Known {
-        if let Some(head) = self.heads.get(key) {
-            return head.as_ref().map_or(Known::Damaged, |head| Known::Head(head.header));
+        match self.heads.get(key.as_str()) {
+            Ok(Some(head)) => return Known::Head(head.header),
+            Err(Corrupt(_)) => return Known::Damaged,
+            Ok(None) => {}
         }
         match self.choices.get(key).as_deref() {
             Some(Ok(choice)) => Known::Choice(Arc::clone(choice)),
@@ -305,32 +326,31 @@ impl Replica {
 
     /// Forgets a tenant that is being erased, and tells of everything that it had.
     fn drop_tenant(&self, tenant: &str, revision: Revision) -> Vec<Event> {
-        let mut events = Vec::new();
-        let mut forget = |key: &Key, prefix: &str, kind| {
-            let path = key.as_str().strip_prefix(prefix);
-            let is_its_own = path
-                .and_then(|path| path.split_once('/'))
-                .is_some_and(|(owner, _)| owner == tenant);
+        let heads = self.heads.remove_all(&format!("{HEAD_PREFIX}{tenant}/"));
+        let mut events: Vec<_> = heads
+            .iter()
+            .filter_map(|key| event(key, revision, EventKind::Deleted))
+            .collect();
+        let choices = format!("{ASSIGNMENT_PREFIX}{tenant}/");
+        self.choices.retain(|key, _| {
+            let is_its_own = key.as_str().starts_with(&choices);
             if is_its_own {
-                events.extend(event(key, revision, kind));
+                events.extend(event(key, revision, EventKind::AssignmentChanged));
             }
             !is_its_own
-        };
-        self.heads.retain(|key, _| forget(key, HEAD_PREFIX, EventKind::Deleted));
-        self.choices
-            .retain(|key, _| forget(key, ASSIGNMENT_PREFIX, EventKind::AssignmentChanged));
+        });
         events
     }
 
     fn insert(&self, record: &Record) {
         let tenant = tenant_of(&record.key);
-        if tenant.as_ref().is_some_and(|tenant| self.keyring.is_erasing(tenant)) {
+        if tenant.is_some_and(|tenant| self.keyring.is_erasing(tenant)) {
             return;
         }
         if record.key.as_str().starts_with(HEAD_PREFIX) {
-            self.heads
-                .insert(record.key.clone(), SealedHead::decode(record).map(Arc::new));
+            self.heads.put(SealedHead::decode(record));
         } else if record.key.as_str().starts_with(ASSIGNMENT_PREFIX) {
+            let tenant = tenant.and_then(|tenant| TenantId::parse(tenant).ok());
             let choice = open_choice(record, |id| self.keyring.data_key(tenant.as_ref()?, id));
             self.choices.insert(record.key.clone(), choice.map(Arc::new));
         }
@@ -370,12 +390,12 @@ fn is_same_choice(before: &Choice, after: &Choice) -> bool {
     (before.revision, before.assignment) == (after.revision, after.assignment)
 }
 
-fn tenant_of(key: &Key) -> Option<TenantId> {
+fn tenant_of(key: &Key) -> Option<&str> {
     let text = key.as_str();
     let path = text
         .strip_prefix(HEAD_PREFIX)
         .or_else(|| text.strip_prefix(ASSIGNMENT_PREFIX))?;
-    TenantId::parse(path.split_once('/')?.0).ok()
+    Some(path.split_once('/')?.0)
 }
 
 /// Ends with the store, or with the vault that it serves.

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::content::Part;
 use super::credential::{CustomerSignature, Draft, Secret, State, Version};
 use super::ids::TenantId;
 use super::read::CredentialInfo;
-use super::record::{Content, HeadHeader, VersionHeader, head_key, open_version, version_key};
+use super::record::{Content, HeadHeader, head_key, open_version, version_key};
 use super::scope::CredentialRef;
 use super::warning::{self, Warning};
 use super::{Vault, VaultError};
@@ -248,21 +249,17 @@ impl Vault {
         [of_head, of_version]: &[Arc<DataKey>; 2],
     ) -> Result<Transaction, SealError> {
         let Next { header, content } = next;
-        let bytes = content.encode();
-        let name = head_key(credential);
+        let (name, dates, issuer) = (head_key(credential), header.dates(), &self.settings.issuer);
+        let bytes = content.encode(Part::Head, issuer, credential.into(), &dates);
         let transaction = self.keyring.while_newest(transaction, &credential.tenant, of_head);
         let mut transaction = transaction.put(name.clone(), header.seal(&name, &bytes, of_head)?);
         if current.is_none_or(|current| current.header.version != header.version) {
-            let version = VersionHeader {
-                version: header.version,
-                saved_at: header.saved_at,
-                valid_until: header.valid_until,
-            };
             let name = version_key(credential, header.version);
+            let bytes = content.encode(Part::Version, issuer, credential.into(), &dates);
             if of_version.id() != of_head.id() {
                 transaction = self.keyring.while_newest(transaction, &credential.tenant, of_version);
             }
-            transaction = transaction.put(name.clone(), version.seal(&name, &bytes, of_version)?);
+            transaction = transaction.put(name.clone(), dates.seal(&name, &bytes, of_version)?);
         }
         Ok(transaction)
     }
@@ -335,14 +332,8 @@ impl Vault {
         header: &HeadHeader,
         secret: &Secret,
     ) -> crate::keyring::Signature {
-        let HeadHeader {
-            version,
-            saved_at,
-            valid_until,
-            ..
-        } = *header;
         let issuer = &self.settings.issuer;
-        let payload = super::signature::payload(issuer, credential, version, saved_at, valid_until, secret);
+        let payload = super::signature::payload(issuer, credential.into(), &header.dates(), secret);
         self.keyring.signing_key().sign(TokenKind::Credential, payload)
     }
 

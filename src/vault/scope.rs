@@ -137,6 +137,14 @@ impl fmt::Display for CredentialRef {
     }
 }
 
+/// Provider and kind of scope that a credential's path names, without the rest being looked at.
+pub(super) fn provider_and_kind(path: &str) -> Option<(&str, ScopeKind)> {
+    let mut parts = path.split('/');
+    let (provider, kind) = (parts.nth(1)?, parts.next()?);
+    let kind = ScopeKind::ALL.into_iter().find(|known| known.as_str() == kind)?;
+    Some((provider, kind))
+}
+
 #[cfg(test)]
 pub(crate) mod strategies {
     use proptest::prelude::*;

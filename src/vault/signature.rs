@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
-use serde::ser::{SerializeStruct as _, Serializer};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-use super::credential::{Login, MailAccount, MailAuth, MailSecurity, OAuth2Client, Secret, Version};
+use super::credential::{Login, MailAccount, MailAuth, MailSecurity, OAuth2Client, Secret};
 use super::ids::SubjectId;
+use super::record::VersionHeader;
 use super::scope::CredentialRef;
 use crate::time::Timestamp;
 
@@ -60,27 +60,67 @@ fn finish(hash: Sha256) -> SecretString {
     hex::encode_upper(hash.finalize()).into()
 }
 
+/// A credential's name as its signature has it.
+#[derive(Clone, Copy)]
+pub struct Named<'a> {
+    tenant: &'a str,
+    provider: &'a str,
+    scope: &'a str,
+    subject: Option<&'a str>,
+}
+
+impl<'a> Named<'a> {
+    /// The name that a credential's path spells.
+    pub(super) fn of_path(path: &'a str) -> Option<Self> {
+        let mut parts = path.splitn(4, '/');
+        Some(Self {
+            tenant: parts.next()?,
+            provider: parts.next()?,
+            scope: parts.next()?,
+            subject: parts.next(),
+        })
+    }
+}
+
+impl<'a> From<&'a CredentialRef> for Named<'a> {
+    fn from(credential: &'a CredentialRef) -> Self {
+        Self {
+            tenant: credential.tenant.as_str(),
+            provider: credential.provider.as_str(),
+            scope: credential.scope.kind().as_str(),
+            subject: credential.scope.subject().map(SubjectId::as_str),
+        }
+    }
+}
+
 /// What the vault signs: the whole credential as JSON, with the names of the wire contract (as protobuf's JSON mapping has
 /// them with original field names). Times are RFC 3339; fields that are not set are left out.
+///
+/// The store keeps no copy of it but puts it together again from the record that holds the credential. So not a byte of it may
+/// ever change: signatures that were made before would not hold any more.
 #[must_use]
-pub fn payload(
-    issuer: &str,
-    credential: &CredentialRef,
-    version: Version,
-    saved_at: Timestamp,
-    valid_until: Option<Timestamp>,
-    secret: &Secret,
-) -> Zeroizing<Vec<u8>> {
+pub fn payload(issuer: &str, named: Named<'_>, dates: &VersionHeader, secret: &Secret) -> Zeroizing<Vec<u8>> {
+    let Named {
+        tenant,
+        provider,
+        scope,
+        subject,
+    } = named;
+    let (login, mail_account) = match secret {
+        Secret::Login(login) => (Some(login.into()), None),
+        Secret::MailAccount(account) => (None, Some(account.into())),
+    };
     let claims = Claims {
         iss: issuer,
-        tenant: credential.tenant.as_str(),
-        provider: credential.provider.as_str(),
-        scope: credential.scope.kind().as_str(),
-        subject: credential.scope.subject().map(SubjectId::as_str),
-        version: version.0,
-        saved_at: saved_at.to_string(),
-        valid_until: valid_until.map(|end| end.to_string()),
-        secret,
+        tenant,
+        provider,
+        scope,
+        subject,
+        version: dates.version.0,
+        saved_at: dates.saved_at.to_string(),
+        valid_until: dates.valid_until.map(|end| end.to_string()),
+        login,
+        mail_account,
     };
     // Room for every field with each of its bytes escaped, so that the buffer never moves and leaves no copy behind.
     let mut json = Zeroizing::new(Vec::with_capacity(1024 + 6 * (issuer.len() + secret.text_length())));
@@ -100,22 +140,13 @@ struct Claims<'a> {
     saved_at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     valid_until: Option<String>,
-    #[serde(flatten)]
-    secret: &'a Secret,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    login: Option<LoginClaims<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mail_account: Option<MailClaims<'a>>,
 }
 
 // Secrets serialize here and nowhere else.
-impl Serialize for Secret {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut claims = serializer.serialize_struct("Secret", 1)?;
-        match self {
-            Self::Login(login) => claims.serialize_field("login", &LoginClaims::from(login))?,
-            Self::MailAccount(account) => claims.serialize_field("mail_account", &MailClaims::from(account))?,
-        }
-        claims.end()
-    }
-}
-
 #[derive(Serialize)]
 struct LoginClaims<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -215,6 +246,7 @@ impl<'a> From<&'a OAuth2Client> for OAuth2Claims<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vault::credential::Version;
 
     #[test]
     fn the_plain_signature_is_that_of_the_published_formula() {
@@ -267,14 +299,12 @@ mod tests {
             interface_partner_signature: None,
         });
         let credential = CredentialRef::from_path("demo/wom/office/leipzig").unwrap();
-        let json = payload(
-            "tresor",
-            &credential,
-            Version(3),
-            Timestamp::from_unix_ms(0),
-            None,
-            &secret,
-        );
+        let dates = VersionHeader {
+            version: Version(3),
+            saved_at: Timestamp::from_unix_ms(0),
+            valid_until: None,
+        };
+        let json = payload("tresor", (&credential).into(), &dates, &secret);
         assert_eq!(
             std::str::from_utf8(&json).unwrap(),
             r#"{"iss":"tresor","tenant":"demo","provider":"wom","scope":"office","subject":"leipzig","version":3,"saved_at":"1970-01-01T00:00:00Z","login":{"username":"a\"b","password":"geheim"}}"#

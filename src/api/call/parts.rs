@@ -12,7 +12,7 @@ use crate::vault::scope::CredentialRef;
 pub(in crate::api) struct Parts {
     /// Whose they are. It has a line of its own.
     call: Call,
-    parts: Vec<Part>,
+    all: Vec<Part>,
     /// The announcement of the last of them.
     intent: Option<Intent>,
 }
@@ -38,7 +38,7 @@ impl Call {
     pub(in crate::api) fn parts(&self) -> Parts {
         Parts {
             call: self.opened(),
-            parts: Vec::new(),
+            all: Vec::new(),
             intent: None,
         }
     }
@@ -74,7 +74,7 @@ impl Parts {
         if granted.is_some() {
             self.wait_for_room(true).await?;
         }
-        self.parts.push(Part {
+        self.all.push(Part {
             about: self.call.about.clone(),
             intent: None,
         });
@@ -111,7 +111,7 @@ impl Parts {
 
     /// Notes which credential a part is about.
     pub(in crate::api) fn about_credential(&mut self, part: usize, credential: &CredentialRef) {
-        let about = &mut self.parts[part].about;
+        let about = &mut self.all[part].about;
         about.tenant = Some(credential.tenant.clone());
         about.provider = Some(credential.provider.clone());
         about.scope = Some(credential.scope.clone());
@@ -122,11 +122,11 @@ impl Parts {
         if parts.is_empty() {
             return Ok(());
         }
-        let entries = parts.iter().map(|part| self.entry(&self.parts[*part], Event::Intent));
+        let entries = parts.iter().map(|part| self.entry(&self.all[*part], Event::Intent));
         let intent = self.call.audit.announce_all(entries).await?;
         // One behind the other, the last one last.
         for (part, line) in parts.iter().rev().zip((1..=intent.seq).rev()) {
-            self.parts[*part].intent = Some(line);
+            self.all[*part].intent = Some(line);
         }
         self.intent = Some(intent);
         Ok(())
@@ -138,7 +138,7 @@ impl Parts {
     /// # Errors
     /// That the audit log is not available.
     pub(in crate::api) async fn end(&mut self, outcomes: &[Outcome<'_>]) -> Result<(), Box<Fault>> {
-        let mut parts = std::mem::take(&mut self.parts);
+        let mut parts = std::mem::take(&mut self.all);
         for (part, outcome) in parts.iter_mut().zip(outcomes) {
             part.about.version = outcome.as_ref().ok().copied().flatten();
         }
@@ -181,7 +181,7 @@ impl Parts {
 
 impl Drop for Parts {
     fn drop(&mut self) {
-        for part in self.parts.iter().filter(|part| part.intent.is_some()) {
+        for part in self.all.iter().filter(|part| part.intent.is_some()) {
             let entry = self.entry(part, Event::Call);
             self.call.audit.note(&ended(entry, Code::Cancelled, Some(NOT_FINISHED)));
         }

@@ -75,7 +75,7 @@ impl Input {
     /// In bytes, if that is known.
     pub(super) fn length(&self) -> Option<u64> {
         let metadata = self.file.as_ref()?.metadata().ok()?;
-        metadata.is_file().then(|| metadata.len())
+        metadata.is_file().then_some(metadata.len())
     }
 
     /// Its lines from a place on.
@@ -187,7 +187,7 @@ fn head(input: Limited, path: &Path) -> Result<(Rows, StringRecord, u8), Failure
     Ok((rows, known.collect(), delimiter))
 }
 
-/// Whether a column is headed by its name, in camelCase or snake_case.
+/// Whether a column is headed by its name, in `camelCase` or `snake_case`.
 fn is_named(column: &str, name: &str) -> bool {
     let plain = |text: &str| text.replace('_', "").to_ascii_lowercase();
     plain(column) == plain(name)

@@ -209,7 +209,7 @@ impl Line {
             (4, self.oauth2_scopes.take()),
         ] {
             if let Some(value) = value {
-                columns.get_or_insert_with(|| [const { String::new() }; 5])[place] = value;
+                columns.get_or_insert([const { String::new() }; 5])[place] = value;
             }
         }
         let columns = columns.map(|[token_url, client_id, client_secret, refresh_token, scopes]| OAuth2 {

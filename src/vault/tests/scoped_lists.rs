@@ -2,9 +2,10 @@
 
 use super::builders::{TENANT, mail, of, tenant, wom};
 use super::noting_store::NotingStore;
-use super::support::{TestVault, assigned, reach, set};
+use super::support::{ISSUER, TestVault, assigned, reach, set};
 use crate::store::{Key, Transaction};
 use crate::vault::assignment::Mode;
+use crate::vault::content::Part;
 use crate::vault::ids::ProviderId;
 use crate::vault::read::LOOKED_AT;
 use crate::vault::record::head_key;
@@ -61,10 +62,9 @@ async fn multiply(vault: &TestVault, count: usize) {
     let key = vault.keyring.sealing_key(&name.tenant).await.unwrap();
     for n in 0..count {
         let key_of_head = head_key(&wom().user(&format!("b-{n:05}")).name());
-        let sealed = current
-            .header
-            .seal(&key_of_head, &current.content.encode(), &key)
-            .unwrap();
+        let dates = current.header.dates();
+        let content = current.content.encode(Part::Head, ISSUER, (&name).into(), &dates);
+        let sealed = current.header.seal(&key_of_head, &content, &key).unwrap();
         transaction = transaction.put(key_of_head, sealed);
     }
     vault.seen(vault.store.commit(transaction).await.unwrap()).await;

@@ -18,10 +18,11 @@ use crate::store::{Key, Record, Revision, Scan, SledStore, Store, Transaction};
 use crate::time::{Clock, Timestamp};
 use crate::vault::assignment::{Assignment, Mode};
 use crate::vault::catalogue::Catalogue;
-use crate::vault::credential::{Login, MailAccount, Secret};
+use crate::vault::credential::{Login, MailAccount, Secret, Version};
 use crate::vault::ids::ProviderId;
-use crate::vault::record::Content;
+use crate::vault::record::{Content, VersionHeader};
 use crate::vault::resolve::Order;
+use crate::vault::signature::{self, Named};
 use crate::vault::{
     Ask, CredentialInfo, Explanation, Granted, HandOut, KeyAges, OpenError, Refused, Saved, SetAssignment, Settings,
     Vault, VaultError,
@@ -344,8 +345,15 @@ pub(crate) fn everything_of(content: &Content) -> serde_json::Value {
             ..
         })
     );
+    let named = Named::of_path("demo/dat/general").unwrap();
+    let dates = VersionHeader {
+        version: Version(1),
+        saved_at: Timestamp::EPOCH,
+        valid_until: None,
+    };
+    let signed = signature::payload("", named, &dates, &content.secret);
     serde_json::json!({
-        "secret": content.secret,
+        "secret": serde_json::from_slice::<serde_json::Value>(&signed).unwrap(),
         "signature is given": given,
         "note": content.note,
         "saved by": content.saved_by,

@@ -42,7 +42,7 @@ impl Vault {
     /// # Errors
     /// [`VaultError::NoSuchTenant`], or the store's.
     pub async fn rotate_data_key(&self, tenant: &TenantId) -> Result<(), VaultError> {
-        if self.keyring.newest_data_key(tenant).is_none() || self.keyring.is_erasing(tenant) {
+        if self.keyring.newest_data_key(tenant).is_none() || self.keyring.is_erasing(tenant.as_str()) {
             return Err(VaultError::NoSuchTenant(tenant.clone()));
         }
         self.request_rotations(std::slice::from_ref(tenant)).await?;
@@ -101,7 +101,7 @@ impl Vault {
     /// Goes on with a rotation.
     pub(super) async fn rotate(&self, tenant: &TenantId) -> Result<(), VaultError> {
         let is_due = |rotation: &Rotation| rotation.due.is_none_or(|due| due <= Instant::now());
-        if self.keyring.is_erasing(tenant) || !self.upkeep.state().rotations.get(tenant).is_some_and(is_due) {
+        if self.keyring.is_erasing(tenant.as_str()) || !self.upkeep.state().rotations.get(tenant).is_some_and(is_due) {
             return Ok(());
         }
         let rotated = self.try_to_rotate(tenant).await;
@@ -137,7 +137,7 @@ impl Vault {
                 tracing::error!(%tenant, damaged = pass.damaged, %first, "damaged records keep an old data key");
                 return Err(Corrupt(first).into());
             }
-            if self.keyring.is_erasing(tenant) {
+            if self.keyring.is_erasing(tenant.as_str()) {
                 return Ok(());
             }
             // The pass that finds nothing is the proof.

@@ -74,13 +74,11 @@ impl Batch {
     ) -> Result<v1::ImportCredentialsResponse, Box<Fault>> {
         let failed = self.save_all(request, &names).await.err();
         let failed = failed.as_ref().map(Fault::from);
-        let outcome = |outcome: &'_ Option<Result<Option<u64>, Fault>>| match outcome {
-            Some(Ok(version)) => Ok(*version),
-            Some(Err(fault)) => Err(fault.clone()),
-            None => failed.clone().map_or(Ok(None), Err),
-        };
-        let outcomes: Vec<_> = self.outcomes.iter().map(outcome).collect();
-        let told: Vec<PartOutcome<'_>> = outcomes.iter().map(|outcome| outcome.as_ref().copied()).collect();
+        let told = self.outcomes.iter().map(|outcome| match outcome {
+            Some(outcome) => outcome.as_ref().copied(),
+            None => failed.as_ref().map_or(Ok(None), Err),
+        });
+        let told: Vec<PartOutcome<'_>> = told.collect();
         self.parts.end(&told).await?;
         let passing = told
             .iter()
