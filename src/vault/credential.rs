@@ -225,11 +225,6 @@ impl Secret {
             .collect()
     }
 
-    /// The length of all fields together, in bytes.
-    pub(super) fn text_length(&self) -> usize {
-        self.fields().values().map(|value| value.len()).sum()
-    }
-
     /// Every field that is set, by name.
     fn fields(&self) -> BTreeMap<&'static str, Cow<'_, str>> {
         match self {

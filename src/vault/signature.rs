@@ -1,5 +1,6 @@
 //! The two signatures: DAT's `customerSignature` over a login, and the payload that the vault signs over a credential.
 
+use std::io;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
@@ -122,10 +123,27 @@ pub fn payload(issuer: &str, named: Named<'_>, dates: &VersionHeader, secret: &S
         login,
         mail_account,
     };
-    // Room for every field with each of its bytes escaped, so that the buffer never moves and leaves no copy behind.
-    let mut json = Zeroizing::new(Vec::with_capacity(1024 + 6 * (issuer.len() + secret.text_length())));
-    serde_json::to_writer(&mut *json, &claims).expect("writing to memory cannot fail, and all keys are strings");
+    let written = "writing to memory cannot fail, and all keys are strings";
+    // Measured first, so that the buffer never moves and leaves no copy behind, and no more has to be wiped than there is.
+    let mut length = Length(0);
+    serde_json::to_writer(&mut length, &claims).expect(written);
+    let mut json = Zeroizing::new(Vec::with_capacity(length.0));
+    serde_json::to_writer(&mut *json, &claims).expect(written);
     json
+}
+
+/// Counts what is written.
+struct Length(usize);
+
+impl io::Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 #[derive(Serialize)]
@@ -305,6 +323,7 @@ mod tests {
             valid_until: None,
         };
         let json = payload("tresor", (&credential).into(), &dates, &secret);
+        assert_eq!(json.capacity(), json.len(), "it was never moved, and is wiped whole");
         assert_eq!(
             std::str::from_utf8(&json).unwrap(),
             r#"{"iss":"tresor","tenant":"demo","provider":"wom","scope":"office","subject":"leipzig","version":3,"saved_at":"1970-01-01T00:00:00Z","login":{"username":"a\"b","password":"geheim"}}"#
