@@ -193,7 +193,8 @@ impl Queue {
 
     fn want_thread(&self, state: &mut State) {
         state.is_thread_wanted = true;
-        if state.is_thread_waiting {
+        // Once: it takes a while to wake up, and others come by meanwhile.
+        if std::mem::take(&mut state.is_thread_waiting) {
             self.changed.notify_one();
         }
     }

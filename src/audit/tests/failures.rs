@@ -273,8 +273,10 @@ struct Witness {
 impl Clock for Witness {
     fn now(&self) -> Timestamp {
         let thread = std::thread::current().name().unwrap_or_default().to_owned();
+        if thread != "audit-writer" {
+            std::thread::sleep(Duration::from_millis(self.delay.swap(0, Ordering::Relaxed)));
+        }
         self.threads.lock().unwrap().push(thread);
-        std::thread::sleep(Duration::from_millis(self.delay.swap(0, Ordering::Relaxed)));
         start()
     }
 }
@@ -282,8 +284,14 @@ impl Clock for Witness {
 impl Witness {
     /// Whether the thread of this test has written since this was asked last.
     fn is_written_here(&self) -> bool {
+        self.looks_here() > 0
+    }
+
+    /// How often it has looked at the clock since then: up to three times a write.
+    fn looks_here(&self) -> usize {
         let here = std::thread::current().name().unwrap_or_default().to_owned();
-        std::mem::take(&mut *self.threads.lock().unwrap()).contains(&here)
+        let looks = std::mem::take(&mut *self.threads.lock().unwrap());
+        looks.iter().filter(|thread| **thread == here).count()
     }
 }
 
@@ -301,20 +309,26 @@ fn open_before(witness: &Arc<Witness>, log: &TestLog, copy: Option<Copy>) -> Aud
 async fn whoever_waits_for_a_line_writes_it_and_those_that_came_meanwhile() {
     let (log, witness) = (TestLog::new(), Arc::new(Witness::default()));
     let audit = open_before(&witness, &log, None);
-    let before = audit.newest();
-    witness.is_written_here();
-    let calls = (0..8).map(|order| {
-        let audit = audit.clone();
-        tokio::spawn(async move { resolve(&audit, &order.to_string()).await })
-    });
-    let calls: Vec<_> = calls.collect();
-    for (number, call) in calls.into_iter().enumerate() {
-        assert_eq!(call.await.unwrap(), Ok(before + 1 + number as u64));
+    let resolve_eight = async || {
+        witness.looks_here();
+        let calls = (0..8).map(|order| {
+            let audit = audit.clone();
+            tokio::spawn(async move { resolve(&audit, &order.to_string()).await.unwrap() })
+        });
+        let calls: Vec<_> = calls.collect();
+        let mut lines = Vec::new();
+        for call in calls {
+            lines.push(call.await.unwrap());
+        }
+        assert!(lines.is_sorted_by(|one, next| one + 1 == *next), "{lines:?}");
+        witness.looks_here()
+    };
+    // Now and then the log's own thread looks around and takes them, or some.
+    let mut looks = Vec::new();
+    while !looks.last().is_some_and(|looks| (1..8).contains(looks)) {
+        assert!(looks.len() < 100, "one write takes them all: {looks:?}");
+        looks.push(resolve_eight().await);
     }
-    let looks = std::mem::take(&mut *witness.threads.lock().unwrap());
-    let here = std::thread::current().name().unwrap().to_owned();
-    let here = looks.iter().filter(|thread| **thread == here).count();
-    assert!((1..8).contains(&here), "one write took them all: {looks:?}");
     audit.close().await;
 }
 
@@ -331,11 +345,22 @@ async fn a_log_with_a_copy_or_a_slow_disk_is_left_to_its_own_thread() {
     let audit = open_before(&witness, &log, None);
     resolve_all(&audit, 0..5).await;
     assert!(witness.is_written_here());
-    witness.delay.store(200, Ordering::Relaxed);
-    resolve(&audit, "slow").await.unwrap();
-    witness.is_written_here();
-    resolve_all(&audit, 5..25).await;
-    assert!(!witness.is_written_here(), "it may be slow again");
+    // A machine that is busy itself may be over the second for which it is left alone.
+    for tries in 1.. {
+        witness.delay.store(100, Ordering::Relaxed);
+        while witness.delay.load(Ordering::Relaxed) > 0 {
+            resolve(&audit, "slow").await.unwrap();
+        }
+        witness.is_written_here();
+        let began = Instant::now();
+        resolve_all(&audit, 5..8).await;
+        let is_written_here = witness.is_written_here();
+        if began.elapsed() < Duration::from_millis(500) {
+            assert!(!is_written_here, "it may be slow again");
+            break;
+        }
+        assert!(tries < 100, "the machine is too slow for this");
+    }
     let tries = async {
         while !witness.is_written_here() {
             resolve_all(&audit, 25..26).await;
