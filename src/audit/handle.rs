@@ -1,16 +1,22 @@
 //! The log as those who use it see it.
 
+mod status;
+mod ticket;
+
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
-use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
+pub(super) use self::status::Status;
+pub use self::ticket::Ticket;
+pub(super) use self::ticket::up_to;
+use self::ticket::{NO_LINE, TicketState};
 use super::chain::{Hash, Link, signed_parts};
 use super::entry::{Body, Entry, Outcome};
 use super::error::{OpenError, Unavailable};
@@ -25,8 +31,6 @@ use super::writer::{Copy, Writer};
 use crate::telemetry::metrics::{self, AuditSink};
 use crate::time::Clock;
 
-/// How often a call looks whether its line is written before it waits to be woken up. A write takes as long as some dozen looks.
-const LOOKS: usize = 32;
 /// How often it is looked at whether the writer is stuck.
 const WATCH: Duration = Duration::from_millis(50);
 
@@ -99,81 +103,6 @@ struct Shared {
     status: Arc<Status>,
     is_healthy: watch::Receiver<bool>,
     threads: Mutex<Vec<JoinHandle<()>>>,
-}
-
-/// What the writer says of itself.
-pub(super) struct Status {
-    began: Instant,
-    /// Milliseconds after `began` plus one, when the writer took up what it is at; 0: it waits for work.
-    busy_since: AtomicU64,
-    is_writable: AtomicBool,
-    written: AtomicU64,
-    /// Calls that were refused because too many lines were waiting.
-    no_room: AtomicU64,
-}
-
-impl Status {
-    fn new() -> Arc<Self> {
-        Arc::new(Self {
-            began: Instant::now(),
-            busy_since: AtomicU64::new(0),
-            is_writable: AtomicBool::new(true),
-            written: AtomicU64::new(0),
-            no_room: AtomicU64::new(0),
-        })
-    }
-
-    pub(super) fn set_busy(&self, is_busy: bool) {
-        let now = if is_busy { self.now() } else { 0 };
-        self.busy_since.store(now, Ordering::Relaxed);
-    }
-
-    pub(super) fn set_writable(&self, is_writable: bool) {
-        self.is_writable.store(is_writable, Ordering::Relaxed);
-    }
-
-    pub(super) fn set_written(&self, seq: u64) {
-        self.written.store(seq, Ordering::Relaxed);
-    }
-
-    /// How many calls found no room since this was asked last.
-    pub(super) fn no_room(&self) -> u64 {
-        self.no_room.swap(0, Ordering::Relaxed)
-    }
-
-    /// Whether lines get written: nothing fails, and nothing takes longer than `limit`.
-    fn is_healthy(&self, limit: Duration) -> bool {
-        let since = self.busy_since.load(Ordering::Relaxed);
-        let limit = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
-        let is_stuck = since > 0 && self.now().saturating_sub(since) > limit;
-        !is_stuck && self.is_writable.load(Ordering::Relaxed)
-    }
-
-    fn now(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1
-    }
-}
-
-/// A line that was handed in. Whoever answers a call waits for its ticket first.
-#[must_use = "the answer must wait until the line is written"]
-pub struct Ticket {
-    audit: Audit,
-    /// When waiting has no use any more: fixed when the line was handed in, so that many of them take no longer than one.
-    until: Instant,
-    /// How many lines it is for, one behind the other.
-    lines: u64,
-    state: TicketState,
-}
-
-enum TicketState {
-    Waiting {
-        answer: oneshot::Receiver<Result<u64, Unavailable>>,
-        /// Whether somebody writes it: its waiter, or the thread.
-        is_seen_to: bool,
-    },
-    /// It is counted with others.
-    NotListed,
-    NoRoom,
 }
 
 /// A change that was announced.
@@ -343,7 +272,7 @@ impl Audit {
     /// The number of the newest line.
     #[must_use]
     pub fn newest(&self) -> u64 {
-        self.0.status.written.load(Ordering::Relaxed)
+        self.0.status.written()
     }
 
     /// Where the files are.
@@ -412,7 +341,7 @@ impl Audit {
         answer: oneshot::Receiver<Result<u64, Unavailable>>,
     ) -> Ticket {
         if put.is_err() {
-            self.0.status.no_room.fetch_add(1, Ordering::Relaxed);
+            self.0.status.count_no_room();
             metrics::audit_failure(AuditSink::File);
             return self.ticket(lines, TicketState::NoRoom);
         }
@@ -472,82 +401,8 @@ impl Kind {
     }
 }
 
-/// Stands for the line of what is counted with others.
-const NO_LINE: u64 = 0;
-
 /// The reason of calls whose caller has gone.
 pub(crate) const NOT_FINISHED: &str = "NOT_FINISHED";
-
-impl Ticket {
-    /// How many lines it is for, one behind the other.
-    #[must_use]
-    pub fn lines(&self) -> u64 {
-        self.lines
-    }
-
-    /// Waits until the line is written, and returns its number, or that of the last of its lines; 0 if it is counted with
-    /// others.
-    ///
-    /// # Errors
-    /// [`Unavailable`] if that fails or takes too long: nothing of the answer may leave.
-    pub async fn written(mut self) -> Result<u64, Unavailable> {
-        match &mut self.state {
-            TicketState::Waiting { answer, is_seen_to } => {
-                // The other calls of this thread hand theirs in first: one write takes them all. And another thread that is at it
-                // is done in a moment: looking again costs less than being woken up.
-                for _ in 0..LOOKS {
-                    if !answer.is_empty() {
-                        break;
-                    }
-                    let_others_run().await;
-                    *is_seen_to = true;
-                    if !self.audit.0.queue.write_here() {
-                        break;
-                    }
-                }
-                match tokio::time::timeout_at(self.until, answer).await {
-                    Ok(Ok(written)) => written,
-                    Ok(Err(_)) | Err(_) => Err(Unavailable),
-                }
-            }
-            TicketState::NotListed => Ok(NO_LINE),
-            TicketState::NoRoom => Err(Unavailable),
-        }
-    }
-}
-
-/// The numbers of so many lines, the last of which has this one.
-pub(super) fn up_to(last: u64, lines: u64) -> Vec<u64> {
-    (last + 1 - lines..=last).collect()
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        if let TicketState::Waiting { answer, is_seen_to } = &mut self.state {
-            // From here on it is the writer that notices.
-            answer.close();
-            if let Ok(Ok(last)) = answer.try_recv() {
-                self.audit.withhold(&up_to(last, self.lines));
-            } else if !*is_seen_to {
-                self.audit.0.queue.wake_thread();
-            }
-        }
-    }
-}
-
-/// Goes to the end of the line of what its thread has to do.
-async fn let_others_run() {
-    let mut have_run = false;
-    std::future::poll_fn(|context| {
-        if std::mem::replace(&mut have_run, true) {
-            return Poll::Ready(());
-        }
-        // Not tokio's `yield_now`, which asks the system for news first.
-        context.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
-}
 
 /// Tells whether lines get written, and what was not listed one by one, for as long as somebody uses the log.
 async fn watch_over(shared: Weak<Shared>, health: watch::Sender<bool>) {

@@ -1,14 +1,18 @@
 //! The writer: it numbers, chains and writes lines. There is one, and who has it writes.
 
+mod rotation;
+mod trouble;
+
 use std::io::{self, Write};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use self::trouble::{Cause, Trouble};
 use super::chain::Link;
 use super::entry::Body;
-use super::error::{OpenError, Unavailable};
+use super::error::Unavailable;
 use super::events;
 use super::handle::{Checkpoint, Settings, Sign, Status, up_to};
 use super::log::{Log, Resumed, TimeText};
@@ -16,10 +20,6 @@ use super::queue::Line;
 use super::sync::Syncer;
 use crate::telemetry::metrics::{self, AuditSink};
 use crate::time::{Clock, Timestamp};
-
-/// How soon after a failure it tries again, and how late at most.
-const FIRST_RETRY: Duration = Duration::from_millis(20);
-const LAST_RETRY: Duration = Duration::from_secs(1);
 
 /// A write that takes longer is no usual one: the next ones are left to the thread, for so long.
 const SLOW: Duration = Duration::from_millis(50);
@@ -58,27 +58,6 @@ pub(super) struct Writer {
     rotate_not_before: Option<Instant>,
     /// Until when writing may take its time, as far as is known.
     slow_until: Option<Instant>,
-}
-
-/// Why nothing is written, and what is done about it.
-struct Trouble {
-    retry_at: Instant,
-    delay: Duration,
-    refused: u64,
-    cause: Cause,
-}
-
-/// What it takes to mend it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Cause {
-    /// Lines have waited for too long to become durable: it is over when they are.
-    Overdue,
-    /// The file is looked at anew.
-    Write,
-    /// What was written before is not known to be durable: the file cannot be trusted any more.
-    Sync,
-    /// The new file is there, and has to prove itself.
-    NewFile,
 }
 
 /// What a group of lines ends with.
@@ -311,109 +290,6 @@ impl Writer {
         }
     }
 
-    /// Whether lines can be written; mends what is wrong if it is time to try.
-    fn is_writable(&mut self) -> bool {
-        if self.syncer.take_failure() {
-            metrics::audit_failure(AuditSink::File);
-            self.fail(&io::Error::other("its lines could not be made durable"), Cause::Sync);
-        }
-        // What is written and not durable for so long may never be: no more of it.
-        let is_overdue = self.syncer.is_overdue(self.settings.timeout);
-        if is_overdue && self.trouble.is_none() {
-            metrics::audit_failure(AuditSink::File);
-            self.fail(&io::Error::from(io::ErrorKind::TimedOut), Cause::Overdue);
-        }
-        if is_overdue {
-            return false;
-        }
-        if let Some(trouble) = &self.trouble {
-            if Instant::now() < trouble.retry_at {
-                return false;
-            }
-            let delay = (trouble.delay * 2).min(LAST_RETRY);
-            if let Err(error) = self.mend() {
-                tracing::debug!(%error, "the audit log still cannot be written");
-                if let Some(trouble) = &mut self.trouble {
-                    (trouble.delay, trouble.retry_at) = (delay, Instant::now() + delay);
-                }
-                return false;
-            }
-            tracing::info!("the audit log can be written again");
-        }
-        self.status.set_writable(true);
-        true
-    }
-
-    fn fail(&mut self, error: &io::Error, cause: Cause) {
-        tracing::error!(%error, "the audit log cannot be written: calls fail until it can");
-        self.status.set_writable(false);
-        let trouble = self.trouble.get_or_insert(Trouble {
-            retry_at: Instant::now() + FIRST_RETRY,
-            delay: FIRST_RETRY,
-            refused: 0,
-            cause,
-        });
-        // A second failure takes the graver remedy, and forgets nothing of the first.
-        trouble.cause = trouble.cause.max(cause);
-    }
-
-    /// Opens the file anew, or another one, and writes what has happened. Only a line that was written proves that it works.
-    fn mend(&mut self) -> Result<(), OpenError> {
-        let now = self.clock.now();
-        let Some(trouble) = &mut self.trouble else {
-            return Ok(());
-        };
-        let at = || OpenError::io(self.settings.directory.clone());
-        match trouble.cause {
-            Cause::Overdue => {}
-            Cause::Write => {
-                let resumed = self.log.reopen(self.link, now)?;
-                self.link = resumed.link;
-                // Before all others: it stands right behind what it speaks of.
-                self.notes.splice(0..0, resumed.torn.map(events::torn_line));
-                if let Some(lost) = resumed.lost {
-                    self.notes.push(events::file_lost(lost));
-                }
-            }
-            Cause::Sync | Cause::NewFile => {
-                if trouble.cause == Cause::Sync {
-                    self.log.begin_anew(now)?;
-                    let synced = self.syncer.progress().borrow().synced;
-                    self.notes.push(events::sync_failed(synced));
-                    // However often it is tried, one new file is enough.
-                    trouble.cause = Cause::NewFile;
-                }
-                self.log.probe(|file| self.syncer.sync_now(file)).map_err(at())?;
-            }
-        }
-        let refused = trouble.refused + self.status.no_room();
-        if trouble.cause == Cause::Overdue && refused == 0 {
-            self.trouble = None;
-            return Ok(());
-        }
-        if self.log.is_empty() {
-            let opened = events::file_opened(self.log.number(), &self.settings);
-            if !self.notes.contains(&opened) {
-                self.notes.insert(0, opened);
-            }
-        }
-        let notes = self.notes.len();
-        self.notes.push(events::resumed(refused));
-        if let Err(error) = self.write(&mut [], Ending::checkpoint()) {
-            self.notes.truncate(notes);
-            if let Some(trouble) = &mut self.trouble {
-                trouble.refused = refused;
-            }
-            return Err(self.at_file()(error));
-        }
-        self.trouble = None;
-        Ok(())
-    }
-
-    fn at_file(&self) -> impl FnOnce(io::Error) -> OpenError + use<> {
-        OpenError::io(self.settings.directory.clone())
-    }
-
     fn is_checkpoint_due(&self, coming: usize) -> bool {
         let interval = self.settings.checkpoint_interval;
         let is_late = self.unsigned_since.is_some_and(|since| since.elapsed() >= interval)
@@ -424,44 +300,6 @@ impl Writer {
         is_due && self.sign.get().is_some()
     }
 
-    fn is_rotation_due(&self, now: Timestamp) -> bool {
-        let is_large = self.log.length() >= self.settings.rotate_size;
-        let is_old = now.since(self.log.began()) >= self.settings.rotate_age;
-        let may = self.rotate_not_before.is_none_or(|time| Instant::now() >= time);
-        (is_large || is_old) && may && !self.log.is_empty()
-    }
-
-    fn rotate_if_due(&mut self) {
-        let now = self.clock.now();
-        if !self.is_rotation_due(now) {
-            return;
-        }
-        if let Err(error) = self.rotate(now) {
-            // The old file still takes lines; there is no reason to refuse calls.
-            tracing::error!(%error, "the audit log cannot begin its next file; it goes on with the old one");
-            self.rotate_not_before = Some(Instant::now() + LAST_RETRY);
-        }
-    }
-
-    /// Signs what the file holds, makes it durable and begins the next one. If that cannot be, the old file still takes lines;
-    /// if it is a write that fails, nothing does.
-    fn rotate(&mut self, now: Timestamp) -> Result<(), OpenError> {
-        if self.unsigned > 0 && self.sign.get().is_some() && !self.write_alone(Ending::checkpoint()) {
-            return Ok(());
-        }
-        // The next file must not be on the disk while lines of this one are not.
-        if let Err(error) = self.syncer.sync_now(self.log.file()) {
-            self.fail(&error, Cause::Sync);
-            return Ok(());
-        }
-        self.log.begin_anew(now)?;
-        self.notes.push(events::file_opened(self.log.number(), &self.settings));
-        if self.write_alone(Ending::Open) {
-            self.remove_old_file(now);
-        }
-        Ok(())
-    }
-
     /// Writes what the log says of itself, and says whether that worked.
     fn write_alone(&mut self, ending: Ending) -> bool {
         let written = self.write(&mut [], ending);
@@ -469,31 +307,6 @@ impl Writer {
             self.fail(error, Cause::Write);
         }
         written.is_ok()
-    }
-
-    /// Removes the oldest file if it is older than it has to be kept. The log says so, durably and signed, before it happens.
-    /// One file for each new one is enough, and a clock that jumps does not take the whole log.
-    fn remove_old_file(&mut self, now: Timestamp) {
-        // Without a signature nobody could tell it from a theft.
-        let Some(keep) = self.settings.keep.filter(|_| self.sign.get().is_some()) else {
-            return;
-        };
-        let keep = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
-        let limit = Timestamp::from_unix_ms(now.unix_ms().saturating_sub(keep));
-        let (number, last) = match self.log.oldest_before(limit) {
-            Ok(Some(oldest)) => oldest,
-            Ok(None) => return,
-            Err(error) => return tracing::error!(%error, "no old file of the audit log can be removed"),
-        };
-        if !self.write_alone(Ending::Signed(events::file_removed(number, last))) {
-            return;
-        }
-        if let Err(error) = self.syncer.sync_now(self.log.file()) {
-            return self.fail(&error, Cause::Sync);
-        }
-        if let Err(error) = self.log.remove(number) {
-            tracing::error!(%error, "an old file of the audit log cannot be removed");
-        }
     }
 
     /// The last line.
