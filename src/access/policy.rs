@@ -239,5 +239,8 @@ fn star_beside_others(key: &str, entry: &Table<'_>) -> Reported {
 }
 
 #[cfg(test)]
+#[path = "policy_model_tests.rs"]
+mod model_tests;
+#[cfg(test)]
 #[path = "policy_tests.rs"]
 mod tests;
