@@ -70,7 +70,11 @@ fn run(arguments: Arguments) -> Result<(), Error> {
             println!("{}", deployment::ensure(Population::new(credentials))?.display());
             Ok(())
         }
-        Some(Task::Turns(arguments)) => until_stopped(turns::take(&arguments)),
+        Some(Task::Turns(arguments)) => {
+            let population = Population::new(arguments.credentials);
+            let deployment = Deployment::with(population)?;
+            until_stopped(turns::take(&arguments, population, deployment))
+        }
         Some(Task::StockServer { tls }) => stock::serve(&tls),
     }
 }

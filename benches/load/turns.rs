@@ -7,7 +7,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 
 use super::arguments::{Turns, cores};
-use super::case::Case;
+use super::case::{Case, Peer};
 use super::client::{Client, Pace};
 use super::measure::{Series, Site};
 use crate::support::Error;
@@ -22,24 +22,25 @@ struct Turn {
     server_cpu: f64,
 }
 
-/// Serves a deployment. For each line of standard input, `resolve` or `save`, it is called so for the time of a turn, and what
-/// was seen is printed as a line of JSON. Ends with its input.
-pub(crate) async fn take(arguments: &Turns) -> Result<(), Error> {
-    let population = Population::new(arguments.credentials);
+/// Serves a deployment. For each line of standard input, `null`, `resolve` or `save`, it is called so for the time of a turn, and
+/// what was seen is printed as a line of JSON. Ends with its input.
+pub(crate) async fn take(arguments: &Turns, population: Population, deployment: Deployment) -> Result<(), Error> {
     let client = Client::new(cores(), arguments.connections)?;
-    let site = Site::start(0, Deployment::with(population)?, &client).await?;
+    let site = Site::start(0, deployment, &client).await?;
     let pace = Pace::Closed {
         connections: arguments.connections,
         streams: arguments.streams,
     };
+    let mut null = Series::calls("null", &Arc::new(Case::null(Peer::OrderService)), pace);
     let mut resolve = Series::calls("resolve", &Arc::new(Case::resolve(population)), pace);
     let mut save = Series::calls("save", &Arc::new(Case::save(population)), pace);
     let mut lines = lines_of_input();
     while let Some(line) = lines.recv().await {
         let series = match line?.as_str() {
+            "null" => &mut null,
             "resolve" => &mut resolve,
             "save" => &mut save,
-            other => return Err(format!("{other:?} is neither resolve nor save").into()),
+            other => return Err(format!("{other:?} is none of null, resolve and save").into()),
         };
         series.slice(&client, &site, None, arguments.turn).await?;
         for slice in series.slices.drain(..) {
