@@ -215,21 +215,73 @@ fn two_owners_of_one_directory_are_refused() {
     assert!(refused.to_string().contains("in use by another process"));
 }
 
-#[test]
-fn a_newer_format_is_refused() {
-    let dir = tempfile::tempdir().unwrap();
-    drop(SledStore::open(dir.path()).unwrap());
+/// Looks at the store behind its back, while nobody has it open.
+fn in_sled<T>(dir: &std::path::Path, look: impl FnOnce(&::sled::Tree) -> T) -> T {
     let database = ::sled::Config::default()
-        .path(dir.path())
+        .path(dir)
         .segment_size(16 << 20)
         .open()
         .unwrap();
-    let tree = database.open_tree("records").unwrap();
-    tree.insert("meta/format", &(super::FORMAT + 1).to_be_bytes()).unwrap();
+    let told = look(&database.open_tree("records").unwrap());
     database.flush().unwrap();
-    drop((tree, database));
+    told
+}
+
+/// Makes the store one of another format.
+pub(crate) fn set_format(dir: &std::path::Path, format: u32) {
+    in_sled(dir, |tree| tree.insert("meta/format", &format.to_be_bytes()).unwrap());
+}
+
+pub(crate) fn format(dir: &std::path::Path) -> u32 {
+    let stored = in_sled(dir, |tree| tree.get("meta/format").unwrap().unwrap());
+    u32::from_be_bytes((*stored).try_into().unwrap())
+}
+
+#[test]
+fn a_newer_format_is_refused_and_left_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(SledStore::open(dir.path()).unwrap());
+    assert_eq!(format(dir.path()), super::FORMAT);
+    set_format(dir.path(), super::FORMAT + 1);
     let refused = SledStore::open(dir.path()).err().unwrap();
-    assert!(matches!(refused, StoreError::NewerFormat { found: 2, .. }), "{refused}");
+    assert!(
+        matches!(refused, StoreError::NewerFormat { found, .. } if found == super::FORMAT + 1),
+        "{refused}"
+    );
+    assert_eq!(format(dir.path()), super::FORMAT + 1);
+}
+
+#[test]
+fn a_format_that_is_none_is_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(SledStore::open(dir.path()).unwrap());
+    for spoil in [Some(&[0; 4][..]), Some(&[1]), None] {
+        in_sled(dir.path(), |tree| {
+            tree.insert("head/a", b"").unwrap();
+            match spoil {
+                Some(bytes) => tree.insert("meta/format", bytes).unwrap(),
+                None => tree.remove("meta/format").unwrap(),
+            }
+        });
+        let refused = SledStore::open(dir.path()).err().unwrap();
+        assert!(matches!(refused, StoreError::Damaged { .. }), "{refused}");
+    }
+}
+
+#[test]
+fn an_older_store_that_cannot_be_used_is_not_raised() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = SledStore::open(dir.path()).unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(store.commit(put("a", b"1"))).unwrap();
+    drop(store);
+    set_format(dir.path(), 1);
+    in_sled(dir.path(), |tree| {
+        tree.insert("meta/revision", &0_u64.to_be_bytes()).unwrap()
+    });
+    let refused = SledStore::open(dir.path()).err().unwrap();
+    assert!(matches!(refused, StoreError::LostWrites { .. }), "{refused}");
+    assert_eq!(format(dir.path()), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

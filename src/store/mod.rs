@@ -16,7 +16,16 @@ use tokio::sync::mpsc;
 pub use self::sled::SledStore;
 
 /// The version of the store's format that this program writes, and the newest that it reads.
-pub const FORMAT: u32 = 1;
+///
+/// | format | what it added |
+/// | --- | --- |
+/// | 1 | – |
+/// | 2 | a signature without its payload, which is put together from the record that holds it |
+///
+/// It grows when records get a meaning that older programs would misread; a field that they may ignore is no reason. A program
+/// reads every older format. It raises an older store before it writes the first record there, whose other records stay as they
+/// are until they are written again; then older programs refuse the store.
+pub const FORMAT: u32 = 2;
 
 /// The number of a committed transaction. The first is 1; each commit's is greater than those before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -259,4 +268,4 @@ pub enum StoreError {
 }
 
 #[cfg(test)]
-mod contract;
+pub(crate) mod contract;

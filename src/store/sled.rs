@@ -65,9 +65,13 @@ impl SledStore {
         let mark = Mark::open(path).map_err(&io)?;
         mark.check_length(path)?;
         let (database, tree) = open_tree(path)?;
-        check_format(path, &tree)?;
+        let format = check_format(path, &tree)?;
         let revision = read_revision(path, &tree)?;
         mark.check(path, revision)?;
+        if format != Some(FORMAT) {
+            let raised = tree.insert(FORMAT_KEY, &FORMAT.to_be_bytes());
+            raised.map_err(|error| sled_error(path, &error))?;
+        }
         let file = File::open(path.join("db")).map_err(&io)?;
         make_durable(path, &database, &file)?;
         lock.sign().map_err(&io)?;
@@ -215,25 +219,22 @@ fn make_durable(path: &Path, database: &sled::Db, file: &File) -> Result<(), Sto
         .map_err(io_error(path))
 }
 
-fn check_format(path: &Path, tree: &Tree) -> Result<(), StoreError> {
-    let stored = tree.get(FORMAT_KEY).map_err(|error| sled_error(path, &error))?;
-    match stored {
-        Some(bytes) => {
-            let found = <[u8; 4]>::try_from(&*bytes).map_err(|_| damaged(path, "its format cannot be read"))?;
-            match u32::from_be_bytes(found) {
-                found if found > FORMAT => Err(StoreError::NewerFormat {
-                    path: path.into(),
-                    found,
-                }),
-                _ => Ok(()),
-            }
-        }
-        None if tree.is_empty() => {
-            tree.insert(FORMAT_KEY, &FORMAT.to_be_bytes())
-                .map_err(|error| sled_error(path, &error))?;
-            Ok(())
-        }
-        None => Err(damaged(path, "its format is missing")),
+/// The format of the store; none if it was just made.
+fn check_format(path: &Path, tree: &Tree) -> Result<Option<u32>, StoreError> {
+    let Some(bytes) = tree.get(FORMAT_KEY).map_err(|error| sled_error(path, &error))? else {
+        return if tree.is_empty() {
+            Ok(None)
+        } else {
+            Err(damaged(path, "its format is missing"))
+        };
+    };
+    match <[u8; 4]>::try_from(&*bytes).map(u32::from_be_bytes) {
+        Ok(found) if found > FORMAT => Err(StoreError::NewerFormat {
+            path: path.into(),
+            found,
+        }),
+        Ok(found) if found > 0 => Ok(Some(found)),
+        Ok(_) | Err(_) => Err(damaged(path, "its format cannot be read")),
     }
 }
 

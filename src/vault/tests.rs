@@ -9,6 +9,7 @@ mod customer_signatures;
 mod dying_store;
 mod erasing;
 mod failing_store;
+mod golden;
 mod headers;
 mod importing;
 mod jws;

@@ -5,11 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::builders::{dat, mail, order, wom};
+use super::jws::verified;
 use super::support::{TestVault, assigned, password, set, settings, with_fallback};
-use crate::store::SledStore;
+use crate::store::contract::{format, set_format};
+use crate::store::{FORMAT, SledStore};
 use crate::vault::OpenError;
 use crate::vault::assignment::Mode;
 use crate::vault::catalogue::Catalogue;
+use crate::vault::content::Part;
+use crate::vault::record::{head_key, version_key};
+use crate::vault::scope::CredentialRef;
 
 /// One run of the process over the store in `dir`.
 fn in_one_life<T>(dir: &Path, story: impl AsyncFnOnce(&TestVault) -> T) -> T {
@@ -178,4 +183,51 @@ async fn a_catalogue_that_lacks_a_scope_or_a_mode_in_use_does_not_open_the_vault
             "wom per office (1: demo/wom/office/leipzig)",
         ]
     );
+}
+
+#[test]
+fn a_store_of_the_first_format_is_raised_and_hands_out_what_was_signed_then() {
+    let dir = tempfile::tempdir().unwrap();
+    let credentials = [dat().note("kept"), mail().oauth2()];
+    let tokens =
+        |vault: &TestVault| ["dat", "email"].map(|provider| vault.resolve(provider, order()).unwrap().signed.unwrap());
+    let signed = in_one_life(dir.path(), async |vault| {
+        for credential in &credentials {
+            vault.save(credential.clone()).await;
+            store_payloads(vault, &credential.name()).await;
+        }
+        tokens(vault)
+    });
+    set_format(dir.path(), 1);
+    in_one_life(dir.path(), async |vault| {
+        assert_eq!(tokens(vault), signed);
+        for credential in &credentials {
+            vault.rollback(credential.clone().rollback(1)).await.unwrap();
+        }
+        assert_ne!(tokens(vault), signed);
+    });
+    assert_eq!(format(dir.path()), FORMAT);
+    in_one_life(dir.path(), async |vault| {
+        for token in tokens(vault).iter().chain(&signed) {
+            verified(vault, token);
+        }
+    });
+}
+
+/// Writes a credential's head and first version as they were written in the first format: with the payload.
+async fn store_payloads(vault: &TestVault, name: &CredentialRef) {
+    let current = vault.current(name).unwrap().unwrap();
+    let key = vault.keyring.sealing_key(&name.tenant).await.unwrap();
+    let (header, content, dates) = (current.header, current.content, current.header.dates());
+    // Under another issuer's name it is kept whole.
+    let encode = |part| content.encode(part, "", name.into(), &dates);
+    let (head, version) = (head_key(name), version_key(name, dates.version));
+    let sealed = header.seal(&head, &encode(Part::Head), &key).unwrap();
+    vault.overwrite(&head, &sealed).await;
+    let sealed = dates.seal(&version, &encode(Part::Version), &key).unwrap();
+    vault.overwrite(&version, &sealed).await;
+    for part in [Part::Head, Part::Version] {
+        let payload = &content.signature.payload;
+        assert!(encode(part).windows(payload.len()).any(|bytes| bytes == &payload[..]));
+    }
 }
