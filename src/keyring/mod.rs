@@ -18,7 +18,6 @@ use std::sync::Arc;
 
 use dashmap::DashMap;
 use tokio::sync::{Mutex, watch};
-use zeroize::Zeroizing;
 
 pub use self::data_key::{DataKey, DataKeyId, OpenError, SealError, Sealed};
 pub use self::kek::{KekError, KekId, KekSource, KeyFile, KmsPlugin, Replacing};
@@ -183,9 +182,7 @@ impl Keyring {
     /// Signs a checkpoint of the audit log; the payload stands beside the signature, not in it.
     #[must_use]
     pub fn sign_checkpoint(&self, payload: &[u8]) -> String {
-        let key = self.signing_key();
-        let signature = key.sign(TokenKind::Checkpoint, Zeroizing::new(payload.to_vec()));
-        detached(&key.public().compact(TokenKind::Checkpoint, &signature))
+        detached(&self.signing_key().token(TokenKind::Checkpoint, payload))
     }
 
     /// The public keys as a JSON Web Key Set (RFC 7517), the newest first.

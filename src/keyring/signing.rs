@@ -9,7 +9,6 @@ use std::sync::Arc;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
@@ -29,12 +28,11 @@ pub enum TokenKind {
 /// The `typ` of a checkpoint of the audit log.
 pub const CHECKPOINT_TYPE: &str = "tresor-audit-checkpoint+jws";
 
-/// A JWS in parts. The payload is a secret if it is a credential's.
+/// What a JWS has beside its payload.
+#[derive(Clone)]
 pub struct Signature {
     /// Which key made it.
     pub kid: String,
-    /// What is signed: JSON. Whatever it belongs to is wiped with the last of its clones.
-    pub payload: Bytes,
     /// Ed25519 over header and payload, encoded as they are sent.
     pub bytes: [u8; 64],
 }
@@ -98,14 +96,10 @@ impl PublicKey {
         self.bytes
     }
 
-    /// The compact form (RFC 7515, 7.1) of a signature that this key made.
+    /// The compact form (RFC 7515, 7.1) of a signature that this key made over `payload`.
     #[must_use]
-    pub fn compact(&self, kind: TokenKind, signature: &Signature) -> String {
-        let mut token = self.signing_input(kind, &signature.payload);
-        token.push('.');
-        URL_SAFE_NO_PAD.encode_string(signature.bytes, &mut token);
-        // The one copy that goes out.
-        std::mem::take(&mut *token)
+    pub fn compact(&self, kind: TokenKind, payload: &[u8], signature: &[u8; 64]) -> String {
+        with_signature(self.signing_input(kind, payload), signature)
     }
 
     fn signing_input(&self, kind: TokenKind, payload: &[u8]) -> Zeroizing<String> {
@@ -143,19 +137,35 @@ impl SigningKey {
         self.use_from
     }
 
-    /// Signs `payload`.
+    /// Signs `payload`, which may hold a secret.
     #[must_use]
-    pub fn sign(&self, kind: TokenKind, payload: Zeroizing<Vec<u8>>) -> Signature {
-        let input = self.public.signing_input(kind, &payload);
-        let signed = self.pair.sign(input.as_bytes());
-        let mut bytes = [0; 64];
-        bytes.copy_from_slice(signed.as_ref());
+    pub fn sign(&self, kind: TokenKind, payload: &[u8]) -> Signature {
         Signature {
             kid: self.public.kid.clone(),
-            payload: Bytes::from_owner(payload),
-            bytes,
+            bytes: self.sign_input(&self.public.signing_input(kind, payload)),
         }
     }
+
+    /// The same in its compact form.
+    #[must_use]
+    pub fn token(&self, kind: TokenKind, payload: &[u8]) -> String {
+        let input = self.public.signing_input(kind, payload);
+        let signature = self.sign_input(&input);
+        with_signature(input, &signature)
+    }
+
+    fn sign_input(&self, input: &str) -> [u8; 64] {
+        let mut bytes = [0; 64];
+        bytes.copy_from_slice(self.pair.sign(input.as_bytes()).as_ref());
+        bytes
+    }
+}
+
+fn with_signature(mut input: Zeroizing<String>, signature: &[u8; 64]) -> String {
+    input.push('.');
+    URL_SAFE_NO_PAD.encode_string(signature, &mut input);
+    // The one copy that goes out.
+    std::mem::take(&mut *input)
 }
 
 impl fmt::Debug for SigningKey {
@@ -208,13 +218,15 @@ mod tests {
             public: Arc::new(public),
             ..key
         };
-        let payload = Zeroizing::new(b"Example of Ed25519 signing".to_vec());
-        let signature = key.sign(TokenKind::Credential, payload);
+        let payload = b"Example of Ed25519 signing";
+        let signature = key.sign(TokenKind::Credential, payload).bytes;
+        let compact = key.public().compact(TokenKind::Credential, payload, &signature);
         assert_eq!(
-            key.public().compact(TokenKind::Credential, &signature),
+            compact,
             "eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc.\
              hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg"
         );
+        assert_eq!(key.token(TokenKind::Credential, payload), compact);
     }
 
     #[test]
@@ -222,9 +234,7 @@ mod tests {
         use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 
         let key = key();
-        let payload = Zeroizing::new(br#"{"sub":"dat","exp":4102444800}"#.to_vec());
-        let signature = key.sign(TokenKind::Receipt, payload);
-        let token = key.public().compact(TokenKind::Receipt, &signature);
+        let token = key.token(TokenKind::Receipt, br#"{"sub":"dat","exp":4102444800}"#);
         let jwk: jsonwebtoken::jwk::Jwk = serde_json::from_value(key.public().jwk()).unwrap();
         let decoding = DecodingKey::from_jwk(&jwk).unwrap();
         let validation = Validation::new(Algorithm::EdDSA);

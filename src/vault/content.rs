@@ -8,8 +8,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use zeroize::Zeroizing;
 
 use super::credential::{CustomerSignature, Login, MailAccount, MailAuth, MailSecurity, OAuth2Client, Secret};
-use super::record::{Content, VersionHeader};
-use super::signature::{self, Named};
+use super::record::{Content, Payload};
 use crate::keyring::Signature;
 use crate::pb::storage::{self, content, mail_account};
 
@@ -23,20 +22,15 @@ pub(super) enum Part {
 }
 
 impl Content {
-    /// Its bytes in a record of a credential, written under `issuer`. Of the payload that is signed nothing but the issuer is
-    /// kept if name, dates and secret say the rest, which they do unless the issuer has changed since.
-    pub(super) fn encode(
-        &self,
-        part: Part,
-        issuer: &str,
-        named: Named<'_>,
-        dates: &VersionHeader,
-    ) -> Zeroizing<Vec<u8>> {
-        let rebuilt = signature::payload(issuer, named, dates, &self.secret);
-        let is_rebuilt = rebuilt[..] == self.signature.payload[..];
+    /// Its bytes in a record. Of the payload that is signed nothing but the issuer is kept: name, dates and secret say the rest.
+    pub(super) fn encode(&self, part: Part) -> Zeroizing<Vec<u8>> {
         let changed_fields = match part {
             Part::Version => self.changed_fields.clone(),
             Part::Head => Vec::new(),
+        };
+        let (issuer, payload) = match self.payload.clone() {
+            Payload::Of { issuer } => (issuer, Bytes::new()),
+            Payload::Kept(payload) => (String::new(), payload),
         };
         let message = storage::Content {
             secret: Some(match &self.secret {
@@ -48,37 +42,33 @@ impl Content {
             changed_fields,
             signature: Some(storage::Signature {
                 kid: self.signature.kid.clone(),
-                payload: if is_rebuilt {
-                    Bytes::new()
-                } else {
-                    self.signature.payload.clone()
-                },
-                issuer: if is_rebuilt { issuer.to_owned() } else { String::new() },
+                payload,
+                issuer,
                 signature: self.signature.bytes.to_vec().into(),
             }),
         };
         let bytes = Zeroizing::new(message.encode_to_vec());
         // The message's own copies are wiped by taking it apart into types that do.
-        drop(Self::from_message(message, None, dates));
+        drop(Self::from_message(message));
         bytes
     }
 
-    /// The content that a record of this credential holds; none if the bytes hold none.
-    pub(super) fn decode(bytes: Zeroizing<Vec<u8>>, named: Option<Named<'_>>, dates: &VersionHeader) -> Option<Self> {
+    /// The content that a record holds; none if the bytes hold none.
+    pub(super) fn decode(bytes: Zeroizing<Vec<u8>>) -> Option<Self> {
         let message = storage::Content::decode(Bytes::from_owner(bytes)).ok()?;
-        Self::from_message(message, named, dates)
+        Self::from_message(message)
     }
 
-    fn from_message(message: storage::Content, named: Option<Named<'_>>, dates: &VersionHeader) -> Option<Self> {
+    fn from_message(message: storage::Content) -> Option<Self> {
         let secret = match message.secret? {
             content::Secret::Login(login) => Secret::Login(decode_login(login)),
             content::Secret::MailAccount(account) => Secret::MailAccount(decode_mail_account(account)?),
         };
         let signed = message.signature?;
         let payload = if signed.payload.is_empty() {
-            Bytes::from_owner(signature::payload(&signed.issuer, named?, dates, &secret))
+            Payload::Of { issuer: signed.issuer }
         } else {
-            signed.payload
+            Payload::Kept(signed.payload)
         };
         Some(Self {
             secret,
@@ -87,9 +77,9 @@ impl Content {
             changed_fields: message.changed_fields,
             signature: Signature {
                 kid: signed.kid,
-                payload,
                 bytes: signed.signature.as_ref().try_into().ok()?,
             },
+            payload,
         })
     }
 }

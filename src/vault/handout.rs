@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
-use zeroize::Zeroizing;
 
 use super::assignment::{Assignment, Mode};
 use super::catalogue::{Provider, SignatureVariant};
@@ -13,13 +12,13 @@ use super::credential::{CustomerSignature, Secret, Version};
 use super::error::Refused;
 use super::ids::{ProviderId, SubjectId, TenantId};
 use super::read::CredentialInfo;
-use super::record::{Content, Corrupt, HeadHeader, SealedHead};
+use super::record::{Content, Corrupt, HeadHeader, Payload, SealedHead};
 use super::resolve::{Decision, InReach, Order, Refusal, decide, wanted_scope};
 use super::scope::{CredentialRef, Scope};
-use super::signature::{time_limited_customer_signature, time_limited_validity};
+use super::signature::{payload, time_limited_customer_signature, time_limited_validity};
 use super::{Vault, VaultError};
 use crate::access::{Reach, Reveal};
-use crate::keyring::{KeyringError, TokenKind};
+use crate::keyring::{KeyringError, Signature, TokenKind};
 use crate::store::Revision;
 use crate::time::Timestamp;
 
@@ -365,24 +364,37 @@ impl Vault {
         if reveal == Reveal::None {
             return Ok((None, None));
         }
-        let Content {
-            mut secret, signature, ..
-        } = content;
+        if reveal == Reveal::Full && !is_time_limited {
+            let signed = self.signed_as_saved(credential, header, &content)?;
+            return Ok((Some(content.secret), Some(signed)));
+        }
+        let mut secret = content.secret;
         if is_time_limited {
             limit_signature(&mut secret, now);
         }
         if reveal == Reveal::Signature {
             secret = secret.without_password();
         }
-        let is_as_saved = reveal == Reveal::Full && !is_time_limited;
-        let signature = if is_as_saved {
-            signature
-        } else {
-            self.sign(credential, header, &secret)
-        };
-        let key = self.keyring.public_key(&signature.kid);
+        let payload = payload(&self.settings.issuer, credential.into(), &header.dates(), &secret);
+        let signed = self.keyring.signing_key().token(TokenKind::Credential, &payload);
+        Ok((Some(secret), Some(signed)))
+    }
+
+    /// The signature that was made when the content was saved, over what was signed then.
+    fn signed_as_saved(
+        &self,
+        credential: &CredentialRef,
+        header: &HeadHeader,
+        content: &Content,
+    ) -> Result<String, VaultError> {
+        let Signature { kid, bytes } = &content.signature;
+        let key = self.keyring.public_key(kid);
         let key = key.ok_or_else(|| Corrupt(super::record::head_key(credential)))?;
-        Ok((Some(secret), Some(key.compact(TokenKind::Credential, &signature))))
+        let compact = |payload: &[u8]| key.compact(TokenKind::Credential, payload, bytes);
+        Ok(match &content.payload {
+            Payload::Of { issuer } => compact(&payload(issuer, credential.into(), &header.dates(), &content.secret)),
+            Payload::Kept(payload) => compact(payload),
+        })
     }
 
     /// A JWT (RFC 7519) that says what was handed out to whom and for which order, and its id.
@@ -416,9 +428,7 @@ impl Vault {
             fell_back: resolution.fell_back,
         };
         let json = serde_json::to_vec(&claims).expect("writing to memory cannot fail, and all keys are strings");
-        let key = self.keyring.signing_key();
-        let signature = key.sign(TokenKind::Receipt, Zeroizing::new(json));
-        Ok((key.public().compact(TokenKind::Receipt, &signature), id))
+        Ok((self.keyring.signing_key().token(TokenKind::Receipt, &json), id))
     }
 }
 

@@ -6,6 +6,7 @@
 //! | `version/{path}/{number}` | one version, never changed |
 //! | `assignment/{tenant}/{provider}` | a choice |
 
+use bytes::Bytes;
 use prost::Message as _;
 
 use super::assignment::{Assignment, Choice, Mode};
@@ -14,7 +15,6 @@ use super::credential::{State, Version};
 use super::ids::{ProviderId, SubjectId, TenantId};
 use super::resolve::Candidate;
 use super::scope::CredentialRef;
-use super::signature::Named;
 use crate::keyring::{DataKey, DataKeyId, SealError, Sealed, Signature};
 use crate::pb::storage;
 use crate::store::{Key, Record, Revision};
@@ -109,22 +109,33 @@ pub struct Content {
     pub changed_fields: Vec<String>,
     /// The vault's signature.
     pub signature: Signature,
+    /// What it is over.
+    pub payload: Payload,
+}
+
+/// What the vault's signature over a version covers: JSON.
+#[derive(Clone)]
+pub enum Payload {
+    /// What [`payload`](super::signature::payload) puts together under this issuer.
+    Of {
+        /// Under which name the vault signed.
+        issuer: String,
+    },
+    /// These bytes, as records have them that were written before that could be relied upon. They hold the secret and are wiped
+    /// with the last of their clones.
+    Kept(Bytes),
 }
 
 impl Content {
     /// The same once more, to be sealed again under another header.
     pub(super) fn duplicate(&self) -> Self {
-        let Signature { kid, payload, bytes } = &self.signature;
         Self {
             secret: self.secret.clone(),
             note: self.note.clone(),
             saved_by: self.saved_by.clone(),
             changed_fields: self.changed_fields.clone(),
-            signature: Signature {
-                kid: kid.clone(),
-                payload: payload.clone(),
-                bytes: *bytes,
-            },
+            signature: self.signature.clone(),
+            payload: self.payload.clone(),
         }
     }
 }
@@ -178,11 +189,7 @@ impl SealedHead {
         let (header_at, ciphertext_at) = (usize::from(self.header_at), usize::from(self.ciphertext_at));
         let header = &self.bytes[header_at..ciphertext_at];
         let opened = key.open_parts(self.key(), header, self.nonce, &self.bytes[ciphertext_at..]);
-        let path = self.key().strip_prefix(HEAD_PREFIX);
-        opened
-            .ok()
-            .and_then(|opened| Content::decode(opened, path.and_then(Named::of_path), &self.header.dates()))
-            .ok_or_else(|| self.corrupt())
+        opened.ok().and_then(Content::decode).ok_or_else(|| self.corrupt())
     }
 
     /// That it cannot be opened.
@@ -283,9 +290,7 @@ pub(super) fn open_version<K: std::ops::Deref<Target = DataKey>>(
         saved_at: Timestamp::from_unix_ms(header.saved_at_ms),
         valid_until: header.valid_until_ms.map(Timestamp::from_unix_ms),
     };
-    let path = record.key.as_str().strip_prefix(VERSION_PREFIX);
-    let named = path.and_then(|path| Named::of_path(path.rsplit_once('/')?.0));
-    let content = Content::decode(opened, named, &header).ok_or_else(corrupt)?;
+    let content = Content::decode(opened).ok_or_else(corrupt)?;
     Ok((header, content))
 }
 

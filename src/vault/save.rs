@@ -7,11 +7,11 @@ use super::content::Part;
 use super::credential::{CustomerSignature, Draft, Secret, State, Version};
 use super::ids::TenantId;
 use super::read::CredentialInfo;
-use super::record::{Content, HeadHeader, head_key, open_version, version_key};
+use super::record::{Content, HeadHeader, Payload, head_key, open_version, version_key};
 use super::scope::CredentialRef;
 use super::warning::{self, Warning};
 use super::{Vault, VaultError};
-use crate::keyring::{DataKey, KeyringError, SealError, TokenKind};
+use crate::keyring::{DataKey, KeyringError, SealError, Signature, TokenKind};
 use crate::store::{CommitError, Expectation, Key, Revision, Transaction};
 use crate::time::Timestamp;
 
@@ -249,17 +249,17 @@ impl Vault {
         [of_head, of_version]: &[Arc<DataKey>; 2],
     ) -> Result<Transaction, SealError> {
         let Next { header, content } = next;
-        let (name, dates, issuer) = (head_key(credential), header.dates(), &self.settings.issuer);
-        let bytes = content.encode(Part::Head, issuer, credential.into(), &dates);
+        let name = head_key(credential);
+        let bytes = content.encode(Part::Head);
         let transaction = self.keyring.while_newest(transaction, &credential.tenant, of_head);
         let mut transaction = transaction.put(name.clone(), header.seal(&name, &bytes, of_head)?);
         if current.is_none_or(|current| current.header.version != header.version) {
             let name = version_key(credential, header.version);
-            let bytes = content.encode(Part::Version, issuer, credential.into(), &dates);
+            let bytes = content.encode(Part::Version);
             if of_version.id() != of_head.id() {
                 transaction = self.keyring.while_newest(transaction, &credential.tenant, of_version);
             }
-            transaction = transaction.put(name.clone(), dates.seal(&name, &bytes, of_version)?);
+            transaction = transaction.put(name.clone(), header.dates().seal(&name, &bytes, of_version)?);
         }
         Ok(transaction)
     }
@@ -322,19 +322,17 @@ impl Vault {
             secret: draft.secret.clone(),
             note: draft.note.clone(),
             saved_by: by.to_owned(),
+            payload: Payload::Of {
+                issuer: self.settings.issuer.clone(),
+            },
         };
         Next { header, content }
     }
 
-    pub(super) fn sign(
-        &self,
-        credential: &CredentialRef,
-        header: &HeadHeader,
-        secret: &Secret,
-    ) -> crate::keyring::Signature {
+    fn sign(&self, credential: &CredentialRef, header: &HeadHeader, secret: &Secret) -> Signature {
         let issuer = &self.settings.issuer;
         let payload = super::signature::payload(issuer, credential.into(), &header.dates(), secret);
-        self.keyring.signing_key().sign(TokenKind::Credential, payload)
+        self.keyring.signing_key().sign(TokenKind::Credential, &payload)
     }
 
     /// DAT's plain signature, if the provider has one and the login has what it is made of.

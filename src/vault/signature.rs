@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
@@ -70,19 +70,6 @@ pub struct Named<'a> {
     subject: Option<&'a str>,
 }
 
-impl<'a> Named<'a> {
-    /// The name that a credential's path spells.
-    pub(super) fn of_path(path: &'a str) -> Option<Self> {
-        let mut parts = path.splitn(4, '/');
-        Some(Self {
-            tenant: parts.next()?,
-            provider: parts.next()?,
-            scope: parts.next()?,
-            subject: parts.next(),
-        })
-    }
-}
-
 impl<'a> From<&'a CredentialRef> for Named<'a> {
     fn from(credential: &'a CredentialRef) -> Self {
         Self {
@@ -118,31 +105,45 @@ pub fn payload(issuer: &str, named: Named<'_>, dates: &VersionHeader, secret: &S
         scope,
         subject,
         version: dates.version.0,
-        saved_at: dates.saved_at.to_string(),
-        valid_until: dates.valid_until.map(|end| end.to_string()),
+        saved_at: Text(dates.saved_at),
+        valid_until: dates.valid_until.map(Text),
         login,
         mail_account,
     };
-    let written = "writing to memory cannot fail, and all keys are strings";
-    // Measured first, so that the buffer never moves and leaves no copy behind, and no more has to be wiped than there is.
-    let mut length = Length(0);
-    serde_json::to_writer(&mut length, &claims).expect(written);
-    let mut json = Zeroizing::new(Vec::with_capacity(length.0));
-    serde_json::to_writer(&mut *json, &claims).expect(written);
-    json
+    let mut json = Wiped(Zeroizing::new(Vec::with_capacity(USUAL_PAYLOAD)));
+    serde_json::to_writer(&mut json, &claims).expect("writing to memory cannot fail, and all keys are strings");
+    json.0
 }
 
-/// Counts what is written.
-struct Length(usize);
+/// How long most payloads are at most, in bytes.
+const USUAL_PAYLOAD: usize = 512;
 
-impl io::Write for Length {
+/// Memory that leaves no copy behind when it grows.
+struct Wiped(Zeroizing<Vec<u8>>);
+
+impl io::Write for Wiped {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0 += bytes.len();
+        let needed = self.0.len() + bytes.len();
+        if needed > self.0.capacity() {
+            let mut larger = Zeroizing::new(Vec::with_capacity(2 * needed));
+            larger.extend_from_slice(&self.0);
+            self.0 = larger;
+        }
+        self.0.extend_from_slice(bytes);
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// A time in RFC 3339, written without a text of its own.
+struct Text(Timestamp);
+
+impl Serialize for Text {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
     }
 }
 
@@ -155,9 +156,9 @@ struct Claims<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     subject: Option<&'a str>,
     version: u64,
-    saved_at: String,
+    saved_at: Text,
     #[serde(skip_serializing_if = "Option::is_none")]
-    valid_until: Option<String>,
+    valid_until: Option<Text>,
     #[serde(skip_serializing_if = "Option::is_none")]
     login: Option<LoginClaims<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -323,7 +324,6 @@ mod tests {
             valid_until: None,
         };
         let json = payload("tresor", (&credential).into(), &dates, &secret);
-        assert_eq!(json.capacity(), json.len(), "it was never moved, and is wiped whole");
         assert_eq!(
             std::str::from_utf8(&json).unwrap(),
             r#"{"iss":"tresor","tenant":"demo","provider":"wom","scope":"office","subject":"leipzig","version":3,"saved_at":"1970-01-01T00:00:00Z","login":{"username":"a\"b","password":"geheim"}}"#

@@ -3,14 +3,13 @@
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use super::builders::{TENANT, tenant};
-use super::support::{ISSUER, TestVault, everything_of};
+use super::support::{TestVault, everything_of};
 use crate::keyring::{DataKey, Signature};
 use crate::store::{Key, Record, Revision};
 use crate::time::Timestamp;
@@ -20,14 +19,9 @@ use crate::vault::content::Part;
 use crate::vault::credential::{
     CustomerSignature, Login, MailAccount, MailAuth, MailSecurity, OAuth2Client, Secret, State, Version,
 };
-use crate::vault::record::{Content, HeadHeader, SealedHead, open_choice, open_version, seal_choice};
-use crate::vault::signature::{Named, payload};
+use crate::vault::record::{Content, HeadHeader, Payload, SealedHead, open_choice, open_version, seal_choice};
 
 /// The credential that all of these records are of.
-fn named() -> Named<'static> {
-    Named::of_path("demo/dat/general").unwrap()
-}
-
 /// A text as it can be saved: an optional one is absent rather than empty.
 fn text() -> impl Strategy<Value = String> {
     any::<String>().prop_map(|text| if text.is_empty() { "x".into() } else { text })
@@ -121,7 +115,11 @@ impl<T> std::fmt::Debug for Hidden<T> {
 }
 
 fn content() -> impl Strategy<Value = Hidden<Arc<Content>>> {
-    let signature = (text(), vec(any::<u8>(), 1..64), any::<[u8; 32]>());
+    let payload = prop_oneof![
+        text().prop_map(|issuer| Hidden(Payload::Of { issuer })),
+        vec(any::<u8>(), 1..64).prop_map(|payload| Hidden(Payload::Kept(payload.into()))),
+    ];
+    let signature = (text(), payload, any::<[u8; 32]>());
     let fields = (
         prop_oneof![login(), mail_account()],
         any::<String>(),
@@ -132,22 +130,19 @@ fn content() -> impl Strategy<Value = Hidden<Arc<Content>>> {
     fields.prop_map(|(secret, note, saved_by, changed_fields, (kid, payload, half))| {
         let mut bytes = [0; 64];
         bytes[..32].copy_from_slice(&half);
-        let signature = Signature {
-            kid,
-            payload: payload.into(),
-            bytes,
-        };
+        let signature = Signature { kid, bytes };
         Hidden(Arc::new(Content {
             secret,
             note,
             saved_by,
             changed_fields,
             signature,
+            payload: payload.0,
         }))
     })
 }
 
-/// Any time but the epoch itself: a time of 0 in a record stands for none.
+/// Any time but the epoch itself.
 fn timestamp() -> impl Strategy<Value = Timestamp> {
     (1..=i64::MAX, any::<bool>()).prop_map(|(ms, is_past)| Timestamp::from_unix_ms(if is_past { -ms } else { ms }))
 }
@@ -227,47 +222,27 @@ fn with_key<S: Strategy>(cases: u32, strategy: &S, property: impl Fn(&Arc<DataKe
 
 proptest! {
     #[test]
-    fn a_versions_content_survives_its_bytes(content in content(), header in head_header()) {
-        let dates = header.dates();
-        let bytes = content.0.encode(Part::Version, ISSUER, named(), &dates);
-        let decoded = Content::decode(bytes, Some(named()), &dates).unwrap();
+    fn a_versions_content_survives_its_bytes(content in content()) {
+        let bytes = content.0.encode(Part::Version);
+        let decoded = Content::decode(bytes).unwrap();
         prop_assert_eq!(everything_of(&decoded), everything_of(&content.0));
         prop_assert_eq!(everything_of(&content.0.duplicate()), everything_of(&content.0));
     }
 
     #[test]
-    fn a_payload_that_the_record_says_anyway_is_not_kept_and_comes_back_byte_for_byte(
-        content in content(), header in head_header(), issuer in text(),
-    ) {
-        let dates = header.dates();
-        let mut content = content.0.duplicate();
-        content.signature.payload = Bytes::from_owner(payload(&issuer, named(), &dates, &content.secret));
-        let bytes = content.encode(Part::Version, &issuer, named(), &dates);
-        let decoded = Content::decode(bytes.clone(), Some(named()), &dates).unwrap();
-        prop_assert_eq!(everything_of(&decoded), everything_of(&content));
-        prop_assert!(!bytes.windows(10).any(|part| part == b"\"saved_at\""));
-        // Under another issuer nothing can be put together again.
-        let other = content.encode(Part::Version, &format!("{issuer}2"), named(), &dates);
-        let decoded = Content::decode(other, None, &dates).unwrap();
-        prop_assert_eq!(everything_of(&decoded), everything_of(&content));
-    }
-
-    #[test]
-    fn a_head_knows_everything_but_what_has_changed(content in content(), header in head_header()) {
-        let dates = header.dates();
-        let bytes = content.0.encode(Part::Head, ISSUER, named(), &dates);
-        let decoded = Content::decode(bytes, Some(named()), &dates).unwrap();
+    fn a_head_knows_everything_but_what_has_changed(content in content()) {
+        let bytes = content.0.encode(Part::Head);
+        let decoded = Content::decode(bytes).unwrap();
         prop_assert_eq!(&decoded.changed_fields, &Vec::<String>::new());
         let unchanged = Content { changed_fields: Vec::new(), ..content.0.duplicate() };
         prop_assert_eq!(everything_of(&decoded), everything_of(&unchanged));
     }
 
     #[test]
-    fn bytes_that_are_no_record_never_panic(bytes in vec(any::<u8>(), 0..200), header in head_header()) {
-        let dates = header.dates();
+    fn bytes_that_are_no_record_never_panic(bytes in vec(any::<u8>(), 0..200)) {
         let record = record(&Key::new("head/demo/dat/general"), bytes.clone());
         let no_key = |_| None::<Arc<DataKey>>;
-        let _ = Content::decode(bytes.into(), Some(named()), &dates);
+        let _ = Content::decode(bytes.into());
         let _ = SealedHead::decode(&record);
         prop_assert!(open_version(&record, no_key).is_err());
         prop_assert!(open_choice(&record, no_key).is_err());
@@ -278,7 +253,7 @@ proptest! {
 fn a_head_survives_being_sealed() {
     let name = Key::new("head/demo/dat/general");
     with_key(128, &(head_header(), content()), |key, (header, content)| {
-        let bytes = content.0.encode(Part::Version, ISSUER, named(), &header.dates());
+        let bytes = content.0.encode(Part::Version);
         let sealed = header.seal(&name, &bytes, key).unwrap();
         let head = SealedHead::decode(&record(&name, sealed)).unwrap();
         assert_eq!((head.header, head.revision), (header, Revision(7)));
@@ -292,7 +267,7 @@ fn a_version_survives_being_sealed() {
     let name = Key::new("version/demo/dat/general/1");
     with_key(64, &(head_header(), content()), |key, (header, content)| {
         let header = header.dates();
-        let bytes = content.0.encode(Part::Version, ISSUER, named(), &header);
+        let bytes = content.0.encode(Part::Version);
         let sealed = header.seal(&name, &bytes, key).unwrap();
         let (opened, told) = open_version(&record(&name, sealed), |_| Some(Arc::clone(key))).unwrap();
         assert_eq!(opened, header);
@@ -319,7 +294,7 @@ fn a_choice_survives_being_sealed() {
 fn any_change_of_any_byte_of_a_head_is_noticed() {
     let name = Key::new("head/demo/dat/general");
     with_key(2, &(head_header(), content()), |key, (header, content)| {
-        let bytes = content.0.encode(Part::Head, ISSUER, named(), &header.dates());
+        let bytes = content.0.encode(Part::Head);
         let right = header.seal(&name, &bytes, key).unwrap();
         for at in 0..right.len() {
             for flip in 1..=u8::MAX {

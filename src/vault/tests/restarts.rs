@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use super::builders::{dat, mail, order, wom};
 use super::jws::verified;
-use super::support::{TestVault, assigned, password, set, settings, with_fallback};
+use super::support::{ISSUER, TestVault, assigned, password, set, settings, with_fallback};
 use crate::store::contract::{format, set_format};
 use crate::store::{FORMAT, SledStore};
 use crate::vault::OpenError;
 use crate::vault::assignment::Mode;
 use crate::vault::catalogue::Catalogue;
 use crate::vault::content::Part;
-use crate::vault::record::{head_key, version_key};
+use crate::vault::record::{Content, Payload, head_key, version_key};
 use crate::vault::scope::CredentialRef;
+use crate::vault::signature::payload;
 
 /// One run of the process over the store in `dir`.
 fn in_one_life<T>(dir: &Path, story: impl AsyncFnOnce(&TestVault) -> T) -> T {
@@ -219,15 +220,18 @@ async fn store_payloads(vault: &TestVault, name: &CredentialRef) {
     let current = vault.current(name).unwrap().unwrap();
     let key = vault.keyring.sealing_key(&name.tenant).await.unwrap();
     let (header, content, dates) = (current.header, current.content, current.header.dates());
-    // Under another issuer's name it is kept whole.
-    let encode = |part| content.encode(part, "", name.into(), &dates);
+    let whole = payload(ISSUER, name.into(), &dates, &content.secret);
+    let content = Content {
+        payload: Payload::Kept(whole.to_vec().into()),
+        ..content
+    };
+    let encode = |part| content.encode(part);
     let (head, version) = (head_key(name), version_key(name, dates.version));
     let sealed = header.seal(&head, &encode(Part::Head), &key).unwrap();
     vault.overwrite(&head, &sealed).await;
     let sealed = dates.seal(&version, &encode(Part::Version), &key).unwrap();
     vault.overwrite(&version, &sealed).await;
     for part in [Part::Head, Part::Version] {
-        let payload = &content.signature.payload;
-        assert!(encode(part).windows(payload.len()).any(|bytes| bytes == &payload[..]));
+        assert!(encode(part).windows(whole.len()).any(|bytes| bytes == &whole[..]));
     }
 }

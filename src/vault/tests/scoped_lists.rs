@@ -2,7 +2,7 @@
 
 use super::builders::{TENANT, mail, of, tenant, wom};
 use super::noting_store::NotingStore;
-use super::support::{ISSUER, TestVault, assigned, reach, set};
+use super::support::{TestVault, assigned, reach, set};
 use crate::store::{Key, Transaction};
 use crate::vault::assignment::Mode;
 use crate::vault::content::Part;
@@ -62,8 +62,7 @@ async fn multiply(vault: &TestVault, count: usize) {
     let key = vault.keyring.sealing_key(&name.tenant).await.unwrap();
     for n in 0..count {
         let key_of_head = head_key(&wom().user(&format!("b-{n:05}")).name());
-        let dates = current.header.dates();
-        let content = current.content.encode(Part::Head, ISSUER, (&name).into(), &dates);
+        let content = current.content.encode(Part::Head);
         let sealed = current.header.seal(&key_of_head, &content, &key).unwrap();
         transaction = transaction.put(key_of_head, sealed);
     }

@@ -20,9 +20,10 @@ use crate::vault::assignment::{Assignment, Mode};
 use crate::vault::catalogue::Catalogue;
 use crate::vault::credential::{Login, MailAccount, Secret, Version};
 use crate::vault::ids::ProviderId;
-use crate::vault::record::{Content, VersionHeader};
+use crate::vault::record::{Content, Payload, VersionHeader};
 use crate::vault::resolve::Order;
-use crate::vault::signature::{self, Named};
+use crate::vault::scope::CredentialRef;
+use crate::vault::signature;
 use crate::vault::{
     Ask, CredentialInfo, Explanation, Granted, HandOut, KeyAges, OpenError, Refused, Saved, SetAssignment, Settings,
     Vault, VaultError,
@@ -345,13 +346,13 @@ pub(crate) fn everything_of(content: &Content) -> serde_json::Value {
             ..
         })
     );
-    let named = Named::of_path("demo/dat/general").unwrap();
+    let named = CredentialRef::from_path("demo/dat/general").unwrap();
     let dates = VersionHeader {
         version: Version(1),
         saved_at: Timestamp::EPOCH,
         valid_until: None,
     };
-    let signed = signature::payload("", named, &dates, &content.secret);
+    let signed = signature::payload("", (&named).into(), &dates, &content.secret);
     serde_json::json!({
         "secret": serde_json::from_slice::<serde_json::Value>(&signed).unwrap(),
         "signature is given": given,
@@ -359,7 +360,10 @@ pub(crate) fn everything_of(content: &Content) -> serde_json::Value {
         "saved by": content.saved_by,
         "changed fields": content.changed_fields,
         "kid": content.signature.kid,
-        "payload": content.signature.payload.to_vec(),
+        "payload": match &content.payload {
+            Payload::Of { issuer } => serde_json::json!({ "issuer": issuer }),
+            Payload::Kept(payload) => serde_json::json!(payload.to_vec()),
+        },
         "bytes": content.signature.bytes.to_vec(),
     })
 }
