@@ -17,6 +17,7 @@ mod heads;
 pub mod ids;
 mod import;
 mod lifecycle;
+mod loading;
 mod provider;
 mod ranges;
 mod read;
@@ -26,6 +27,7 @@ pub mod resolve;
 mod save;
 pub mod scope;
 pub mod signature;
+mod sorted;
 pub mod upkeep;
 pub mod warning;
 
@@ -267,7 +269,7 @@ impl Vault {
         self.replica.subscribe(from)
     }
 
-    /// How the vault is doing. Walks over everything in memory: not for a thread that serves others.
+    /// How the vault is doing. Walks over all keys: not for a thread that serves others.
     #[must_use]
     pub fn status(&self) -> Status {
         let now = self.clock.now();

@@ -8,18 +8,19 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use tokio::sync::{broadcast, watch};
-use tokio::task::JoinSet;
 
 use super::assignment::{Choice, Mode};
-use super::credential::State;
-use super::heads::Heads;
+use super::heads::{Arrival, Heads};
 use super::ids::{ProviderId, TenantId};
+use super::loading::{Loading, load};
+use super::read::StateFilter;
 use super::record::{
     ASSIGNMENT_PREFIX, Corrupt, HEAD_PREFIX, HeadHeader, SealedHead, assignment_path, head_path, open_choice,
 };
 use super::scope::{CredentialRef, Scope};
-use crate::keyring::{ERASE_PREFIX, Keyring};
-use crate::store::{Change, Changes, Key, Record, Revision, Scan, Store, StoreError};
+use super::sorted::Filter;
+use crate::keyring::{DataKey, DataKeyId, ERASE_PREFIX, Keyring};
+use crate::store::{Change, Changes, Key, Record, Revision, Store, StoreError};
 
 /// How many changes are kept for callers that come back.
 const HISTORY: usize = 10_000;
@@ -121,64 +122,17 @@ impl Replica {
         });
         // Nobody else writes before this process serves, so what is read here is one state.
         let revision = store.revision();
+        let loading = Loading {
+            readers: std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+            page: PAGE,
+        };
         for prefix in [HEAD_PREFIX, ASSIGNMENT_PREFIX] {
-            replica.load(store, prefix).await?;
+            let replica = Arc::clone(&replica);
+            load(store, prefix, loading, move |records| replica.insert(records)).await?;
         }
         replica.applied.send_replace(revision);
         tokio::spawn(follow(Arc::downgrade(&replica), changes));
         Ok(replica)
-    }
-
-    /// Reads every record under a prefix, each core a part of them.
-    async fn load(self: &Arc<Self>, store: &Arc<dyn Store>, prefix: &str) -> Result<(), StoreError> {
-        let tenants = self.keyring.tenants();
-        let mut starts: Vec<_> = tenants
-            .iter()
-            .map(|tenant| Key::new(&format!("{prefix}{tenant}/")))
-            .collect();
-        starts.sort_unstable();
-        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        let bounds = starts.iter().step_by(starts.len().div_ceil(cores).max(1)).skip(1);
-        let bounds: Vec<_> = bounds.cloned().map(Some).collect();
-        let froms = std::iter::once(None).chain(bounds.iter().cloned());
-        let tos = bounds.iter().cloned().chain([None]);
-        let mut parts = JoinSet::new();
-        for (from, to) in froms.zip(tos) {
-            let (replica, store, prefix) = (Arc::clone(self), Arc::clone(store), prefix.to_owned());
-            parts.spawn(async move { replica.load_part(&*store, &prefix, from, to).await });
-        }
-        while let Some(part) = parts.join_next().await {
-            part.map_err(|_| StoreError::Closed)??;
-        }
-        Ok(())
-    }
-
-    /// Reads the records under a prefix whose keys are greater than `after` and less than `end`.
-    async fn load_part(
-        &self,
-        store: &dyn Store,
-        prefix: &str,
-        mut after: Option<Key>,
-        end: Option<Key>,
-    ) -> Result<(), StoreError> {
-        loop {
-            let scan = Scan {
-                prefix: prefix.into(),
-                after: after.take(),
-                limit: PAGE,
-            };
-            let mut records = store.scan(scan).await?;
-            for record in &records {
-                if end.as_ref().is_some_and(|end| record.key >= *end) {
-                    return Ok(());
-                }
-                self.insert(record);
-            }
-            match records.pop() {
-                Some(last) => after = Some(last.key),
-                None => return Ok(()),
-            }
-        }
     }
 
     /// A credential's head.
@@ -187,6 +141,11 @@ impl Replica {
     /// [`Corrupt`] if it is there and cannot be read.
     pub(super) fn head(&self, credential: &CredentialRef) -> Result<Option<Arc<SealedHead>>, Corrupt> {
         self.heads.get(&head_path(credential))
+    }
+
+    /// The head under this key; see [`Self::head`].
+    pub(super) fn head_under(&self, key: &Key) -> Result<Option<Arc<SealedHead>>, Corrupt> {
+        self.heads.get(key.as_str())
     }
 
     /// What the tenant has chosen; none if nobody has.
@@ -239,18 +198,19 @@ impl Replica {
         }
     }
 
-    /// Counts everything; walks over all heads.
+    /// The keys of a range of heads, in their order; see [`Heads::keys`].
+    pub(super) fn keys(&self, prefix: &str, after: Option<&str>, filter: &Filter, limit: usize) -> Vec<Key> {
+        self.heads.keys(prefix, after, filter, limit)
+    }
+
+    /// How many there are.
     pub(super) fn counts(&self) -> Counts {
-        let mut counts = Counts {
+        Counts {
+            enabled: self.heads.count(StateFilter::Enabled),
+            disabled: self.heads.count(StateFilter::Disabled),
+            deleted: self.heads.count(StateFilter::Deleted),
             assignments: self.choices.len() as u64,
-            ..Counts::default()
-        };
-        self.heads.for_each(|head| match head.header.state {
-            State::Enabled => counts.enabled += 1,
-            State::Disabled => counts.disabled += 1,
-            State::Deleted { .. } => counts.deleted += 1,
-        });
-        counts
+        }
     }
 
     /// Looks at every credential's path.
@@ -296,11 +256,11 @@ impl Replica {
             let known = self.known(key);
             if let Some(value) = value {
                 let (key, value) = (key.clone(), Arc::clone(value));
-                self.insert(&Record {
+                self.insert(&[Record {
                     key,
                     revision: change.revision,
                     value,
-                });
+                }]);
             } else {
                 self.heads.remove(key.as_str());
                 self.choices.remove(key);
@@ -342,18 +302,30 @@ impl Replica {
         events
     }
 
-    fn insert(&self, record: &Record) {
-        let tenant = tenant_of(&record.key);
-        if tenant.is_some_and(|tenant| self.keyring.is_erasing(tenant)) {
-            return;
-        }
-        if record.key.as_str().starts_with(HEAD_PREFIX) {
-            self.heads.put(SealedHead::decode(record));
-        } else if record.key.as_str().starts_with(ASSIGNMENT_PREFIX) {
-            let tenant = tenant.and_then(|tenant| TenantId::parse(tenant).ok());
-            let choice = open_choice(record, |id| self.keyring.data_key(tenant.as_ref()?, id));
+    fn insert(&self, records: &[Record]) {
+        let is_erasing =
+            |record: &&Record| tenant_of(&record.key).is_some_and(|tenant| self.keyring.is_erasing(tenant));
+        let kept = || records.iter().filter(|record| !is_erasing(record));
+        let is_head = |record: &&Record| record.key.as_str().starts_with(HEAD_PREFIX);
+        self.heads
+            .put(kept().filter(is_head).map(|record| self.arrival(record)));
+        for record in kept().filter(|record| record.key.as_str().starts_with(ASSIGNMENT_PREFIX)) {
+            let choice = open_choice(record, |id| self.data_key_of(&record.key, id));
             self.choices.insert(record.key.clone(), choice.map(Arc::new));
         }
+    }
+
+    fn arrival(&self, record: &Record) -> Arrival {
+        let head = SealedHead::decode(record);
+        let is_proven = head.as_ref().is_ok_and(|head| {
+            let key = self.data_key_of(&record.key, head.data_key_id());
+            key.is_some_and(|key| head.is_proven_by(&key))
+        });
+        Arrival { head, is_proven }
+    }
+
+    fn data_key_of(&self, record: &Key, id: DataKeyId) -> Option<Arc<DataKey>> {
+        self.keyring.data_key(&TenantId::parse(tenant_of(record)?).ok()?, id)
     }
 }
 
