@@ -1,7 +1,7 @@
 //! The load generator's clock: what a server that stalls is charged with.
 
 // Only a part of the generator is used here.
-#![allow(dead_code)]
+#![allow(missing_docs, dead_code, clippy::unwrap_used)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
