@@ -168,15 +168,6 @@ impl<S: BuildHasher> Heads<S> {
         order.sorted.count(state)
     }
 
-    /// Looks at every key, also of what cannot be read.
-    pub(super) fn for_each_key(&self, mut look: impl FnMut(&str)) {
-        for shard in &self.shards {
-            let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
-            shard.heads.iter().for_each(|head| look(head.key()));
-            shard.damaged.iter().for_each(|key| look(key.as_str()));
-        }
-    }
-
     fn read(&self, hash: u64) -> RwLockReadGuard<'_, Shard> {
         self.shard(hash).read().unwrap_or_else(PoisonError::into_inner)
     }

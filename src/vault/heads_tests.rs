@@ -131,8 +131,7 @@ fn all_of_one_tenant_are_removed_and_none_of_another_whose_name_begins_alike() {
         let key = format!("head/{tenant}/wom/office/0001");
         assert_eq!(found(&heads, &key), if tenant == "a" { "nothing" } else { "readable" });
     }
-    let mut all = Vec::new();
-    heads.for_each_key(|key| all.push(key.to_owned()));
+    let all = heads.keys("", None, &Filter::EVERYTHING, usize::MAX);
     assert_eq!(all.len(), (tenants.len() - 1) * (AT_ONCE + 11));
 }
 

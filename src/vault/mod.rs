@@ -46,7 +46,7 @@ pub use self::handout::{Ask, Asked, Explanation, Granted, HandOut, Lack, Resolut
 pub use self::import::Imported;
 pub use self::read::{CredentialInfo, ListQuery, Masked, Page, StateFilter, VersionInfo};
 use self::record::Corrupt;
-use self::replica::{Counts, Replica, Subscription};
+use self::replica::{Counts, Others, Replica, Subscription};
 pub use self::save::{Prepared, Put, Rollback, Saved};
 use self::upkeep::Upkeep;
 pub use self::upkeep::{KeyAges, RewrapStatus, RotationStatus, TasksStatus};
@@ -180,16 +180,15 @@ impl Vault {
         let mut lacking = BTreeMap::<String, Vec<String>>::new();
         self.replica.for_each_name(|path| {
             let Some((provider, kind)) = scope::provider_and_kind(path) else {
-                return;
+                return Others::LookAt;
             };
-            match self.catalogue.get(provider) {
-                None => lacking.entry(provider.to_owned()).or_default().push(path.to_owned()),
-                Some(known) if !known.allows(kind) => {
-                    let what = format!("{provider} per {kind}");
-                    lacking.entry(what).or_default().push(path.to_owned());
-                }
-                Some(_) => {}
-            }
+            let what = match self.catalogue.get(provider) {
+                None => provider.to_owned(),
+                Some(known) if !known.allows(kind) => format!("{provider} per {kind}"),
+                Some(_) => return Others::PassOver,
+            };
+            lacking.entry(what).or_default().push(path.to_owned());
+            Others::LookAt
         });
         for (tenant, provider, mode) in self.replica.modes() {
             let kind = mode.scope_kind();

@@ -213,10 +213,25 @@ impl Replica {
         }
     }
 
-    /// Looks at every credential's path.
-    pub(super) fn for_each_name(&self, mut look: impl FnMut(&str)) {
-        self.heads
-            .for_each_key(|key| look(key.strip_prefix(HEAD_PREFIX).unwrap_or_default()));
+    /// Looks at the credentials' paths, in their order. When a look says so, the others of the same tenant, provider and kind of
+    /// scope are passed over.
+    pub(super) fn for_each_name(&self, mut look: impl FnMut(&str) -> Others) {
+        let mut after = None::<Key>;
+        while let Some(key) = self.next_key(after.as_ref()) {
+            let path = key.as_str().strip_prefix(HEAD_PREFIX).unwrap_or_default();
+            let id = path.splitn(4, '/').nth(3);
+            let kind = id.and_then(|id| key.as_str().strip_suffix(id)?.strip_suffix('/'));
+            after = Some(match (look(path), kind) {
+                // `0` comes after `/`, and is the end of no kind.
+                (Others::PassOver, Some(kind)) => Key::new(&format!("{kind}0")),
+                (Others::PassOver, None) | (Others::LookAt, _) => key,
+            });
+        }
+    }
+
+    fn next_key(&self, after: Option<&Key>) -> Option<Key> {
+        let keys = self.keys(HEAD_PREFIX, after.map(Key::as_str), &Filter::EVERYTHING, 1);
+        keys.into_iter().next()
     }
 
     /// Every assignment that somebody has chosen and that can be read.
@@ -307,25 +322,47 @@ impl Replica {
             |record: &&Record| tenant_of(&record.key).is_some_and(|tenant| self.keyring.is_erasing(tenant));
         let kept = || records.iter().filter(|record| !is_erasing(record));
         let is_head = |record: &&Record| record.key.as_str().starts_with(HEAD_PREFIX);
-        self.heads
-            .put(kept().filter(is_head).map(|record| self.arrival(record)));
+        let mut keys = LastKey::default();
+        let arrival = |record: &'_ Record| {
+            let head = SealedHead::decode(record);
+            let is_proven = head.as_ref().is_ok_and(|head| {
+                let key = keys.of(&record.key, head.data_key_id(), |id| self.data_key_of(&record.key, id));
+                key.is_some_and(|key| head.is_proven_by(key))
+            });
+            Arrival { head, is_proven }
+        };
+        self.heads.put(kept().filter(is_head).map(arrival));
         for record in kept().filter(|record| record.key.as_str().starts_with(ASSIGNMENT_PREFIX)) {
             let choice = open_choice(record, |id| self.data_key_of(&record.key, id));
             self.choices.insert(record.key.clone(), choice.map(Arc::new));
         }
     }
 
-    fn arrival(&self, record: &Record) -> Arrival {
-        let head = SealedHead::decode(record);
-        let is_proven = head.as_ref().is_ok_and(|head| {
-            let key = self.data_key_of(&record.key, head.data_key_id());
-            key.is_some_and(|key| head.is_proven_by(&key))
-        });
-        Arrival { head, is_proven }
-    }
-
     fn data_key_of(&self, record: &Key, id: DataKeyId) -> Option<Arc<DataKey>> {
         self.keyring.data_key(&TenantId::parse(tenant_of(record)?).ok()?, id)
+    }
+}
+
+/// The data key that was used last: most records are of the tenant of the one before.
+#[derive(Default)]
+struct LastKey {
+    of: Option<(String, DataKeyId)>,
+    key: Option<Arc<DataKey>>,
+}
+
+impl LastKey {
+    fn of(
+        &mut self,
+        record: &Key,
+        id: DataKeyId,
+        find: impl FnOnce(DataKeyId) -> Option<Arc<DataKey>>,
+    ) -> Option<&Arc<DataKey>> {
+        let tenant = tenant_of(record)?;
+        let is_last = |of: &(String, DataKeyId)| (of.0.as_str(), of.1) == (tenant, id);
+        if !self.of.as_ref().is_some_and(is_last) {
+            (self.of, self.key) = (Some((tenant.to_owned(), id)), find(id));
+        }
+        self.key.as_ref()
     }
 }
 
@@ -335,6 +372,12 @@ enum Known {
     Damaged,
     Head(HeadHeader),
     Choice(Arc<Choice>),
+}
+
+/// What [`Replica::for_each_name`] does next.
+pub(super) enum Others {
+    LookAt,
+    PassOver,
 }
 
 /// What callers are told; nothing if the record was only sealed anew, or was not told of before either.

@@ -149,8 +149,14 @@ impl Node {
             },
             Self::Fork(branches) => {
                 let at = branch_of(branches, head.key_bytes());
+                let ends = Ends::of(&head.header);
                 let (replaced, split) = branches[at].node.put(head);
-                branches[at].ends = branches[at].node.ends();
+                branches[at].ends = if replaced.is_none() && split.is_none() {
+                    // By far the most frequent case, and all that is there need not be looked at for it.
+                    branches[at].ends.with(ends)
+                } else {
+                    branches[at].node.ends()
+                };
                 let right = split.and_then(|split| insert(branches, at + 1, split));
                 let split = right.map(|right| Branch::new(right[0].least.clone(), Self::Fork(right)));
                 (replaced, split)
@@ -226,20 +232,21 @@ impl Ends {
         ends.0[place_of(header.state)] = Some(header.valid_until.map_or(WITHOUT_END, Timestamp::unix_ms));
         ends
     }
+
+    fn with(mut self, other: Self) -> Self {
+        for (end, other) in self.0.iter_mut().zip(other.0) {
+            *end = match (*end, other) {
+                (Some(one), Some(other)) => Some(one.min(other)),
+                (one, other) => one.or(other),
+            };
+        }
+        self
+    }
 }
 
 impl FromIterator<Ends> for Ends {
     fn from_iter<I: IntoIterator<Item = Self>>(all: I) -> Self {
-        let first = |one: Option<i64>, other: Option<i64>| match (one, other) {
-            (Some(one), Some(other)) => Some(one.min(other)),
-            (one, other) => one.or(other),
-        };
-        all.into_iter().fold(Self::default(), |mut ends, other| {
-            for (end, other) in ends.0.iter_mut().zip(other.0) {
-                *end = first(*end, other);
-            }
-            ends
-        })
+        all.into_iter().fold(Self::default(), Self::with)
     }
 }
 
