@@ -26,7 +26,8 @@ use crate::store::{Change, Changes, Key, Record, Revision, Store, StoreError};
 const HISTORY: usize = 10_000;
 /// How far a caller may lag behind before it is told to start over.
 const BACKLOG: usize = 1024;
-const PAGE: usize = 4096;
+/// How many records are read at once. So few that the processor's cache still has what was read when it is taken over.
+const PAGE: usize = 512;
 /// How many changes are applied before those who wait for one are told.
 const AT_ONCE: usize = 256;
 
