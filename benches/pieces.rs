@@ -22,15 +22,20 @@ use tresor::bench;
 use tresor::keyring::{KeyFile, Keyring, SigningKey, TokenKind};
 use tresor::pb::v1;
 use tresor::store::{Revision, SledStore, Store};
-use tresor::time::{Clock, SystemClock, Timestamp};
+use tresor::time::{Clock, SystemClock};
 use tresor::vault::assignment::{Assignment, Mode};
 use tresor::vault::catalogue::Catalogue;
-use tresor::vault::credential::{Draft, Login, Secret, State};
+use tresor::vault::credential::{Draft, Login, Secret};
 use tresor::vault::ids::{OrderId, ProviderId, SubjectId, TenantId};
-use tresor::vault::resolve::{Candidate, InReach, Order, decide};
+use tresor::vault::resolve::{InReach, Order, decide};
 use tresor::vault::scope::{CredentialRef, Scope};
 use tresor::vault::{Ask, HandOut, KeyAges, Put, SetAssignment, Settings, Vault};
 use tresor::{init, pki};
+
+use self::usable::Usable;
+
+#[path = "support/usable.rs"]
+mod usable;
 
 #[global_allocator]
 static ALLOCATOR: AllocProfiler = AllocProfiler::system();
@@ -236,18 +241,6 @@ fn order(office: usize) -> Order {
 fn caller(policy: &str) -> LivePermissions {
     let policy = Policy::parse(policy, "the bench's policy").unwrap();
     LivePermissions::new(Caller::parse(pki::ORDER_SERVICE).unwrap(), LivePolicy::new(policy))
-}
-
-struct Usable;
-
-impl Candidate for Usable {
-    fn state(&self) -> State {
-        State::Enabled
-    }
-
-    fn valid_until(&self) -> Option<Timestamp> {
-        None
-    }
 }
 
 /// A vault with so many credentials, each of an office.

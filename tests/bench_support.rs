@@ -5,41 +5,30 @@ use std::collections::{BTreeSet, HashSet};
 use bytes::Bytes;
 use prost::Message as _;
 use tresor::pb::v1;
-use tresor::time::{Clock as _, SystemClock, Timestamp};
+use tresor::time::{Clock as _, SystemClock};
 use tresor::vault::assignment::Assignment;
 use tresor::vault::catalogue::Catalogue;
-use tresor::vault::credential::State;
 use tresor::vault::ids::{OrderId, SubjectId};
-use tresor::vault::resolve::{self, Candidate, InReach};
+use tresor::vault::resolve::{self, InReach};
 use tresor::vault::scope::CredentialRef;
 
 use self::answer::{Due, HandedOut, reference};
 use self::support::deployment;
 use self::support::population::{PROVIDERS, Population, Random, appraiser, office, password, user};
+use self::usable::Usable;
 
 #[path = "../benches/load/answer.rs"]
 mod answer;
 #[path = "../benches/support/mod.rs"]
 mod support;
+#[path = "../benches/support/usable.rs"]
+mod usable;
 
 fn all(population: Population) -> HashSet<CredentialRef> {
     let firms = population.firms();
     firms
         .flat_map(|(firm, present)| firm.credentials().take(present))
         .collect()
-}
-
-/// A credential that is there and can be used.
-struct Usable;
-
-impl Candidate for Usable {
-    fn state(&self) -> State {
-        State::Enabled
-    }
-
-    fn valid_until(&self) -> Option<Timestamp> {
-        None
-    }
 }
 
 #[test]

@@ -2,6 +2,8 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 #![cfg(target_os = "linux")]
 
+#[path = "support/kernel.rs"]
+mod kernel;
 mod support;
 
 use std::fs::{self, File};
@@ -10,7 +12,8 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use landlock::{ABI, Access as _, AccessFs, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _, Scope};
+use kernel::{has_landlock, has_seccomp_filters};
+use landlock::ABI;
 use support::callers::password;
 use support::process::{Server, prepare, refusal, serve_command};
 use support::requests::{general, login, name, put_login};
@@ -91,20 +94,6 @@ impl Deployment {
             .args(["of=/dev/null", "count=0"]);
         command.stderr(Stdio::null()).status().unwrap().success()
     }
-}
-
-/// Whether this kernel has all of Landlock up to a version, asked of Landlock's own crate, which errs here if it does not.
-fn has_landlock(version: ABI) -> bool {
-    let strict = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
-    let with_files = strict.handle_access(AccessFs::from_all(version));
-    match Scope::from_all(version) {
-        none if none.is_empty() => with_files.is_ok(),
-        scopes => with_files.and_then(|ruleset| ruleset.scope(scopes)).is_ok(),
-    }
-}
-
-fn has_seccomp_filters() -> bool {
-    Path::new("/proc/sys/kernel/seccomp/actions_avail").exists()
 }
 
 /// A line of the log with this message.

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 pub(super) use self::status::Status;
 pub use self::ticket::Ticket;
-pub(super) use self::ticket::up_to;
+pub(crate) use self::ticket::up_to;
 use self::ticket::{NO_LINE, TicketState};
 use super::chain::{Hash, Link, signed_parts};
 use super::entry::{Body, Entry, Outcome};

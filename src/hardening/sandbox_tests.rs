@@ -9,25 +9,15 @@ use std::process::Command;
 use std::sync::mpsc;
 use std::time::SystemTime;
 
-use landlock::{ABI, Access as _, AccessFs, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _, Scope};
+use landlock::ABI;
 use rustix::fs::{XattrFlags, removexattr, setxattr};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 
+use self::kernel::{has_landlock, has_seccomp_filters};
 use super::*;
 
-/// Whether this kernel has all of Landlock up to a version; asked of Landlock's own crate, which errs here if it does not.
-fn has_landlock(version: ABI) -> bool {
-    let strict = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
-    let with_files = strict.handle_access(AccessFs::from_all(version));
-    match Scope::from_all(version) {
-        none if none.is_empty() => with_files.is_ok(),
-        scopes => with_files.and_then(|ruleset| ruleset.scope(scopes)).is_ok(),
-    }
-}
-
-fn has_seccomp_filters() -> bool {
-    Path::new("/proc/sys/kernel/seccomp/actions_avail").exists()
-}
+#[path = "../../tests/support/kernel.rs"]
+mod kernel;
 
 /// Does something on a confined thread. Nothing is done where the kernel has no sandbox.
 fn confined<T: Send + 'static>(reach: Reach, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {

@@ -350,6 +350,26 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_that_is_quick_takes_no_timer() {
+        // This runtime has no timers: whoever asks for one panics.
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let ask = |times: u32| {
+            let answer = async move {
+                for _ in 1..times {
+                    tokio::task::yield_now().await;
+                }
+            };
+            let until = Instant::now() + Duration::from_mins(5);
+            let asked = || runtime.block_on(within(until, answer, || unreachable!("it is in time")));
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(asked)).ok()
+        };
+        for times in 1..=ASKED_WITHOUT_TIMER {
+            assert_eq!(ask(times), Some(Some(())), "after {times}");
+        }
+        assert_eq!(ask(ASKED_WITHOUT_TIMER + 1), None, "it takes a timer, and is noticed");
+    }
+
+    #[test]
     fn only_what_is_written_like_a_method_is_listed_by_its_name() {
         for (path, name) in [
             ("/dynarex.credentials.v1.VaultOperator/GetStatus", "GetStatus"),

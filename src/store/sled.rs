@@ -121,7 +121,12 @@ impl Store for SledStore {
     }
 
     async fn scan(&self, scan: Scan) -> Result<Vec<Record>, StoreError> {
-        let found: Vec<(IVec, IVec)> = self
+        let path = self.path.clone();
+        let parse = move |(key, value): (IVec, IVec)| {
+            let text = std::str::from_utf8(&key).map_err(|_| damaged(&path, "a key is not text"))?;
+            record(&path, Key::new(text), &value)
+        };
+        let found: Vec<Result<Record, StoreError>> = self
             .read(move |tree| {
                 let mut found = Vec::with_capacity(scan.limit.min(1024));
                 let start = scan.after.as_ref().map_or(scan.prefix.as_str(), Key::as_str);
@@ -135,17 +140,13 @@ impl Store for SledStore {
                         .as_ref()
                         .is_some_and(|after| key == after.as_str().as_bytes());
                     if !is_start && !key.starts_with(META.as_bytes()) {
-                        found.push((key, value));
+                        found.push(parse((key, value)));
                     }
                 }
                 Ok(found)
             })
             .await?;
-        let parse = |(key, value): (IVec, IVec)| {
-            let text = std::str::from_utf8(&key).map_err(|_| damaged(&self.path, "a key is not text"))?;
-            record(&self.path, Key::new(text), &value)
-        };
-        found.into_iter().map(parse).collect()
+        found.into_iter().collect()
     }
 
     async fn commit(&self, transaction: Transaction) -> Committed {

@@ -6,14 +6,15 @@ use std::sync::Arc;
 use super::assignment::{Assignment, Choice};
 use super::handout::Lack;
 use super::ids::{ProviderId, TenantId};
-use super::ranges::Walk;
+use super::ranges::{Ranges, Walk};
 use super::record::{HEAD_PREFIX, assignment_key, seal_choice};
 use super::resolve::Refusal;
 use super::scope::{CredentialRef, Scope, ScopeKind};
+use super::sorted::Filter;
 use super::warning::Warning;
 use super::{Vault, VaultError};
 use crate::access::Reach;
-use crate::store::{CommitError, Expectation, Revision, StoreError, Transaction};
+use crate::store::{CommitError, Expectation, Key, Revision, StoreError, Transaction};
 
 const TRIES: usize = 32;
 /// How many subjects a warning names one by one.
@@ -124,9 +125,6 @@ impl Vault {
         assignment: Assignment,
         readable: &Reach,
     ) -> Result<Vec<Warning>, VaultError> {
-        let known = self
-            .known_subjects(tenant, assignment.mode.scope_kind(), readable)
-            .await?;
         let (vault, tenant, provider, readable) =
             (Arc::clone(self), tenant.clone(), provider.clone(), readable.clone());
         // As many decisions as the tenant has subjects, which must not hold up the calls on this thread.
@@ -136,6 +134,7 @@ impl Vault {
                 let lack = provider.and_then(|one| vault.lack_of(&tenant, one, assignment, scope, &readable));
                 lack.is_some_and(|lack| lack != Lack::Refused(Refusal::NotGranted))
             };
+            let known = vault.known_subjects(&tenant, assignment.mode.scope_kind(), &readable);
             known.into_iter().filter(is_without).collect()
         })
         .await
@@ -152,23 +151,15 @@ impl Vault {
         Ok(warnings)
     }
 
-    async fn known_subjects(
-        &self,
-        tenant: &TenantId,
-        kind: ScopeKind,
-        readable: &Reach,
-    ) -> Result<BTreeSet<Scope>, VaultError> {
+    fn known_subjects(&self, tenant: &TenantId, kind: ScopeKind, readable: &Reach) -> BTreeSet<Scope> {
         if kind == ScopeKind::General {
-            return Ok(BTreeSet::from([Scope::General]));
+            return BTreeSet::from([Scope::General]);
         }
-        let mut subjects = BTreeSet::new();
-        let mut walk = Walk::new(&self.store, readable, tenant, self.catalogue.ids(), &[kind]);
-        while let Some(place) = walk.next().await? {
-            let path = place.key.as_str().strip_prefix(HEAD_PREFIX);
-            let name = place.record.and(path).and_then(CredentialRef::from_path);
-            subjects.extend(name.map(|name| name.scope));
-        }
-        Ok(subjects)
+        let ranges = Ranges::new(readable, tenant, self.catalogue.ids(), &[kind]);
+        let named = |key: Key| CredentialRef::from_path(key.as_str().strip_prefix(HEAD_PREFIX)?);
+        let known = Walk::new(&self.replica, ranges, Filter::EVERYTHING).filter_map(named);
+        let is_there = |name: &CredentialRef| !matches!(self.replica.head(name), Ok(None));
+        known.filter(is_there).map(|name| name.scope).collect()
     }
 }
 

@@ -17,6 +17,7 @@ mod heads;
 pub mod ids;
 mod import;
 mod lifecycle;
+mod loading;
 mod provider;
 mod ranges;
 mod read;
@@ -26,6 +27,7 @@ pub mod resolve;
 mod save;
 pub mod scope;
 pub mod signature;
+mod sorted;
 pub mod upkeep;
 pub mod warning;
 
@@ -44,7 +46,7 @@ pub use self::handout::{Ask, Asked, Explanation, Granted, HandOut, Lack, Resolut
 pub use self::import::Imported;
 pub use self::read::{CredentialInfo, ListQuery, Masked, Page, StateFilter, VersionInfo};
 use self::record::Corrupt;
-use self::replica::{Counts, Replica, Subscription};
+use self::replica::{Counts, Others, Replica, Subscription};
 pub use self::save::{Prepared, Put, Rollback, Saved};
 use self::upkeep::Upkeep;
 pub use self::upkeep::{KeyAges, RewrapStatus, RotationStatus, TasksStatus};
@@ -178,16 +180,15 @@ impl Vault {
         let mut lacking = BTreeMap::<String, Vec<String>>::new();
         self.replica.for_each_name(|path| {
             let Some((provider, kind)) = scope::provider_and_kind(path) else {
-                return;
+                return Others::LookAt;
             };
-            match self.catalogue.get(provider) {
-                None => lacking.entry(provider.to_owned()).or_default().push(path.to_owned()),
-                Some(known) if !known.allows(kind) => {
-                    let what = format!("{provider} per {kind}");
-                    lacking.entry(what).or_default().push(path.to_owned());
-                }
-                Some(_) => {}
-            }
+            let what = match self.catalogue.get(provider) {
+                None => provider.to_owned(),
+                Some(known) if !known.allows(kind) => format!("{provider} per {kind}"),
+                Some(_) => return Others::PassOver,
+            };
+            lacking.entry(what).or_default().push(path.to_owned());
+            Others::LookAt
         });
         for (tenant, provider, mode) in self.replica.modes() {
             let kind = mode.scope_kind();
@@ -267,7 +268,7 @@ impl Vault {
         self.replica.subscribe(from)
     }
 
-    /// How the vault is doing. Walks over everything in memory: not for a thread that serves others.
+    /// How the vault is doing. Walks over all keys: not for a thread that serves others.
     #[must_use]
     pub fn status(&self) -> Status {
         let now = self.clock.now();

@@ -1,19 +1,20 @@
-//! Walking over the heads that a caller may read. In comes what is in its reach, out comes one place of the store after the
-//! other, in the order of the paths; no other record is touched, so that none can slow a list down or make it fail.
+//! Walking over the heads that a caller may read. In comes what is in its reach, out comes one key after the other, in the order
+//! of the paths; no other head is looked at, so that none can slow a list down or make it fail.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 
 use super::ids::{ProviderId, TenantId};
 use super::record::{HEAD_PREFIX, head_key};
+use super::replica::Replica;
 use super::scope::{CredentialRef, Scope, ScopeKind};
+use super::sorted::Filter;
 use crate::access::{Reach, Scopes, Within};
-use crate::store::{Key, Record, Scan, Store, StoreError};
+use crate::store::Key;
 
-/// How many records are read at once: few enough to cost a small page little, and enough for a large one.
+/// How many keys are looked up at once: few enough to cost a small page little, and enough for a large one.
 const BATCH: usize = 256;
 
-/// Heads that are beside each other in the store.
+/// Heads that are beside each other in the order of their keys.
 #[derive(Debug, PartialEq, Eq)]
 enum Range {
     /// Those whose keys begin so.
@@ -22,26 +23,21 @@ enum Range {
     One(Key),
 }
 
-/// Where a walk is.
-pub(super) struct Place {
-    /// The head's key.
-    pub(super) key: Key,
-    /// What is there; none if a credential that is in reach by its name does not exist.
-    pub(super) record: Option<Record>,
-}
+/// The heads in a reach.
+pub(super) struct Ranges(VecDeque<Range>);
 
-/// A walk over the heads in a reach.
-pub(super) struct Walk {
-    store: Arc<dyn Store>,
-    ranges: VecDeque<Range>,
+/// A walk over them.
+pub(super) struct Walk<'a> {
+    replica: &'a Replica,
+    filter: Filter,
+    ranges: Ranges,
     after: Option<Key>,
-    batch: VecDeque<Record>,
+    batch: VecDeque<Key>,
 }
 
-impl Walk {
-    /// Over a tenant's heads of these providers and kinds of scope (none: all kinds), as far as they are in `reach`.
+impl Ranges {
+    /// A tenant's heads of these providers and kinds of scope (none: all kinds), as far as they are in `reach`.
     pub(super) fn new<'a>(
-        store: &Arc<dyn Store>,
         reach: &Reach,
         tenant: &TenantId,
         providers: impl IntoIterator<Item = &'a ProviderId>,
@@ -55,9 +51,17 @@ impl Walk {
                 ranges.insert(range.start().to_owned(), range);
             }
         }
+        Self(ranges.into_values().collect())
+    }
+}
+
+impl<'a> Walk<'a> {
+    /// Over those that the filter is for, as far as can be told without opening them.
+    pub(super) fn new(replica: &'a Replica, ranges: Ranges, filter: Filter) -> Self {
         Self {
-            store: Arc::clone(store),
-            ranges: ranges.into_values().collect(),
+            replica,
+            filter,
+            ranges,
             after: None,
             batch: VecDeque::new(),
         }
@@ -65,7 +69,7 @@ impl Walk {
 
     /// From behind this key on.
     pub(super) fn after(mut self, key: Key) -> Self {
-        self.ranges.retain(|range| match range {
+        self.ranges.0.retain(|range| match range {
             Range::Prefix(prefix) => key.as_str().starts_with(prefix) || prefix.as_str() > key.as_str(),
             Range::One(one) => *one > key,
         });
@@ -73,40 +77,31 @@ impl Walk {
         self
     }
 
-    /// The next place; none at the end.
-    pub(super) async fn next(&mut self) -> Result<Option<Place>, StoreError> {
-        loop {
-            if let Some(record) = self.batch.pop_front() {
-                let key = record.key.clone();
-                return Ok(Some(Place {
-                    key,
-                    record: Some(record),
-                }));
-            }
-            match self.ranges.pop_front() {
-                None => return Ok(None),
-                Some(Range::One(key)) => {
-                    let record = self.store.get(&key).await?;
-                    return Ok(Some(Place { key, record }));
-                }
-                Some(Range::Prefix(prefix)) => self.read(prefix).await?,
-            }
+    fn read(&mut self, prefix: String) {
+        let after = self.after.take().filter(|after| after.as_str().starts_with(&prefix));
+        let after = after.as_ref().map(Key::as_str);
+        self.batch = self.replica.keys(&prefix, after, &self.filter, BATCH).into();
+        if self.batch.len() == BATCH {
+            self.after = self.batch.back().cloned();
+            self.ranges.0.push_front(Range::Prefix(prefix));
         }
     }
+}
 
-    async fn read(&mut self, prefix: String) -> Result<(), StoreError> {
-        let after = self.after.take().filter(|after| after.as_str().starts_with(&prefix));
-        let scan = Scan {
-            prefix: prefix.clone(),
-            after,
-            limit: BATCH,
-        };
-        self.batch = self.store.scan(scan).await?.into();
-        if self.batch.len() == BATCH {
-            self.after = self.batch.back().map(|last| last.key.clone());
-            self.ranges.push_front(Range::Prefix(prefix));
+/// The keys, one after the other. Of one that is in reach by its name there may be no head.
+impl Iterator for Walk<'_> {
+    type Item = Key;
+
+    fn next(&mut self) -> Option<Key> {
+        loop {
+            if let Some(key) = self.batch.pop_front() {
+                return Some(key);
+            }
+            match self.ranges.0.pop_front()? {
+                Range::One(key) => return Some(key),
+                Range::Prefix(prefix) => self.read(prefix),
+            }
         }
-        Ok(())
     }
 }
 

@@ -2,16 +2,17 @@
 
 use super::credential::{State, Version};
 use super::ids::{ProviderId, TenantId};
-use super::ranges::{Place, Walk};
+use super::ranges::{Ranges, Walk};
 use super::record::{Content, Corrupt, HEAD_PREFIX, HeadHeader, SealedHead, head_key, open_version, version_prefix};
 use super::scope::{CredentialRef, ScopeKind};
+use super::sorted::Filter;
 use super::{Vault, VaultError};
 use crate::access::Reach;
-use crate::store::{Key, Record, Scan};
+use crate::store::{Key, Scan};
 use crate::time::Timestamp;
 
-/// How many heads one page looks at, at most, so that a filter that matches little does not walk over everything at once: the
-/// page may be empty then, and says where to go on. More than the largest page.
+/// How many names one page looks up, at most, so that a grant for very many that do not exist does not hold it up: the page may
+/// be empty then, and says where to go on. More than the largest page.
 pub(super) const LOOKED_AT: usize = 4096;
 
 /// A credential without its secret.
@@ -93,16 +94,28 @@ pub struct Page {
     pub next: Option<CredentialRef>,
 }
 
+impl StateFilter {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Enabled, Self::Disabled, Self::Deleted];
+}
+
+impl From<State> for StateFilter {
+    fn from(state: State) -> Self {
+        match state {
+            State::Enabled => Self::Enabled,
+            State::Disabled => Self::Disabled,
+            State::Deleted { .. } => Self::Deleted,
+        }
+    }
+}
+
 impl ListQuery {
-    fn asks_for(&self, header: &HeadHeader) -> bool {
-        let state = match header.state {
-            State::Enabled => StateFilter::Enabled,
-            State::Disabled => StateFilter::Disabled,
-            State::Deleted { .. } => StateFilter::Deleted,
+    fn filter(&self) -> Filter {
+        let states = match self.states.as_slice() {
+            [] => &[StateFilter::Enabled, StateFilter::Disabled],
+            states => states,
         };
-        let is_early = |before| header.valid_until.is_some_and(|end| end < before);
-        (self.states.contains(&state) || (self.states.is_empty() && state != StateFilter::Deleted))
-            && self.expires_before.is_none_or(is_early)
+        Filter::new(states, self.expires_before)
     }
 }
 
@@ -162,12 +175,12 @@ impl Vault {
         Ok(CredentialInfo::new(credential.clone(), &head.header, &content))
     }
 
-    /// A page of a tenant's credentials, by path.
+    /// A page of a tenant's credentials, by path. Opens as many as it tells of: not for a thread that serves others.
     ///
     /// # Errors
-    /// The store's, or that a record is damaged.
-    pub async fn list(&self, query: &ListQuery) -> Result<Page, VaultError> {
-        match self.list_in_store(query).await {
+    /// That a record is damaged.
+    pub fn list(&self, query: &ListQuery) -> Result<Page, VaultError> {
+        match self.list_all(query) {
             // What is still there of a tenant that is being erased opens no more, and counts for nothing.
             Ok(_) | Err(VaultError::Corrupt(_)) if self.keyring.is_erasing(query.tenant.as_str()) => {
                 Ok(Page::default())
@@ -176,42 +189,43 @@ impl Vault {
         }
     }
 
-    async fn list_in_store(&self, query: &ListQuery) -> Result<Page, VaultError> {
+    fn list_all(&self, query: &ListQuery) -> Result<Page, VaultError> {
         let (tenant, providers) = (&query.tenant, &query.providers);
-        let mut walk = Walk::new(&self.store, &query.readable, tenant, providers, &query.scope_kinds);
+        let ranges = Ranges::new(&query.readable, tenant, providers, &query.scope_kinds);
+        let mut walk = Walk::new(&self.replica, ranges, query.filter());
         if let Some(after) = &query.after {
             walk = walk.after(head_key(after));
         }
         let mut page = Page::default();
         for looked_at in 0.. {
-            let Some(Place { key, record }) = walk.next().await? else {
+            let Some(key) = walk.next() else {
                 page.next = None;
                 break;
             };
+            let head = self.replica.head_under(&key);
             let is_full = page.credentials.len() == query.limit;
-            if looked_at == LOOKED_AT || (is_full && record.is_some()) {
+            if looked_at == LOOKED_AT || (is_full && !matches!(head, Ok(None))) {
                 break;
             }
             let credential = named_by(&key)?;
-            if let Some(record) = record {
-                page.credentials.extend(self.listed(&credential, &record, query)?);
+            if let Some(head) = head? {
+                page.credentials.extend(self.listed(&credential, &head, query)?);
             }
             page.next = Some(credential);
         }
         Ok(page)
     }
 
-    /// What is told of the credential in a head's record if the query asks for it.
+    /// What is told of a credential if the query asks for it.
     fn listed(
         &self,
         credential: &CredentialRef,
-        record: &Record,
+        head: &SealedHead,
         query: &ListQuery,
     ) -> Result<Option<CredentialInfo>, VaultError> {
-        let head = SealedHead::decode(record)?;
         // Opening proves the header that the filters look at.
-        let content = self.open_head(credential, &head)?;
-        let is_asked_for = query.asks_for(&head.header);
+        let content = self.open_head(credential, head)?;
+        let is_asked_for = query.filter().is_for(&head.header);
         Ok(is_asked_for.then(|| CredentialInfo::new(credential.clone(), &head.header, &content)))
     }
 

@@ -192,6 +192,14 @@ impl SealedHead {
         opened.ok().and_then(Content::decode).ok_or_else(|| self.corrupt())
     }
 
+    /// Whether header and content are what was sealed here.
+    pub(super) fn is_proven_by(&self, key: &DataKey) -> bool {
+        let (header_at, ciphertext_at) = (usize::from(self.header_at), usize::from(self.ciphertext_at));
+        let header = &self.bytes[header_at..ciphertext_at];
+        key.open_parts(self.key(), header, self.nonce, &self.bytes[ciphertext_at..])
+            .is_ok()
+    }
+
     /// That it cannot be opened.
     pub(super) fn corrupt(&self) -> Corrupt {
         Corrupt(Key::new(self.key()))

@@ -8,24 +8,26 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use tokio::sync::{broadcast, watch};
-use tokio::task::JoinSet;
 
 use super::assignment::{Choice, Mode};
-use super::credential::State;
-use super::heads::Heads;
+use super::heads::{Arrival, Heads};
 use super::ids::{ProviderId, TenantId};
+use super::loading::{Loading, load};
+use super::read::StateFilter;
 use super::record::{
     ASSIGNMENT_PREFIX, Corrupt, HEAD_PREFIX, HeadHeader, SealedHead, assignment_path, head_path, open_choice,
 };
 use super::scope::{CredentialRef, Scope};
-use crate::keyring::{ERASE_PREFIX, Keyring};
-use crate::store::{Change, Changes, Key, Record, Revision, Scan, Store, StoreError};
+use super::sorted::Filter;
+use crate::keyring::{DataKey, DataKeyId, ERASE_PREFIX, Keyring};
+use crate::store::{Change, Changes, Key, Record, Revision, Store, StoreError};
 
 /// How many changes are kept for callers that come back.
 const HISTORY: usize = 10_000;
 /// How far a caller may lag behind before it is told to start over.
 const BACKLOG: usize = 1024;
-const PAGE: usize = 4096;
+/// How many records are read at once. So few that the processor's cache still has what was read when it is taken over.
+const PAGE: usize = 512;
 /// How many changes are applied before those who wait for one are told.
 const AT_ONCE: usize = 256;
 
@@ -121,64 +123,17 @@ impl Replica {
         });
         // Nobody else writes before this process serves, so what is read here is one state.
         let revision = store.revision();
+        let loading = Loading {
+            readers: std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+            page: PAGE,
+        };
         for prefix in [HEAD_PREFIX, ASSIGNMENT_PREFIX] {
-            replica.load(store, prefix).await?;
+            let replica = Arc::clone(&replica);
+            load(store, prefix, loading, move |records| replica.insert(records)).await?;
         }
         replica.applied.send_replace(revision);
         tokio::spawn(follow(Arc::downgrade(&replica), changes));
         Ok(replica)
-    }
-
-    /// Reads every record under a prefix, each core a part of them.
-    async fn load(self: &Arc<Self>, store: &Arc<dyn Store>, prefix: &str) -> Result<(), StoreError> {
-        let tenants = self.keyring.tenants();
-        let mut starts: Vec<_> = tenants
-            .iter()
-            .map(|tenant| Key::new(&format!("{prefix}{tenant}/")))
-            .collect();
-        starts.sort_unstable();
-        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        let bounds = starts.iter().step_by(starts.len().div_ceil(cores).max(1)).skip(1);
-        let bounds: Vec<_> = bounds.cloned().map(Some).collect();
-        let froms = std::iter::once(None).chain(bounds.iter().cloned());
-        let tos = bounds.iter().cloned().chain([None]);
-        let mut parts = JoinSet::new();
-        for (from, to) in froms.zip(tos) {
-            let (replica, store, prefix) = (Arc::clone(self), Arc::clone(store), prefix.to_owned());
-            parts.spawn(async move { replica.load_part(&*store, &prefix, from, to).await });
-        }
-        while let Some(part) = parts.join_next().await {
-            part.map_err(|_| StoreError::Closed)??;
-        }
-        Ok(())
-    }
-
-    /// Reads the records under a prefix whose keys are greater than `after` and less than `end`.
-    async fn load_part(
-        &self,
-        store: &dyn Store,
-        prefix: &str,
-        mut after: Option<Key>,
-        end: Option<Key>,
-    ) -> Result<(), StoreError> {
-        loop {
-            let scan = Scan {
-                prefix: prefix.into(),
-                after: after.take(),
-                limit: PAGE,
-            };
-            let mut records = store.scan(scan).await?;
-            for record in &records {
-                if end.as_ref().is_some_and(|end| record.key >= *end) {
-                    return Ok(());
-                }
-                self.insert(record);
-            }
-            match records.pop() {
-                Some(last) => after = Some(last.key),
-                None => return Ok(()),
-            }
-        }
     }
 
     /// A credential's head.
@@ -187,6 +142,11 @@ impl Replica {
     /// [`Corrupt`] if it is there and cannot be read.
     pub(super) fn head(&self, credential: &CredentialRef) -> Result<Option<Arc<SealedHead>>, Corrupt> {
         self.heads.get(&head_path(credential))
+    }
+
+    /// The head under this key; see [`Self::head`].
+    pub(super) fn head_under(&self, key: &Key) -> Result<Option<Arc<SealedHead>>, Corrupt> {
+        self.heads.get(key.as_str())
     }
 
     /// What the tenant has chosen; none if nobody has.
@@ -239,24 +199,40 @@ impl Replica {
         }
     }
 
-    /// Counts everything; walks over all heads.
-    pub(super) fn counts(&self) -> Counts {
-        let mut counts = Counts {
-            assignments: self.choices.len() as u64,
-            ..Counts::default()
-        };
-        self.heads.for_each(|head| match head.header.state {
-            State::Enabled => counts.enabled += 1,
-            State::Disabled => counts.disabled += 1,
-            State::Deleted { .. } => counts.deleted += 1,
-        });
-        counts
+    /// The keys of a range of heads, in their order; see [`Heads::keys`].
+    pub(super) fn keys(&self, prefix: &str, after: Option<&str>, filter: &Filter, limit: usize) -> Vec<Key> {
+        self.heads.keys(prefix, after, filter, limit)
     }
 
-    /// Looks at every credential's path.
-    pub(super) fn for_each_name(&self, mut look: impl FnMut(&str)) {
-        self.heads
-            .for_each_key(|key| look(key.strip_prefix(HEAD_PREFIX).unwrap_or_default()));
+    /// How many there are.
+    pub(super) fn counts(&self) -> Counts {
+        Counts {
+            enabled: self.heads.count(StateFilter::Enabled),
+            disabled: self.heads.count(StateFilter::Disabled),
+            deleted: self.heads.count(StateFilter::Deleted),
+            assignments: self.choices.len() as u64,
+        }
+    }
+
+    /// Looks at the credentials' paths, in their order. When a look says so, the others of the same tenant, provider and kind of
+    /// scope are passed over.
+    pub(super) fn for_each_name(&self, mut look: impl FnMut(&str) -> Others) {
+        let mut after = None::<Key>;
+        while let Some(key) = self.next_key(after.as_ref()) {
+            let path = key.as_str().strip_prefix(HEAD_PREFIX).unwrap_or_default();
+            let id = path.splitn(4, '/').nth(3);
+            let kind = id.and_then(|id| key.as_str().strip_suffix(id)?.strip_suffix('/'));
+            after = Some(match (look(path), kind) {
+                // `0` comes after `/`, and is the end of no kind.
+                (Others::PassOver, Some(kind)) => Key::new(&format!("{kind}0")),
+                (Others::PassOver, None) | (Others::LookAt, _) => key,
+            });
+        }
+    }
+
+    fn next_key(&self, after: Option<&Key>) -> Option<Key> {
+        let keys = self.keys(HEAD_PREFIX, after.map(Key::as_str), &Filter::EVERYTHING, 1);
+        keys.into_iter().next()
     }
 
     /// Every assignment that somebody has chosen and that can be read.
@@ -296,11 +272,11 @@ impl Replica {
             let known = self.known(key);
             if let Some(value) = value {
                 let (key, value) = (key.clone(), Arc::clone(value));
-                self.insert(&Record {
+                self.insert(&[Record {
                     key,
                     revision: change.revision,
                     value,
-                });
+                }]);
             } else {
                 self.heads.remove(key.as_str());
                 self.choices.remove(key);
@@ -342,18 +318,52 @@ impl Replica {
         events
     }
 
-    fn insert(&self, record: &Record) {
-        let tenant = tenant_of(&record.key);
-        if tenant.is_some_and(|tenant| self.keyring.is_erasing(tenant)) {
-            return;
-        }
-        if record.key.as_str().starts_with(HEAD_PREFIX) {
-            self.heads.put(SealedHead::decode(record));
-        } else if record.key.as_str().starts_with(ASSIGNMENT_PREFIX) {
-            let tenant = tenant.and_then(|tenant| TenantId::parse(tenant).ok());
-            let choice = open_choice(record, |id| self.keyring.data_key(tenant.as_ref()?, id));
+    fn insert(&self, records: &[Record]) {
+        let is_erasing =
+            |record: &&Record| tenant_of(&record.key).is_some_and(|tenant| self.keyring.is_erasing(tenant));
+        let kept = || records.iter().filter(|record| !is_erasing(record));
+        let is_head = |record: &&Record| record.key.as_str().starts_with(HEAD_PREFIX);
+        let mut keys = LastKey::default();
+        let arrival = |record: &'_ Record| {
+            let head = SealedHead::decode(record);
+            let is_proven = head.as_ref().is_ok_and(|head| {
+                let key = keys.of(&record.key, head.data_key_id(), |id| self.data_key_of(&record.key, id));
+                key.is_some_and(|key| head.is_proven_by(key))
+            });
+            Arrival { head, is_proven }
+        };
+        self.heads.put(kept().filter(is_head).map(arrival));
+        for record in kept().filter(|record| record.key.as_str().starts_with(ASSIGNMENT_PREFIX)) {
+            let choice = open_choice(record, |id| self.data_key_of(&record.key, id));
             self.choices.insert(record.key.clone(), choice.map(Arc::new));
         }
+    }
+
+    fn data_key_of(&self, record: &Key, id: DataKeyId) -> Option<Arc<DataKey>> {
+        self.keyring.data_key(&TenantId::parse(tenant_of(record)?).ok()?, id)
+    }
+}
+
+/// The data key that was used last: most records are of the tenant of the one before.
+#[derive(Default)]
+struct LastKey {
+    of: Option<(String, DataKeyId)>,
+    key: Option<Arc<DataKey>>,
+}
+
+impl LastKey {
+    fn of(
+        &mut self,
+        record: &Key,
+        id: DataKeyId,
+        find: impl FnOnce(DataKeyId) -> Option<Arc<DataKey>>,
+    ) -> Option<&Arc<DataKey>> {
+        let tenant = tenant_of(record)?;
+        let is_last = |of: &(String, DataKeyId)| (of.0.as_str(), of.1) == (tenant, id);
+        if !self.of.as_ref().is_some_and(is_last) {
+            (self.of, self.key) = (Some((tenant.to_owned(), id)), find(id));
+        }
+        self.key.as_ref()
     }
 }
 
@@ -363,6 +373,12 @@ enum Known {
     Damaged,
     Head(HeadHeader),
     Choice(Arc<Choice>),
+}
+
+/// What [`Replica::for_each_name`] does next.
+pub(super) enum Others {
+    LookAt,
+    PassOver,
 }
 
 /// What callers are told; nothing if the record was only sealed anew, or was not told of before either.

@@ -53,7 +53,11 @@ impl Admin {
         let all = self.readable(call, &request.tenant, &request.providers)?;
         let readable = call.permissions()?.reach(Action::CredentialsRead);
         let query = self.parse_list(&request, all, readable)?;
-        let page = self.vault()?.list(&query).await?;
+        let (vault, asked) = (std::sync::Arc::clone(self.vault()?), query.clone());
+        // Up to a thousand credentials are opened, which must not hold up the calls on this thread.
+        let page = tokio::task::spawn_blocking(move || vault.list(&asked))
+            .await
+            .map_err(|_| VaultError::Store(StoreError::Closed))??;
         let show = |info: &crate::vault::CredentialInfo| {
             let CredentialRef {
                 tenant,

@@ -39,14 +39,22 @@ impl<T> Ended<T> {
             mut unanswered,
         } = self;
         unanswered.own = Some(ticket.written().await.map_err(unavailable)?);
+        unanswered.may_leave(announced).await?;
+        outcome
+    }
+}
+
+impl Unanswered {
+    /// Waits until what was announced is durable. Then nothing stands in the answer's way any more.
+    pub(super) async fn may_leave(mut self, announced: Option<Intent>) -> Result<(), Box<Fault>> {
         if let Some(intent) = announced {
             // Large, and for changes alone: apart from what every call carries along.
-            let durable = Box::pin(unanswered.audit.is_durable(intent));
+            let durable = Box::pin(self.audit.is_durable(intent));
             durable.await.map_err(unavailable)?;
         }
-        unanswered.own = None;
-        unanswered.parts.clear();
-        outcome
+        self.own = None;
+        self.parts.clear();
+        Ok(())
     }
 }
 

@@ -5,7 +5,7 @@ use tonic::Code;
 use super::{About, Call, Unanswered, ended, unavailable};
 use crate::access::{Action, NamedScope, Reach};
 use crate::api::fault::{ApiError, Fault};
-use crate::audit::{Entry, Event, Intent, NOT_FINISHED};
+use crate::audit::{Entry, Event, Intent, NOT_FINISHED, up_to};
 use crate::vault::scope::CredentialRef;
 
 /// The parts of one message. When they are dropped, those that were announced and have no outcome get a line.
@@ -159,16 +159,12 @@ impl Parts {
         );
         let lines = ticket.lines();
         let last = ticket.written().await.map_err(unavailable)?;
-        let mut unanswered = Unanswered {
+        let unanswered = Unanswered {
             audit: self.call.audit.clone(),
             own: None,
-            parts: (last + 1 - lines..=last).collect(),
+            parts: up_to(last, lines),
         };
-        if let Some(intent) = self.intent {
-            self.call.audit.is_durable(intent).await.map_err(unavailable)?;
-        }
-        unanswered.parts.clear();
-        Ok(())
+        unanswered.may_leave(self.intent).await
     }
 
     fn entry<'a>(&'a self, part: &'a Part, event: Event) -> Entry<'a> {

@@ -78,9 +78,8 @@ impl Call {
         tenant: &str,
         provider: &str,
     ) -> Result<(), ApiError> {
-        self.note(tenant, Some(provider));
-        let is_granted = self.permissions()?.allows_some_scope(action, tenant, provider);
-        self.admit(is_granted, action)
+        let allows = |may: &Permissions| may.allows_some_scope(action, tenant, provider);
+        self.authorize(action, tenant, Some(provider), allows)
     }
 
     /// Refuses unless the caller may do this with this provider of this tenant as a whole.
@@ -90,16 +89,14 @@ impl Call {
         tenant: &str,
         provider: &str,
     ) -> Result<(), ApiError> {
-        self.note(tenant, Some(provider));
-        let is_granted = self.permissions()?.allows_provider_operation(action, tenant, provider);
-        self.admit(is_granted, action)
+        let allows = |may: &Permissions| may.allows_provider_operation(action, tenant, provider);
+        self.authorize(action, tenant, Some(provider), allows)
     }
 
     /// Refuses unless the caller may do this with some provider of this tenant.
     pub(in crate::api) fn authorize_tenant(&mut self, action: Action, tenant: &str) -> Result<(), ApiError> {
-        self.note(tenant, None);
-        let is_granted = self.permissions()?.allows_some_provider(action, tenant);
-        self.admit(is_granted, action)
+        let allows = |may: &Permissions| may.allows_some_provider(action, tenant);
+        self.authorize(action, tenant, None, allows)
     }
 
     /// Refuses unless the caller may do this with the whole vault.
@@ -119,6 +116,18 @@ impl Call {
         self.unless(self.permissions()?.is_known(), action)
     }
 
+    fn authorize(
+        &mut self,
+        action: Action,
+        tenant: &str,
+        provider: Option<&str>,
+        allows: impl FnOnce(&Permissions) -> bool,
+    ) -> Result<(), ApiError> {
+        self.note(tenant, provider);
+        let is_granted = allows(self.permissions()?);
+        self.admit(is_granted, action)
+    }
+
     /// Refuses unless it is granted and within the tenant's quota.
     fn admit(&mut self, is_granted: bool, action: Action) -> Result<(), ApiError> {
         self.unless(is_granted, action)?;
@@ -136,9 +145,8 @@ impl Call {
     /// Refuses unless the caller may read some of what the audit log has about a tenant and a provider; empty ones stand for
     /// any.
     pub(in crate::api) fn authorize_reading(&mut self, tenant: &str, provider: &str) -> Result<(), ApiError> {
-        self.note(tenant, Some(provider));
-        let is_granted = self.permissions()?.allows_reading_audit(tenant, provider);
-        self.admit(is_granted, Action::AuditRead)
+        let allows = |may: &Permissions| may.allows_reading_audit(tenant, provider);
+        self.authorize(Action::AuditRead, tenant, Some(provider), allows)
     }
 
     /// The error of what the vault did not do. What is out of the caller's reach is told like everything that it may not do.

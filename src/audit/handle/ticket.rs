@@ -74,7 +74,7 @@ impl Ticket {
 }
 
 /// The numbers of so many lines, the last of which has this one.
-pub(in crate::audit) fn up_to(last: u64, lines: u64) -> Vec<u64> {
+pub(crate) fn up_to(last: u64, lines: u64) -> Vec<u64> {
     (last + 1 - lines..=last).collect()
 }
 

@@ -40,7 +40,7 @@ async fn is_as_if_it_never_was(vault: &TestVault) {
         limit: 10,
         after: None,
     };
-    assert!(vault.list(&query).await.unwrap().credentials.is_empty());
+    assert!(vault.list(&query).unwrap().credentials.is_empty());
 }
 
 #[tokio::test]

@@ -221,5 +221,5 @@ async fn the_status_counts_what_there_is() {
         after: None,
         readable: reach(&["*"], &["*"]),
     };
-    assert_eq!(vault.list(&no_filter).await.unwrap().credentials.len(), 2);
+    assert_eq!(vault.list(&no_filter).unwrap().credentials.len(), 2);
 }

@@ -30,10 +30,10 @@ fn all_of(providers: &[&str]) -> ListQuery {
 }
 
 /// The paths on all pages, one after the other.
-async fn listed(vault: &TestVault, mut query: ListQuery) -> Vec<String> {
+fn listed(vault: &TestVault, mut query: ListQuery) -> Vec<String> {
     let mut paths = Vec::new();
     loop {
-        let page = vault.list(&query).await.unwrap();
+        let page = vault.list(&query).unwrap();
         assert!(page.credentials.len() <= query.limit);
         paths.extend(page.credentials.iter().map(|info| info.credential.to_string()));
         match page.next {
@@ -63,18 +63,18 @@ async fn only_the_tenants_credentials_for_the_providers_asked_for_are_listed() {
     ])
     .await;
     assert_eq!(
-        listed(&vault, all_of(&["dat"])).await,
+        listed(&vault, all_of(&["dat"])),
         ["demo/dat/general", "demo/dat/office/leipzig"]
     );
-    assert_eq!(listed(&vault, all_of(&["wom", "dat"])).await.len(), 3);
-    assert_eq!(listed(&vault, all_of(&["cartv"])).await, [""; 0]);
-    assert_eq!(listed(&vault, all_of(&[])).await, [""; 0]);
+    assert_eq!(listed(&vault, all_of(&["wom", "dat"])).len(), 3);
+    assert_eq!(listed(&vault, all_of(&["cartv"])), [""; 0]);
+    assert_eq!(listed(&vault, all_of(&[])), [""; 0]);
 }
 
 #[tokio::test]
 async fn a_list_tells_of_each_credential_what_a_single_read_tells() {
     let vault = with([dat().note("general"), dat().office("leipzig").username("other")]).await;
-    for info in vault.list(&all_of(&["dat"])).await.unwrap().credentials {
+    for info in vault.list(&all_of(&["dat"])).unwrap().credentials {
         assert_eq!(vault.get(&info.credential).unwrap(), info);
     }
 }
@@ -96,39 +96,33 @@ async fn scopes_states_and_ends_narrow_a_list() {
         .await
         .unwrap();
     vault.delete(wom().office("dresden").name(), None).await.unwrap();
-    let narrowed = async |narrow: &dyn Fn(&mut ListQuery)| {
+    let narrowed = |narrow: &dyn Fn(&mut ListQuery)| {
         let mut query = all_of(&["wom"]);
         narrow(&mut query);
-        listed(&vault, query).await.join(" ").replace("demo/wom/", "")
+        listed(&vault, query).join(" ").replace("demo/wom/", "")
     };
-    assert_eq!(narrowed(&|_| {}).await, "appraiser/richter general office/leipzig");
+    assert_eq!(narrowed(&|_| {}), "appraiser/richter general office/leipzig");
     assert_eq!(
-        narrowed(&|query| query.states = vec![StateFilter::Deleted]).await,
+        narrowed(&|query| query.states = vec![StateFilter::Deleted]),
         "office/dresden"
     );
     assert_eq!(
-        narrowed(&|query| query.states = vec![StateFilter::Disabled]).await,
+        narrowed(&|query| query.states = vec![StateFilter::Disabled]),
         "office/leipzig"
     );
     let all = vec![StateFilter::Enabled, StateFilter::Disabled, StateFilter::Deleted];
+    assert_eq!(narrowed(&|query| query.states.clone_from(&all)).split(' ').count(), 4);
     assert_eq!(
-        narrowed(&|query| query.states.clone_from(&all))
-            .await
-            .split(' ')
-            .count(),
-        4
-    );
-    assert_eq!(
-        narrowed(&|query| query.scope_kinds = vec![ScopeKind::Office]).await,
+        narrowed(&|query| query.scope_kinds = vec![ScopeKind::Office]),
         "office/leipzig"
     );
     assert_eq!(
-        narrowed(&|query| query.scope_kinds = vec![ScopeKind::General, ScopeKind::Appraiser]).await,
+        narrowed(&|query| query.scope_kinds = vec![ScopeKind::General, ScopeKind::Appraiser]),
         "appraiser/richter general"
     );
-    assert_eq!(narrowed(&|query| query.expires_before = Some(soon)).await, "");
+    assert_eq!(narrowed(&|query| query.expires_before = Some(soon)), "");
     let later = soon.after(Duration::from_millis(1));
-    assert_eq!(narrowed(&|query| query.expires_before = Some(later)).await, "general");
+    assert_eq!(narrowed(&|query| query.expires_before = Some(later)), "general");
 }
 
 #[tokio::test]
@@ -144,7 +138,7 @@ async fn a_filter_that_matches_little_still_reaches_the_end_on_small_pages() {
             limit,
             ..all_of(&["wom"])
         };
-        assert_eq!(listed(&vault, query).await, ["demo/wom/office/office-7"]);
+        assert_eq!(listed(&vault, query), ["demo/wom/office/office-7"]);
     }
 }
 
@@ -155,13 +149,13 @@ async fn a_list_goes_on_although_the_place_where_it_stopped_is_gone() {
         limit: 2,
         ..all_of(&["wom"])
     };
-    let page = vault.list(&first).await.unwrap();
+    let page = vault.list(&first).unwrap();
     vault.purge(&wom().office("b").name()).await.unwrap();
     let rest = ListQuery {
         after: page.next,
         ..first
     };
-    assert_eq!(listed(&vault, rest).await, ["demo/wom/office/c"]);
+    assert_eq!(listed(&vault, rest), ["demo/wom/office/c"]);
 }
 
 /// Ids of providers whose order in paths is not that of the ids, as `car-casion` and `cartv` have it.
@@ -200,7 +194,7 @@ fn on_pages_of_any_size_each_credential_comes_once_in_the_order_of_the_paths() {
                     limit,
                     ..all_of(&asked)
                 };
-                let listed = listed(&vault, query).await;
+                let listed = listed(&vault, query);
                 prop_assert_eq!(&listed, &expected, "pages of {}", limit);
             }
             Ok(())

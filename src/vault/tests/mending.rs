@@ -51,7 +51,7 @@ async fn a_credential_cannot_be_hidden_from_a_list_on_the_disk() {
     let vault = TestVault::new().await;
     vault.save(wom().office("leipzig")).await;
     forge(&vault, |header| header.deleted_at_ms = Some(1)).await;
-    let listed = vault.list(&everything()).await;
+    let listed = vault.list(&everything());
     assert!(matches!(listed, Err(VaultError::Corrupt(_))), "{listed:?}");
 }
 

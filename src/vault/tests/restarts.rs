@@ -121,6 +121,13 @@ async fn a_catalogue_that_lacks_a_provider_in_use_does_not_open_the_vault() {
     let vault = TestVault::new().await;
     for id in ["e", "d", "c", "b", "a"] {
         vault.save(wom().office(id)).await;
+        vault.save(dat().office(id)).await;
+        vault.save(dat().appraiser(id)).await;
+        vault.save(mail().tenant("other-still").user(id)).await;
+        vault
+            .purge(&mail().tenant("other-still").user(id).name())
+            .await
+            .unwrap();
     }
     vault.save(mail().tenant("other")).await;
     vault.delete(mail().tenant("other").name(), None).await.unwrap();
