@@ -11,6 +11,7 @@ const PUBLIC: &[&str] = &[
     "dynarex/credentials/v1/operator.proto",
 ];
 const STORAGE: &str = "tresor/storage/v1/storage.proto";
+const BACKUP: &str = "tresor/backup/v1/backup.proto";
 /// Of Kubernetes: what every KMS plugin speaks.
 const KMS: &str = "k8s.io/kms/apis/v2/api.proto";
 
@@ -38,6 +39,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_prost_build::configure()
         .codec_path("crate::pb::codec::SmallCodec")
         .skip_debug(SECRET)
+        // What is passed on as it comes.
+        .bytes(".dynarex.credentials.v1.BackupResponse")
         .compile_fds(public)?;
 
     let storage = protox::compile([STORAGE], ["proto"])?;
@@ -48,6 +51,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .bytes(".tresor.storage.v1.Signature")
         .skip_debug(["."])
         .compile_fds(storage)?;
+
+    let backup = protox::compile([BACKUP], ["proto"])?;
+    tonic_prost_build::configure()
+        .build_client(false)
+        .build_server(false)
+        .skip_debug(["."])
+        .compile_fds(backup)?;
 
     let kms = protox::compile([KMS], ["proto"])?;
     tonic_prost_build::configure()

@@ -7,6 +7,7 @@
 pub mod access;
 pub mod api;
 pub mod audit;
+pub mod backup;
 #[doc(hidden)]
 pub mod bench;
 pub mod config;
@@ -14,6 +15,7 @@ pub mod dev;
 pub mod hardening;
 pub mod init;
 pub mod keyring;
+pub mod offline;
 pub mod pb;
 pub mod pki;
 pub mod recovery;

@@ -17,6 +17,11 @@ pub(crate) mod storage {
     tonic::include_proto!("tresor.storage.v1");
 }
 
+/// What is in a backup, `tresor.backup.v1`.
+pub(crate) mod backup {
+    tonic::include_proto!("tresor.backup.v1");
+}
+
 /// What KMS plugins speak, `v2` of Kubernetes.
 pub(crate) mod kms {
     tonic::include_proto!("v2");

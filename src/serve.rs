@@ -1,7 +1,9 @@
 //! A vault that serves, put together from its configuration.
 
 mod auditing;
+mod backups;
 mod journal;
+mod revisions;
 mod unsealing;
 
 use std::path::{Path, PathBuf};
@@ -10,6 +12,7 @@ use std::sync::Arc;
 use tokio::task::JoinHandle;
 
 use self::auditing::Kept;
+use self::backups::Schedule;
 pub use self::unsealing::Kek;
 use self::unsealing::{Opener, keep_up};
 use crate::access::{LivePolicy, Policy};
@@ -48,6 +51,12 @@ pub enum StartError {
     /// The audit log.
     #[error(transparent)]
     Audit(#[from] audit::OpenError),
+    /// Backups would be where the vault keeps something else.
+    #[error("backup.directory {}: is within the folder of the store or of the audit log; give it one of its own", path.display())]
+    BackupsInside {
+        /// The folder.
+        path: PathBuf,
+    },
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -98,6 +107,10 @@ pub struct Serving {
     pub audit: Audit,
     kept: Kept,
     auditing: [JoinHandle<()>; 2],
+    /// Tells what the store was restored from, and makes backups.
+    backups: JoinHandle<()>,
+    /// Compares the store with the audit log, and tells the log of revisions.
+    revisions: JoinHandle<()>,
     /// Opens the vault if it is sealed, then tends it.
     upkeep: JoinHandle<()>,
 }
@@ -108,10 +121,11 @@ impl Serving {
         self.server.stop().await;
         // Wherever the upkeep is, what it does is done or not begun.
         let [signing, telling] = self.auditing;
-        for task in [self.upkeep, signing, telling] {
+        for task in [self.upkeep, self.backups, self.revisions, signing, telling] {
             task.abort();
             let _ = task.await;
         }
+        revisions::tell_last(&self.audit, &self.door);
         self.audit.close().await;
         auditing::keep_newest(&self.audit, &self.kept).await;
     }
@@ -124,9 +138,10 @@ pub struct Prepared {
     tls: Arc<LiveTls>,
     files: TlsFiles,
     kek: Kek,
-    /// The folders of the store and of the audit log. They are there, and these are their names without links.
+    /// The folders of the store, of the audit log and of the backups. They are there, and these are their names without links.
     store: PathBuf,
     audit: PathBuf,
+    backups: Option<PathBuf>,
 }
 
 /// Loads what can be checked without the store, and makes the folders that are not there.
@@ -141,14 +156,27 @@ pub fn prepare(config: &Config, grants: Grants, listeners: Listeners) -> Result<
         client_ca: server.client_ca.clone(),
         client_crl: server.client_crl.clone(),
     };
+    let tls = LiveTls::new(files.load(SystemClock.now())?);
+    let kek = Kek::new(&config.keys)?;
+    // Last: what is refused has written nothing.
+    let store = hardening::claim(&config.store.path)?;
+    let audit = hardening::claim(&config.audit.directory)?;
+    let backups = config.backup.directory.as_deref().map(hardening::claim).transpose()?;
+    if let Some(folder) = backups
+        .as_ref()
+        .filter(|folder| [&store, &audit].iter().any(|other| folder.starts_with(other)))
+    {
+        return Err(StartError::BackupsInside { path: folder.clone() });
+    }
     Ok(Prepared {
         grants,
         listeners,
-        tls: LiveTls::new(files.load(SystemClock.now())?),
+        tls,
         files,
-        kek: Kek::new(&config.keys)?,
-        store: hardening::claim(&config.store.path)?,
-        audit: hardening::claim(&config.audit.directory)?,
+        kek,
+        store,
+        audit,
+        backups,
     })
 }
 
@@ -165,7 +193,11 @@ pub fn reach(config: &Config, prepared: &Prepared) -> Reach {
     ];
     Reach {
         reads: reads.into_iter().chain(&server.client_crl).cloned().collect(),
-        writes: vec![prepared.store.clone(), prepared.audit.clone()],
+        writes: [&prepared.store, &prepared.audit]
+            .into_iter()
+            .chain(&prepared.backups)
+            .cloned()
+            .collect(),
     }
 }
 
@@ -201,8 +233,10 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
         kek,
         store: folder,
         audit: _,
+        backups,
     } = prepared;
     let kept = Kept::beside(&folder);
+    let restored = backups::Restored::beside(&folder);
     // Opening may read a lot, and this thread has other things to do.
     let store = tokio::task::spawn_blocking(move || SledStore::open_in(&folder))
         .await
@@ -260,6 +294,14 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
         server.health(),
         Arc::new(audit.clone()),
     ));
+    let was_restored = restored.is_there();
+    let revisions = tokio::spawn(revisions::keep(audit.clone(), Arc::clone(&door), was_restored));
+    let backups = tokio::spawn(backups::keep(
+        backups.map(|folder| Schedule::new(folder, &config.backup)),
+        restored,
+        audit.clone(),
+        Arc::clone(&door),
+    ));
     let auditing = [
         tokio::spawn(auditing::keep_signed(audit.clone(), Arc::clone(&door), kept.clone())),
         tokio::spawn(auditing::tell(audit.clone(), server.health())),
@@ -271,6 +313,8 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
         audit,
         kept,
         auditing,
+        backups,
+        revisions,
         upkeep,
     })
 }

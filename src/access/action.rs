@@ -21,11 +21,13 @@ pub enum Action {
     Operate,
     /// Read the audit log.
     AuditRead,
+    /// Take everything that the vault holds with it, sealed.
+    Backup,
 }
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Resolve,
         Self::Watch,
         Self::CredentialsRead,
@@ -34,7 +36,14 @@ impl Action {
         Self::Verify,
         Self::Operate,
         Self::AuditRead,
+        Self::Backup,
     ];
+
+    /// Whether it is about all providers and scopes of a tenant, or of all tenants, and needs a grant for them.
+    #[must_use]
+    pub fn is_about_whole_tenants(self) -> bool {
+        matches!(self, Self::Operate | Self::Backup)
+    }
 
     /// Its word in the policy and in messages.
     #[must_use]
@@ -48,6 +57,7 @@ impl Action {
             Self::Verify => "verify",
             Self::Operate => "operate",
             Self::AuditRead => "audit.read",
+            Self::Backup => "backup",
         }
     }
 

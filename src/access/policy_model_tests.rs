@@ -74,7 +74,7 @@ fn names() -> impl Strategy<Value = Vec<&'static str>> {
 }
 
 fn plain() -> impl Strategy<Value = Plain> {
-    let may = prop::sample::subsequence(Action::ALL.to_vec(), 1..=8);
+    let may = prop::sample::subsequence(Action::ALL.to_vec(), 1..=9);
     let (who, reveal) = (prop::sample::select(&WHO[..]), prop::sample::select(&Reveal::ALL[..]));
     let scopes = prop_oneof![
         Just(None),

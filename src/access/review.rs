@@ -162,6 +162,7 @@ fn opens_everything(who: &Who, grant: &Grant) -> Option<String> {
         Action::Resolve if grant.reveal == Reveal::Full => Some("get passwords"),
         Action::CredentialsWrite => Some("change credentials"),
         Action::Operate if is_whole => Some("run the vault"),
+        Action::Backup if is_whole => Some("take backups"),
         Action::AuditRead => Some("read the audit log"),
         _ => None,
     };
@@ -182,6 +183,9 @@ fn without_effect(grant: &Grant) -> impl Iterator<Item = String> {
     let needs = |action| match action {
         Action::AssignmentsWrite if grant.scopes != Scopes::All => Some("all scopes"),
         Action::Operate if !grant.is_for_whole_tenants() => Some("all providers and all scopes"),
+        Action::Backup if !grant.is_for_whole_tenants() || grant.tenants != Names::All => {
+            Some("all tenants, all providers and all scopes")
+        }
         _ => None,
     };
     let text = move |action: Action| {

@@ -108,7 +108,7 @@ impl Question {
 
         // Whoever reads the audit log gets what is within its grants, however narrow they are.
         let may_be_some = self.action == Action::AuditRead;
-        let is_about_whole_tenants = self.action == Action::Operate || (self.tenant.is_none() && !may_be_some);
+        let is_about_whole_tenants = self.action.is_about_whole_tenants() || (self.tenant.is_none() && !may_be_some);
         let is_about_whole_providers = is_about_whole_tenants || self.action == Action::AssignmentsWrite;
         let tenants = match &self.tenant {
             Some(tenant) => grant.tenants.contain(tenant.as_str()),

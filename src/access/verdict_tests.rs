@@ -34,7 +34,7 @@ fn question(caller: &str, action: Action, place: (Option<&str>, Option<&str>, Op
 proptest! {
     #[test]
     fn the_explanation_says_what_a_server_does(
-        grants in prop::collection::vec((0..4_usize, 0..8_usize, 0..3_usize, 0..3_usize, 0..4_usize), 1..6),
+        grants in prop::collection::vec((0..4_usize, 0..9_usize, 0..3_usize, 0..3_usize, 0..4_usize), 1..6),
         caller in prop::sample::select(&CALLERS[..]),
         action in prop::sample::select(&Action::ALL[..]),
         scope in prop::sample::select(vec!["general", "office/a", "office/b", "user/a"]),
@@ -50,7 +50,7 @@ proptest! {
             permissions.allows_operation(action)
         };
         prop_assert_eq!(is_allowed((None, None, None)), anywhere);
-        let is_whole = action == Action::Operate;
+        let is_whole = action.is_about_whole_tenants();
         for tenant in ["a", "b", "c"] {
             let some = match action {
                 _ if is_whole => permissions.allows_tenant_operation(action, tenant),

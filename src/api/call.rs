@@ -18,6 +18,7 @@ use super::passage::Passage;
 use super::peer::{Nobody, Peer};
 use crate::access::{Caller, Exceeded, Permissions, Quotas, Usage};
 use crate::audit::{Audit, Entry, Event, Filter, Intent, NOT_FINISHED};
+use crate::store::Revision;
 use crate::vault::ids::{OrderId, ProviderId, SubjectId, TenantId};
 use crate::vault::scope::{CredentialRef, Scope};
 use crate::vault::{HandOut, VaultError};
@@ -253,6 +254,7 @@ impl Call {
         StreamEnd {
             call: self.opened(),
             messages: 0,
+            revision: None,
         }
     }
 
@@ -360,6 +362,7 @@ impl Drop for Call {
 pub(super) struct StreamEnd {
     call: Call,
     messages: u64,
+    revision: Option<u64>,
 }
 
 impl StreamEnd {
@@ -367,12 +370,18 @@ impl StreamEnd {
     pub(super) fn count(&mut self) {
         self.messages += 1;
     }
+
+    /// The backup that it is has come to its end.
+    pub(super) fn backed_up(&mut self, revision: Revision) {
+        self.revision = Some(revision.0);
+    }
 }
 
 impl Drop for StreamEnd {
     fn drop(&mut self) {
         let entry = Entry {
             messages: Some(self.messages),
+            revision: self.revision,
             ..self.call.entry(Event::StreamEnded)
         };
         self.call.audit.note(&entry);

@@ -1,6 +1,7 @@
 //! What goes wrong with a call, and the one place where it becomes a gRPC status.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tonic::{Code, Status};
@@ -9,6 +10,7 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 use super::violations::Violations;
 use crate::access::{Action, Exceeded};
 use crate::audit::Unavailable;
+use crate::backup::{BackupError, SnapshotError};
 use crate::keyring::KeyringError;
 use crate::pb::v1;
 use crate::vault::resolve::Refusal;
@@ -65,6 +67,12 @@ pub(crate) enum ApiError {
     /// The caller did not take its lines.
     #[error("the lines were not taken for too long; try again with a filter for what is not read yet")]
     ReadsTooSlowly,
+    /// A backup is being made.
+    #[error("a backup is being made already, or the store checked; wait for its end, then try again")]
+    AlreadyBackingUp,
+    /// A backup did not come to its end.
+    #[error(transparent)]
+    Backup(#[from] Arc<BackupError>),
     /// Not built yet.
     #[error("{0} is not built yet")]
     NotBuilt(&'static str),
@@ -190,6 +198,8 @@ impl From<&ApiError> for Fault {
             ApiError::Vault(error) => of_vault(error, message),
             ApiError::Sealed(Sealed) => Self::new(Code::Unavailable, "SEALED", message).retry(),
             ApiError::AlreadyReading => Self::new(Code::ResourceExhausted, "ALREADY_READING", message).retry(),
+            ApiError::AlreadyBackingUp => Self::new(Code::ResourceExhausted, "ALREADY_BACKING_UP", message).retry(),
+            ApiError::Backup(error) => of_backup(error, message),
             ApiError::ReadsTooSlowly => Self::new(Code::Aborted, "READS_TOO_SLOWLY", message),
             ApiError::Audit(Unavailable) | ApiError::AuditUnreadable => {
                 Self::new(Code::Unavailable, "AUDIT_UNAVAILABLE", message).retry()
@@ -260,6 +270,21 @@ fn of_vault(error: &VaultError, message: String) -> Fault {
         VaultError::Keyring(KeyringError::NoRandomness) | VaultError::Seal(_) => {
             fault(Code::Unavailable, "NO_RANDOMNESS").retry()
         }
+    }
+}
+
+fn of_backup(error: &BackupError, message: String) -> Fault {
+    match error {
+        BackupError::Snapshot(SnapshotError::TooSlow) => Fault::new(Code::Aborted, "READS_TOO_SLOWLY", message),
+        BackupError::Snapshot(SnapshotError::Store(_) | SnapshotError::NotDurable) => Fault::new(
+            Code::Unavailable,
+            "STORE_UNAVAILABLE",
+            "the store is not available; nothing is lost",
+        )
+        .retry(),
+        BackupError::NoRandomness => Fault::new(Code::Unavailable, "NO_RANDOMNESS", message).retry(),
+        BackupError::Pack(_) => Fault::new(Code::Internal, "BACKUP_FAILED", message),
+        BackupError::Abandoned => Fault::new(Code::Cancelled, "NOT_FINISHED", message),
     }
 }
 

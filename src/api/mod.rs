@@ -6,8 +6,10 @@
 
 mod admin;
 mod audit;
+mod backup;
 mod begun;
 mod call;
+mod check;
 mod fault;
 mod operator;
 mod parse;

@@ -6,7 +6,9 @@ use tokio::runtime::Handle;
 use tonic::{Request, Response, Status};
 
 use super::audit::{self, AuditStream, Reading};
+use super::backup::{BackupStream, Taking};
 use super::call::{Call, Calls};
+use super::check::{self, CheckStream};
 use super::fault::ApiError;
 use super::readers::Readers;
 use super::violations::Violations;
@@ -56,6 +58,33 @@ impl Operator {
             runtime: self.runtime.clone(),
         };
         Ok(AuditStream::new(self.calls.audit(), reading, call.stream()))
+    }
+
+    fn check_store(&self, call: &Call) -> Result<CheckStream, ApiError> {
+        call.authorize_operation(Action::Operate)?;
+        let vault = Arc::clone(self.vault()?);
+        let place = vault.backup_place().ok_or(ApiError::AlreadyBackingUp)?;
+        let looking = check::Looking {
+            vault,
+            place,
+            reader: call.live()?,
+            refusal: call.not_granted(Action::Operate),
+        };
+        Ok(CheckStream::new(&self.runtime, looking, call.stream()))
+    }
+
+    fn backup(&self, call: &Call) -> Result<BackupStream, ApiError> {
+        call.authorize_operation(Action::Backup)?;
+        let vault = Arc::clone(self.vault()?);
+        let place = vault.backup_place().ok_or(ApiError::AlreadyBackingUp)?;
+        let taking = Taking {
+            vault,
+            place,
+            audit: self.calls.audit().clone(),
+            taker: call.live()?,
+            refusal: call.not_granted(Action::Backup),
+        };
+        Ok(BackupStream::new(&self.runtime, taking, call.stream()))
     }
 
     fn audit_status(&self) -> v1::AuditStatus {
@@ -197,6 +226,22 @@ impl VaultOperator for Operator {
     async fn read_audit(&self, request: Request<v1::ReadAuditRequest>) -> Result<Response<AuditStream>, Status> {
         let (mut call, request) = self.calls.begin("ReadAudit", request);
         let answer = self.read_audit(&mut call, request).await;
+        call.end(answer).await
+    }
+
+    type CheckStoreStream = CheckStream;
+
+    async fn check_store(&self, request: Request<v1::CheckStoreRequest>) -> Result<Response<CheckStream>, Status> {
+        let (call, _) = self.calls.begin("CheckStore", request);
+        let answer = self.check_store(&call);
+        call.end(answer).await
+    }
+
+    type BackupStream = BackupStream;
+
+    async fn backup(&self, request: Request<v1::BackupRequest>) -> Result<Response<BackupStream>, Status> {
+        let (call, _) = self.calls.begin("Backup", request);
+        let answer = self.backup(&call);
         call.end(answer).await
     }
 

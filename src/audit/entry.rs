@@ -56,6 +56,8 @@ pub struct Entry<'a> {
     pub receipt: Option<&'a str>,
     /// The number of the line that announced the change.
     pub intent: Option<u64>,
+    /// The revision that a backup is of.
+    pub revision: Option<u64>,
     /// How many messages a stream has sent.
     pub messages: Option<u64>,
     /// What became of it; none for what is not over.
@@ -106,6 +108,7 @@ impl<'a> Entry<'a> {
             request: None,
             receipt: None,
             intent: None,
+            revision: None,
             messages: None,
             outcome: None,
             code: None,
@@ -131,6 +134,7 @@ impl<'a> Entry<'a> {
         body.optional("request_id", self.request);
         body.optional("receipt", self.receipt);
         body.number("intent", self.intent);
+        body.number("revision", self.revision);
         body.number("messages", self.messages);
         body.optional("outcome", self.outcome.map(Outcome::as_str));
         body.optional("code", self.code);

@@ -65,6 +65,20 @@ impl Keys {
         Ok(Self(keys.collect()))
     }
 
+    /// These keys.
+    pub(crate) fn of(keys: &[&crate::keyring::PublicKey]) -> Self {
+        Self(
+            keys.iter()
+                .map(|key| (key.kid().to_owned(), key.bytes().to_vec()))
+                .collect(),
+        )
+    }
+
+    /// Whether this key is among them.
+    pub(crate) fn has(&self, kid: &str, public: &[u8]) -> bool {
+        self.0.get(kid).is_some_and(|known| known == public)
+    }
+
     /// Verifies a detached signature: `header..signature`.
     pub(super) fn verify(&self, jws: &str, payload: &[u8]) -> Result<(), BadSignature> {
         let (header, signature) = jws.split_once("..").ok_or(BadSignature::Malformed)?;

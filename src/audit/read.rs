@@ -70,6 +70,10 @@ impl Filter {
     }
 }
 
+/// In how many files, the newest of them, a revision is looked for: a log that is written at all has one each minute in which
+/// something is saved.
+const REVISION_FILES: usize = 3;
+
 /// Reads lines. It sees what was there when a file was opened or written since; a file that is removed meanwhile is read to
 /// its end.
 pub struct Reader {
@@ -139,6 +143,30 @@ impl Reader {
             }
         }
         Ok(())
+    }
+
+    /// The revision that the newest line has that has one; none if the last files have none.
+    ///
+    /// # Errors
+    /// [`ReadError`]
+    pub fn newest_revision(&self) -> Result<Option<u64>, ReadError> {
+        for (_, path) in self.files.iter().rev().take(REVISION_FILES) {
+            let mut newest = None;
+            let mut note = |_: &str, record: &Record<'_>| {
+                newest = record.revision.or(newest);
+                ControlFlow::Continue(())
+            };
+            let file = File::open(path);
+            let read = file.and_then(|file| read_file(file, &Filter::default(), u64::MAX, &mut || true, &mut note));
+            let _ = read.map_err(|error| ReadError {
+                path: path.clone(),
+                error,
+            })?;
+            if newest.is_some() {
+                return Ok(newest);
+            }
+        }
+        Ok(None)
     }
 
     /// The hash of the line with this number; none if there is none.

@@ -32,7 +32,7 @@ pub(crate) enum Exit {
     Unavailable = 7,
     /// Coverage has gaps.
     Gaps = 8,
-    /// The audit log was changed.
+    /// The audit log was changed, or a backup is not to be used.
     Broken = 9,
 }
 

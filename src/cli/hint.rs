@@ -32,6 +32,7 @@ pub(crate) fn for_reason(reason: &str, metadata: &HashMap<String, String>) -> Op
         }
         "STORE_UNAVAILABLE" => "the server cannot reach its store: see its log, and the disk".to_owned(),
         "AUDIT_UNAVAILABLE" => "the server cannot write its audit log: see its log, and the disk".to_owned(),
+        "ALREADY_BACKING_UP" => "it may be one that the server makes by itself: see backup.every".to_owned(),
         "STALE" => "this replica is behind: try again, or ask another".to_owned(),
         "CORRUPT_RECORD" => "a stored record was damaged or tampered with: restore it from a backup".to_owned(),
         _ => return None,

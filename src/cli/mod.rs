@@ -6,6 +6,8 @@ mod account;
 mod args;
 mod assignment;
 mod audit;
+mod backup;
+mod check;
 mod completions;
 mod confirm;
 mod connect_error;
@@ -32,6 +34,7 @@ mod purge;
 mod put;
 mod resolve;
 mod resolved;
+mod restore;
 mod secret_input;
 mod serve;
 mod status;
@@ -57,7 +60,8 @@ Exit codes:
   6  conflict: another version than expected, or a state that forbids it
   7  unavailable: cannot connect, no answer in time, sealed, over a quota
   8  `coverage` found gaps
-  9  `audit verify` found that the log was changed
+  9  `audit verify` found that the log was changed, `backup verify` that a backup is not to be used,
+     or `check` that something in the store is wrong
 
 JSON (--output json):
   One object on standard output, its fields in snake_case; the help of each subcommand shows which.
@@ -95,6 +99,9 @@ enum Command {
     Client(ClientCommand),
     #[command(subcommand)]
     Audit(audit::Command),
+    Backup(backup::Backup),
+    Check(check::Check),
+    Restore(restore::Restore),
     #[command(subcommand)]
     Recovery(keys::Recovery),
     Health(health::Health),
@@ -142,6 +149,9 @@ fn run(command: Command, connection: &ConnectionArgs, output: &mut Output) -> Re
             }
         }),
         Command::Audit(command) => on_runtime(command.run(connection, output)),
+        Command::Check(check) => on_runtime(check.run(connection, output)),
+        Command::Backup(backup) => on_runtime(backup.run(connection, output)),
+        Command::Restore(restore) => on_runtime(restore.run(output)),
         Command::Dev(dev) => dev.run(output),
         Command::Init(init) => init.run(output),
         Command::Serve(serve) => serve.run(),

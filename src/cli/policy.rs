@@ -267,7 +267,7 @@ fn asked(question: &Question) -> String {
     match (question.action, tenant) {
         (Action::AuditRead, None) => format!("{some_of_the_log} any tenant"),
         (_, None) => "the whole vault: all tenants, providers and scopes".to_owned(),
-        (Action::Operate, Some(tenant)) => format!("{tenant}, all providers and scopes"),
+        (action, Some(tenant)) if action.is_about_whole_tenants() => format!("{tenant}, all providers and scopes"),
         (action, Some(tenant)) => {
             let of = if action == Action::AuditRead {
                 format!("{some_of_the_log} ")

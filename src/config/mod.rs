@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use crate::access::TrustDomains;
 use crate::audit;
+use crate::backup::Recipient;
 use crate::hardening::Demand;
 use crate::keyring::RecoveryKey;
 use crate::vault::catalogue::Catalogue;
@@ -42,6 +43,8 @@ pub struct Config {
     pub signing: SigningConfig,
     /// The audit log.
     pub audit: audit::Settings,
+    /// Backups that the server makes by itself.
+    pub backup: BackupConfig,
     /// What order services get.
     pub resolver: ResolverConfig,
     /// What mail accounts may be.
@@ -136,6 +139,19 @@ pub struct SigningConfig {
     pub publish_before: Duration,
 }
 
+/// `[backup]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct BackupConfig {
+    /// Where they are kept; none: none are made.
+    pub directory: Option<PathBuf>,
+    /// How often one is made.
+    pub every: Duration,
+    /// How many are kept.
+    pub keep: NonZeroUsize,
+    /// Whom they are encrypted for; empty: nobody in particular.
+    pub recipients: Vec<Recipient>,
+}
+
 /// `[resolver]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct ResolverConfig {
@@ -226,6 +242,7 @@ fn read_config(root: &mut Table<'_>, folder: &Path) -> Result<Config, Reported> 
     let policy = root.section("policy", |table| sections::policy(table, folder));
     let signing = root.section("signing", sections::signing);
     let audit = root.section("audit", |table| sections::audit(table, folder));
+    let backup = root.section("backup", |table| sections::backup(table, folder));
     let resolver = root.section("resolver", sections::resolver);
     let mail = root.section("mail", sections::mail);
     let hardening = root.section("hardening", sections::hardening);
@@ -239,6 +256,7 @@ fn read_config(root: &mut Table<'_>, folder: &Path) -> Result<Config, Reported> 
         policy: policy?,
         signing: signing?,
         audit: audit?,
+        backup: backup?,
         resolver: resolver?,
         mail: mail?,
         hardening: hardening?,

@@ -15,10 +15,11 @@ use super::reader::Reported;
 use super::table::Table;
 use super::value::Value;
 use super::{
-    HardeningConfig, KekConfig, KeysConfig, LogConfig, LogFormat, MailConfig, MetricsConfig, PolicyConfig,
-    ResolverConfig, ServerConfig, SigningConfig, StoreConfig,
+    BackupConfig, HardeningConfig, KekConfig, KeysConfig, LogConfig, LogFormat, MailConfig, MetricsConfig,
+    PolicyConfig, ResolverConfig, ServerConfig, SigningConfig, StoreConfig,
 };
 use crate::access::{TrustDomain, TrustDomains};
+use crate::backup::Recipient;
 use crate::hardening::Demand;
 use crate::keyring::RecoveryKey;
 
@@ -32,6 +33,7 @@ const CONNECTIONS: NonZeroUsize = NonZeroUsize::new(4096).expect("it is not 0");
 const CONNECTIONS_PER_CALLER: NonZeroUsize = NonZeroUsize::new(1024).expect("it is not 0");
 const CALLS_PER_CALLER: NonZeroUsize = NonZeroUsize::new(4096).expect("it is not 0");
 const STREAMS: NonZeroU32 = NonZeroU32::new(256).expect("it is not 0");
+const BACKUPS: NonZeroUsize = NonZeroUsize::new(14).expect("it is not 0");
 
 const ISSUER: &str = "tresor";
 /// In characters.
@@ -171,6 +173,23 @@ pub(super) fn audit(table: &mut Table<'_>, folder: &Path) -> Result<Settings, Re
         checkpoint_lines: checkpoint_lines?,
         checkpoint_interval: checkpoint_interval?,
         stdout: stdout?,
+    })
+}
+
+pub(super) fn backup(table: &mut Table<'_>, folder: &Path) -> Result<BackupConfig, Reported> {
+    let directory = table.optional("directory", |value| value.path(folder));
+    let every = table.or("every", seconds(DAY), |value| {
+        value.duration(seconds(1)..=seconds(365 * DAY))
+    });
+    let keep = table.or("keep", BACKUPS, |value| value.count(1..=100_000));
+    let recipients = table.list("recipients", |value| {
+        Recipient::parse(value.text()?).map_err(|error| error.to_string())
+    });
+    Ok(BackupConfig {
+        directory: directory?,
+        every: every?,
+        keep: keep?,
+        recipients: recipients?.unwrap_or_default(),
     })
 }
 

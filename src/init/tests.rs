@@ -32,6 +32,7 @@ fn the_written_configuration_and_policy_are_read_without_a_change() {
     let policy = Policy::load(&created.policy).unwrap();
     let operator = policy.permissions(&Caller::parse("spiffe://dynarex.local/operator").unwrap());
     assert!(operator.allows_operation(Action::Operate));
+    assert!(operator.allows_operation(Action::Backup));
     assert!(
         !operator.allows_some_scope(Action::Resolve, "demo", "dat"),
         "an operator needs no passwords"

@@ -8,6 +8,7 @@ mod data_key;
 mod data_keys;
 mod kek;
 mod loading;
+mod opened;
 mod recovery;
 mod rewrap;
 mod signing;
@@ -21,6 +22,7 @@ use tokio::sync::{Mutex, watch};
 
 pub use self::data_key::{DataKey, DataKeyId, OpenError, SealError, Sealed};
 pub use self::kek::{KekError, KekId, KekSource, KeyFile, KmsPlugin, Replacing};
+pub use self::opened::{OpenedKeys, is_key};
 pub use self::recovery::{NotARecoveryKey, RecoveryKey, RecoverySecret};
 pub use self::rewrap::{Recovered, recover};
 pub use self::signing::{CHECKPOINT_TYPE, PublicKey, Signature, SigningKey, TokenKind, detached};
@@ -182,7 +184,7 @@ impl Keyring {
     /// Signs a checkpoint of the audit log; the payload stands beside the signature, not in it.
     #[must_use]
     pub fn sign_checkpoint(&self, payload: &[u8]) -> String {
-        detached(&self.signing_key().token(TokenKind::Checkpoint, payload))
+        self.signing_key().sign_detached(TokenKind::Checkpoint, payload)
     }
 
     /// The public keys as a JSON Web Key Set (RFC 7517), the newest first.

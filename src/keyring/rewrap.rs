@@ -1,6 +1,7 @@
 //! Wrapping keys anew: after the key-encryption key was replaced, and when it is lost.
 
 use super::kek::KekSource;
+use super::opened::OpenedKeys;
 use super::recovery::{RecoveryKey, RecoverySecret};
 use super::wrapped;
 use super::{DATA_KEY_PREFIX, Keyring, KeyringError, SIGNING_KEY_PREFIX};
@@ -24,6 +25,15 @@ impl Keyring {
             .collect();
         due.sort_unstable();
         Ok(due)
+    }
+
+    /// Whether the key under a record's name opens, by the key-encryption key, and is what belongs there.
+    ///
+    /// # Errors
+    /// [`KeyringError`]
+    pub async fn check(&self, name: &Key, value: &[u8]) -> Result<(), KeyringError> {
+        let opened = OpenedKeys::open(&*self.kek, &[(name, value)]).await?;
+        opened.into_refused().map_or(Ok(()), Err)
     }
 
     /// Wraps one key anew. Nothing to do if its record has gone.

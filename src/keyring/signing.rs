@@ -6,7 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
@@ -23,10 +23,15 @@ pub enum TokenKind {
     Receipt,
     /// The audit log up to a line; the payload is that line.
     Checkpoint,
+    /// A backup; the payload is what the vault says of it.
+    Backup,
 }
 
 /// The `typ` of a checkpoint of the audit log.
 pub const CHECKPOINT_TYPE: &str = "tresor-audit-checkpoint+jws";
+
+/// The `typ` of a backup's signature.
+const BACKUP_TYPE: &str = "tresor-backup+jws";
 
 /// What a JWS has beside its payload.
 #[derive(Clone)]
@@ -45,6 +50,7 @@ pub struct PublicKey {
     credential_header: String,
     receipt_header: String,
     checkpoint_header: String,
+    backup_header: String,
 }
 
 /// A key pair that signs.
@@ -55,7 +61,8 @@ pub struct SigningKey {
 }
 
 impl PublicKey {
-    pub(super) fn new(bytes: [u8; 32], created_at: Timestamp) -> Self {
+    /// The key with these bytes.
+    pub(crate) fn new(bytes: [u8; 32], created_at: Timestamp) -> Self {
         let kid = thumbprint(&URL_SAFE_NO_PAD.encode(bytes));
         let header = |typ: &str| {
             let header = format!(r#"{{"alg":"EdDSA","kid":"{kid}","typ":"{typ}"}}"#);
@@ -67,6 +74,7 @@ impl PublicKey {
             credential_header: header("dynarex-credential+jws"),
             receipt_header: header("dynarex-receipt+jwt"),
             checkpoint_header: header(CHECKPOINT_TYPE),
+            backup_header: header(BACKUP_TYPE),
             kid,
         }
     }
@@ -92,8 +100,32 @@ impl PublicKey {
         })
     }
 
-    pub(super) fn bytes(&self) -> [u8; 32] {
+    pub(crate) fn bytes(&self) -> [u8; 32] {
         self.bytes
+    }
+
+    /// Whether this key made a signature over `payload`.
+    pub(crate) fn has_made(&self, kind: TokenKind, payload: &[u8], signature: &[u8; 64]) -> bool {
+        let input = self.signing_input(kind, payload);
+        UnparsedPublicKey::new(&ED25519, self.bytes)
+            .verify(input.as_bytes(), signature)
+            .is_ok()
+    }
+
+    /// Whether this key made the [`detached`] signature of a payload.
+    pub(crate) fn has_signed(&self, kind: TokenKind, jws: &str, payload: &[u8]) -> bool {
+        let Some((header, signature)) = jws.split_once("..") else {
+            return false;
+        };
+        let Ok(signature) = URL_SAFE_NO_PAD.decode(signature) else {
+            return false;
+        };
+        let input = self.signing_input(kind, payload);
+        // The one header that this key makes for this kind.
+        input.split_once('.').is_some_and(|(expected, _)| expected == header)
+            && UnparsedPublicKey::new(&ED25519, self.bytes)
+                .verify(input.as_bytes(), &signature)
+                .is_ok()
     }
 
     /// The compact form (RFC 7515, 7.1) of a signature that this key made over `payload`.
@@ -107,6 +139,7 @@ impl PublicKey {
             TokenKind::Credential => &self.credential_header,
             TokenKind::Receipt => &self.receipt_header,
             TokenKind::Checkpoint => &self.checkpoint_header,
+            TokenKind::Backup => &self.backup_header,
         };
         // Room for the signature too, so that no copy of a secret stays behind in a smaller buffer.
         let mut input = Zeroizing::new(String::with_capacity(header.len() + payload.len().div_ceil(3) * 4 + 90));
@@ -152,6 +185,12 @@ impl SigningKey {
         let input = self.public.signing_input(kind, payload);
         let signature = self.sign_input(&input);
         with_signature(input, &signature)
+    }
+
+    /// The signature of what is no secret, without the payload: `header..signature`.
+    #[must_use]
+    pub fn sign_detached(&self, kind: TokenKind, payload: &[u8]) -> String {
+        detached(&self.token(kind, payload))
     }
 
     fn sign_input(&self, input: &str) -> [u8; 64] {
@@ -227,6 +266,25 @@ mod tests {
              hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg"
         );
         assert_eq!(key.token(TokenKind::Credential, payload), compact);
+    }
+
+    #[test]
+    fn a_detached_signature_holds_for_its_payload_its_kind_and_its_key() {
+        let (key, other) = (
+            key(),
+            SigningKey::from_seed(&[9; 32], Timestamp::EPOCH, Timestamp::EPOCH).unwrap(),
+        );
+        let jws = key.sign_detached(TokenKind::Backup, b"all of it");
+        assert!(key.public().has_signed(TokenKind::Backup, &jws, b"all of it"));
+        assert!(!key.public().has_signed(TokenKind::Backup, &jws, b"a part of it"));
+        assert!(!key.public().has_signed(TokenKind::Checkpoint, &jws, b"all of it"));
+        assert!(!other.public().has_signed(TokenKind::Backup, &jws, b"all of it"));
+        for malformed in ["", "..", &jws.replace("..", "."), &jws[..jws.len() - 4]] {
+            assert!(
+                !key.public().has_signed(TokenKind::Backup, malformed, b"all of it"),
+                "{malformed}"
+            );
+        }
     }
 
     #[test]

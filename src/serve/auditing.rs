@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::audit::{Audit, Checkpoint, Keys, Reader};
+use crate::backup;
 use crate::server::{Health, Obstacle};
 use crate::vault::{Door, Vault};
 
@@ -28,7 +29,7 @@ pub(super) struct Kept {
 impl Kept {
     pub(super) fn beside(store: &Path) -> Self {
         Self {
-            path: store.join("audit-checkpoint"),
+            path: store.join(backup::CHECKPOINT),
             writing: Arc::default(),
         }
     }

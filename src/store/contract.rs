@@ -171,6 +171,30 @@ async fn more_transactions_than_one_sync_takes_are_all_done(store: impl Store) {
     assert_eq!(last.revision, Revision(3000));
 }
 
+async fn what_can_be_read_is_never_newer_than_what_is_applied(store: impl Store) {
+    assert_eq!(store.applied().await.unwrap(), Revision(0));
+    let store = Arc::new(store);
+    let writer = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move {
+            for _ in 0..300 {
+                store.commit(put("a", b"1")).await.unwrap();
+            }
+        }
+    });
+    let mut seen = Revision(0);
+    while seen < Revision(300) {
+        seen = store
+            .get(&key("a"))
+            .await
+            .unwrap()
+            .map_or(seen, |record| record.revision);
+        assert!(store.applied().await.unwrap() >= seen);
+    }
+    writer.await.unwrap();
+    assert_eq!(store.applied().await.unwrap(), store.revision());
+}
+
 macro_rules! against_sled {
     ($($test:ident),* $(,)?) => {
         mod sled {
@@ -193,6 +217,7 @@ against_sled!(
     concurrent_writers_of_one_record_do_not_lose_updates,
     of_many_transactions_each_is_done_or_refused_in_their_order,
     more_transactions_than_one_sync_takes_are_all_done,
+    what_can_be_read_is_never_newer_than_what_is_applied,
 );
 
 #[tokio::test(flavor = "multi_thread")]
@@ -217,6 +242,7 @@ fn two_owners_of_one_directory_are_refused() {
 
 /// Looks at the store behind its back, while nobody has it open.
 fn in_sled<T>(dir: &std::path::Path, look: impl FnOnce(&::sled::Tree) -> T) -> T {
+    super::sled::wait_for_release(dir);
     let database = ::sled::Config::default()
         .path(dir)
         .segment_size(16 << 20)

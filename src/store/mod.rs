@@ -13,7 +13,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
-pub use self::sled::SledStore;
+pub use self::sled::{Filling, SledStore};
 
 /// The version of the store's format that this program writes, and the newest that it reads.
 ///
@@ -160,6 +160,9 @@ pub trait Store: Send + Sync + 'static {
     /// The newest revision that is durable.
     fn revision(&self) -> Revision;
 
+    /// The newest revision that reads can show. It may not be durable yet, and comes out of [`Store::watch`] when it is.
+    async fn applied(&self) -> Result<Revision, StoreError>;
+
     /// One record.
     async fn get(&self, key: &Key) -> Result<Option<Record>, StoreError>;
 
@@ -253,6 +256,27 @@ pub enum StoreError {
         found: Revision,
         /// The revision it once had.
         acknowledged: Revision,
+    },
+    /// It is to be filled, and is in use already.
+    #[error(
+        "the folder {} is not empty ({found} is in it); a backup is restored into an empty one only: move what is there away, \
+         or name another folder",
+        path.display()
+    )]
+    NotEmpty {
+        /// Its directory.
+        path: PathBuf,
+        /// What is there.
+        found: String,
+    },
+    /// A restore into it did not come to its end.
+    #[error(
+        "the store {} was not restored to its end, so it is none; restore it again, or empty the folder",
+        path.display()
+    )]
+    Unfinished {
+        /// Its directory.
+        path: PathBuf,
     },
     /// The disk or the operating system refuses.
     #[error("the store {}: {detail}", path.display())]

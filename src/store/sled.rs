@@ -4,18 +4,21 @@
 //! acknowledges them (group commit). sled's `flush` stops at the page cache's metadata and does not survive a power cut;
 //! an `fdatasync` of its file after it does.
 
+mod filling;
 mod guard;
 mod writer;
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use sled::{IVec, Tree};
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::filling::Filling;
 use self::guard::{Lock, Mark};
 use self::writer::{Job, Writer};
 use super::{Changes, Committed, FORMAT, Key, Record, Revision, Scan, Store, StoreError, Transaction};
@@ -32,6 +35,8 @@ const SEGMENT_SIZE: usize = 16 << 20;
 /// How much of what it has read or written sled keeps in memory, in bytes. Little: decisions are made from the copy of all heads
 /// that is in memory anyway. sled's default, 1 GiB, would keep most of a large store a second time.
 const CACHE: u64 = 32 << 20;
+/// How long sled may take to let go of its file.
+const RELEASE: Duration = Duration::from_secs(5);
 /// How many transactions may wait before the callers do.
 const QUEUE: usize = 4096;
 
@@ -62,6 +67,7 @@ impl SledStore {
     pub fn open_in(path: &Path) -> Result<Self, StoreError> {
         let io = io_error(path);
         let lock = Lock::take(path)?;
+        filling::refuse_unfinished(path)?;
         let mark = Mark::open(path).map_err(&io)?;
         mark.check_length(path)?;
         let (database, tree) = open_tree(path)?;
@@ -112,6 +118,12 @@ impl Store for SledStore {
 
     fn revision(&self) -> Revision {
         Revision(self.revision.load(Ordering::Acquire))
+    }
+
+    async fn applied(&self) -> Result<Revision, StoreError> {
+        // It is written together with the records, so it is never behind them.
+        let stored = self.read(|tree| tree.get(REVISION_KEY)).await?;
+        revision_in(&self.path, stored.as_deref())
     }
 
     async fn get(&self, key: &Key) -> Result<Option<Record>, StoreError> {
@@ -189,6 +201,7 @@ impl Drop for SledStore {
 }
 
 fn open_tree(path: &Path) -> Result<(sled::Db, Tree), StoreError> {
+    wait_for_release(path);
     // sled's recovery panics on some damaged files. The hook is silenced so that the one line said is ours.
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
@@ -209,6 +222,17 @@ fn open_tree(path: &Path) -> Result<(sled::Db, Tree), StoreError> {
         Ok(Ok(opened)) => Ok(opened),
         Ok(Err(error)) => Err(sled_error(path, &error)),
         Err(_) => Err(damaged(path, "it cannot be recovered")),
+    }
+}
+
+/// The folder is ours; still, sled's own threads may hold its file a moment longer than the store was open that this process had
+/// there before.
+pub(super) fn wait_for_release(path: &Path) {
+    let deadline = Instant::now() + RELEASE;
+    if let Ok(file) = File::open(path.join("db")) {
+        while matches!(file.try_lock(), Err(TryLockError::WouldBlock)) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 
@@ -240,11 +264,15 @@ fn check_format(path: &Path, tree: &Tree) -> Result<Option<u32>, StoreError> {
 }
 
 fn read_revision(path: &Path, tree: &Tree) -> Result<Revision, StoreError> {
-    match tree.get(REVISION_KEY).map_err(|error| sled_error(path, &error))? {
+    let stored = tree.get(REVISION_KEY).map_err(|error| sled_error(path, &error))?;
+    revision_in(path, stored.as_deref())
+}
+
+fn revision_in(path: &Path, stored: Option<&[u8]>) -> Result<Revision, StoreError> {
+    match stored.map(<[u8; 8]>::try_from) {
         None => Ok(Revision(0)),
-        Some(bytes) => <[u8; 8]>::try_from(&*bytes)
-            .map(|bytes| Revision(u64::from_be_bytes(bytes)))
-            .map_err(|_| damaged(path, "its revision cannot be read")),
+        Some(Ok(bytes)) => Ok(Revision(u64::from_be_bytes(bytes))),
+        Some(Err(_)) => Err(damaged(path, "its revision cannot be read")),
     }
 }
 

@@ -29,6 +29,8 @@ struct Metrics {
     reloads: Family<Labels<2>, Counter>,
     audit_lines: Counter,
     audit_failures: Family<Labels<1>, Counter>,
+    backups: Family<Labels<1>, Counter>,
+    last_backup: Gauge,
 }
 
 /// What is read anew while the server runs.
@@ -108,6 +110,23 @@ pub fn audit_failure(sink: AuditSink) {
     METRICS.audit_failures.get_or_create(&sink.labels()).inc();
 }
 
+/// A backup was made as scheduled, begun at that time (Unix seconds); none: it failed.
+pub fn backup(begun_at: Option<i64>) {
+    METRICS.backups.get_or_create(&backup_labels(begun_at.is_some())).inc();
+    if let Some(seconds) = begun_at {
+        METRICS.last_backup.set(seconds);
+    }
+}
+
+/// The newest backup that is there was begun at that time (Unix seconds).
+pub fn last_backup(begun_at: i64) {
+    METRICS.last_backup.set(begun_at);
+}
+
+fn backup_labels(is_made: bool) -> Labels<1> {
+    [("outcome", if is_made { "made" } else { "failed" })]
+}
+
 /// The keys are not at hand, or they are again.
 pub fn sealed(is_sealed: bool) {
     METRICS.sealed.set(i64::from(is_sealed));
@@ -131,6 +150,8 @@ impl Metrics {
             reloads: Family::default(),
             audit_lines: Counter::default(),
             audit_failures: Family::default(),
+            backups: Family::default(),
+            last_backup: Gauge::default(),
         };
         let registry = &mut metrics.registry;
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
@@ -160,6 +181,12 @@ impl Metrics {
             "Writes and syncs of audit lines that have failed; their calls fail",
             metrics.audit_failures.clone(),
         );
+        registry.register("backups", "Scheduled backups", metrics.backups.clone());
+        registry.register(
+            "last_backup_timestamp_seconds",
+            "When the newest scheduled backup was begun; 0: there is none",
+            metrics.last_backup.clone(),
+        );
         metrics.sealed.set(1);
         metrics.begin_at_zero();
         metrics
@@ -172,6 +199,9 @@ impl Metrics {
         }
         for (what, is_taken) in Reload::ALL.into_iter().flat_map(|what| [(what, true), (what, false)]) {
             drop(self.reloads.get_or_create(&what.labels(is_taken)));
+        }
+        for is_made in [true, false] {
+            drop(self.backups.get_or_create(&backup_labels(is_made)));
         }
         for sink in AuditSink::ALL {
             drop(self.audit_failures.get_or_create(&sink.labels()));
@@ -194,6 +224,8 @@ mod tests {
             "tresor_reloads_total{what=\"authorities\",outcome=\"refused\"} ",
             "tresor_audit_lines_total ",
             "tresor_audit_failures_total{sink=\"stdout\"} ",
+            "tresor_backups_total{outcome=\"failed\"} ",
+            "tresor_last_backup_timestamp_seconds ",
             concat!("tresor_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
         ] {
             assert!(text.lines().any(|found| found.starts_with(line)), "{line} in\n{text}");

@@ -5,13 +5,16 @@
 
 pub mod assignment;
 mod assignments;
+mod backup;
 pub mod catalogue;
+pub mod check;
 mod checkpoint;
 mod content;
 mod coverage;
 pub mod credential;
 mod door;
 mod error;
+pub mod examine;
 mod handout;
 mod heads;
 pub mod ids;
@@ -111,8 +114,12 @@ pub struct Vault {
     settings: Settings,
     upkeep: Arc<Upkeep>,
     opened_at: Timestamp,
+    /// The store's revision then.
+    opened_at_revision: Revision,
     /// A place for each work that is done [apart](Self::apart).
     apart: Arc<Semaphore>,
+    /// The one place for a backup.
+    backup_place: Arc<Semaphore>,
 }
 
 /// How the vault is doing.
@@ -157,10 +164,12 @@ impl Vault {
         settings: Settings,
     ) -> Result<Arc<Self>, OpenError> {
         let recovery = settings.recovery_key.clone();
+        let opened_at_revision = store.revision();
         let keyring = Arc::new(Keyring::open(kek, recovery, Arc::clone(&store), Arc::clone(&clock)).await?);
         let replica = Replica::start(&store, Arc::clone(&keyring)).await?;
         let vault = Self {
             opened_at: clock.now(),
+            opened_at_revision,
             store,
             keyring,
             replica,
@@ -169,6 +178,7 @@ impl Vault {
             settings,
             upkeep: Arc::default(),
             apart: Arc::new(Semaphore::new(half_of_the_cores())),
+            backup_place: Arc::new(Semaphore::new(1)),
         };
         vault.check_catalogue()?;
         Ok(Arc::new(vault))
@@ -246,6 +256,12 @@ impl Vault {
     #[must_use]
     pub fn revision(&self) -> Revision {
         self.replica.revision()
+    }
+
+    /// The revision that the store had when the vault was opened.
+    #[must_use]
+    pub fn opened_at_revision(&self) -> Revision {
+        self.opened_at_revision
     }
 
     /// Waits until answers are from `wanted` or later.

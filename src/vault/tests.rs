@@ -4,6 +4,8 @@ pub(crate) mod builders;
 pub(crate) mod support;
 
 mod assignments;
+mod backups;
+mod checks;
 mod coverage;
 mod customer_signatures;
 mod dying_store;

@@ -155,7 +155,7 @@ fn copy_store(path: &Path, copy: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn open_or_create(path: &Path) -> io::Result<File> {
+pub(super) fn open_or_create(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
         .write(true)

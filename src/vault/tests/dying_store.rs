@@ -52,6 +52,10 @@ impl Store for Dying {
         self.inner.revision()
     }
 
+    async fn applied(&self) -> Result<Revision, StoreError> {
+        self.inner.applied().await
+    }
+
     async fn get(&self, key: &Key) -> Result<Option<Record>, StoreError> {
         self.inner.get(key).await
     }

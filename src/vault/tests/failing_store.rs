@@ -61,6 +61,10 @@ impl Store for FailingStore {
         self.inner.revision()
     }
 
+    async fn applied(&self) -> Result<Revision, StoreError> {
+        self.inner.applied().await
+    }
+
     async fn get(&self, key: &Key) -> Result<Option<Record>, StoreError> {
         self.check(&self.refuses_reads)?;
         self.inner.get(key).await

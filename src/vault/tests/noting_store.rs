@@ -49,6 +49,10 @@ impl Store for NotingStore {
         self.inner.revision()
     }
 
+    async fn applied(&self) -> Result<Revision, StoreError> {
+        self.inner.applied().await
+    }
+
     async fn get(&self, key: &Key) -> Result<Option<Record>, StoreError> {
         self.note(key);
         self.inner.get(key).await

@@ -1,0 +1,30 @@
+//! Backups: everything that the store holds, as it was at one revision, in one signed file.
+//!
+//! Records go in as they stand in the store, so a backup is worth nothing without the key-encryption key. `snapshot` reads them
+//! while the vault serves, `format` is the file, `read` takes it apart again and judges it, `restore` makes a store of it,
+//! `recipient` encrypts it once more for somebody else. `docs/BACKUP.md` is the operator's side.
+
+mod file;
+mod folder;
+mod format;
+mod make;
+mod open;
+mod read;
+mod recipient;
+mod restore;
+mod snapshot;
+
+pub use self::file::NewFile;
+pub(crate) use self::folder::NEXT;
+pub use self::folder::{KeptBackup, clear, file_name, kept};
+pub use self::format::{End, Flaw, Header};
+pub use self::make::{BackupError, Made, make};
+pub use self::open::{Damaged, Opened, open_all};
+pub use self::read::{Backup, Judge, ReadError, Reading, Unsigned, read};
+pub use self::recipient::{Identities, NotARecipient, Recipient, Sink};
+pub(crate) use self::restore::{CHECKPOINT, NOTE};
+pub use self::restore::{Plan, RestoreError, Restored, restore};
+pub use self::snapshot::SnapshotError;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,225 @@
+//! Backups that the server makes by itself, and what a restored store or a backup's name says of this one.
+
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use crate::audit::{Audit, Entry, Event, Outcome};
+use crate::backup::{self, BackupError, Made, NewFile, Recipient};
+use crate::config::BackupConfig;
+use crate::store::Revision;
+use crate::telemetry::metrics;
+use crate::time::{Clock as _, SystemClock, Timestamp};
+use crate::vault::{Door, Vault};
+
+/// How often it is looked whether the vault is open.
+const LOOK: Duration = Duration::from_millis(100);
+/// How long it sleeps at most: the clock may be set.
+const NAP: Duration = Duration::from_mins(1);
+/// When a backup that failed is tried again, at the latest.
+const AGAIN: Duration = Duration::from_mins(10);
+/// How many parts are made ahead of the file.
+const AHEAD: usize = 2;
+
+/// When backups are made, and what becomes of them.
+pub(super) struct Schedule {
+    folder: PathBuf,
+    every: Duration,
+    keep: usize,
+    recipients: Vec<Recipient>,
+}
+
+impl Schedule {
+    pub(super) fn new(folder: PathBuf, config: &BackupConfig) -> Self {
+        Self {
+            folder,
+            every: config.every,
+            keep: config.keep.get(),
+            recipients: config.recipients.clone(),
+        }
+    }
+}
+
+/// What `tresor restore` has left beside the store, for the audit log.
+pub(super) struct Restored {
+    path: PathBuf,
+}
+
+impl Restored {
+    pub(super) fn beside(store: &Path) -> Self {
+        Self {
+            path: store.join(backup::NOTE),
+        }
+    }
+}
+
+impl Restored {
+    /// Whether there is something to be told.
+    pub(super) fn is_there(&self) -> bool {
+        self.path.exists()
+    }
+}
+
+/// Why a scheduled backup was not made.
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    #[error(transparent)]
+    Backup(#[from] BackupError),
+    #[error("the folder of the backups: {0}")]
+    Io(#[from] io::Error),
+    #[error("another backup is being made")]
+    Occupied,
+    #[error("it could not be announced in the audit log")]
+    Untold,
+    #[error("the process ends")]
+    Ending,
+}
+
+/// Tells what the store was restored from, then makes backups for as long as it is let.
+pub(super) async fn keep(schedule: Option<Schedule>, restored: Restored, audit: Audit, door: Arc<Door>) {
+    let mut ticks = tokio::time::interval(LOOK);
+    let vault = loop {
+        ticks.tick().await;
+        if let Ok(vault) = door.vault() {
+            break Arc::clone(vault);
+        }
+    };
+    let was_restored = tell(&restored, &audit).await;
+    let Some(schedule) = schedule else { return };
+    if !was_restored {
+        compare(&schedule, vault.revision());
+    }
+    let mut not_before = Timestamp::EPOCH;
+    loop {
+        let due = due(&schedule).max(not_before);
+        let wait = due.since(SystemClock.now());
+        if !wait.is_zero() {
+            tokio::time::sleep(wait.min(NAP)).await;
+            continue;
+        }
+        if let Err(error) = back_up(&schedule, &audit, &vault).await {
+            metrics::backup(None);
+            tracing::error!(%error, "a backup was not made; it is tried again");
+            not_before = SystemClock.now().after(schedule.every.min(AGAIN));
+        }
+    }
+}
+
+/// When the next backup is to be made.
+fn due(schedule: &Schedule) -> Timestamp {
+    let newest = backup::kept(&schedule.folder).ok().and_then(|mut kept| kept.pop());
+    let Some(newest) = newest else {
+        return Timestamp::EPOCH;
+    };
+    metrics::last_backup(newest.begun_at.unix_seconds());
+    // One from the future must not keep others from being made.
+    newest.begun_at.min(SystemClock.now()).after(schedule.every)
+}
+
+async fn back_up(schedule: &Schedule, audit: &Audit, vault: &Arc<Vault>) -> Result<(), Trouble> {
+    let place = vault.backup_place().ok_or(Trouble::Occupied)?;
+    let announced = audit.announce(&Entry::new(Event::Upkeep, METHOD)).await;
+    let intent = announced.map_err(|_| Trouble::Untold)?.seq;
+    let made = write(schedule, audit, vault).await;
+    drop(place);
+    let outcome = if made.is_ok() { Outcome::Ok } else { Outcome::Failed };
+    audit.note(&Entry {
+        intent: Some(intent),
+        revision: made.as_ref().ok().map(|made| made.revision.0),
+        outcome: Some(outcome),
+        ..Entry::new(Event::Upkeep, METHOD)
+    });
+    let made = made?;
+    metrics::backup(Some(made.begun_at.unix_seconds()));
+    tracing::info!(revision = made.revision.0, bytes = made.bytes, "a backup was made");
+    let (folder, keep) = (schedule.folder.clone(), schedule.keep);
+    let removed = apart(move || backup::clear(&folder, keep)).await;
+    match removed {
+        Ok(removed) if removed.is_empty() => {}
+        Ok(removed) => tracing::info!(count = removed.len(), "old backups were removed"),
+        // The new one is there all the same.
+        Err(error) => tracing::warn!(%error, "old backups were not removed"),
+    }
+    Ok(())
+}
+
+/// As audit lines name it.
+const METHOD: &str = "Backup";
+
+async fn write(schedule: &Schedule, audit: &Audit, vault: &Arc<Vault>) -> Result<Made, Trouble> {
+    let (folder, recipients) = (schedule.folder.clone(), schedule.recipients.clone());
+    let (out, mut parts) = mpsc::channel::<Bytes>(AHEAD);
+    let writing = apart(move || {
+        let mut file = NewFile::create(&folder.join(backup::NEXT), &recipients)?;
+        while let Some(part) = parts.blocking_recv() {
+            file.write_all(&part)?;
+        }
+        Ok((file, folder, !recipients.is_empty()))
+    });
+    let checkpoint = audit.checkpoints().borrow().as_ref().map(|newest| newest.line.clone());
+    let making = async {
+        let made = vault.back_up(checkpoint.unwrap_or_default(), &out).await;
+        drop(out);
+        made
+    };
+    let (made, written) = tokio::join!(making, writing);
+    // If the file failed, nobody has taken the backup, and it is the file that is to be told.
+    let (file, folder, is_encrypted) = written?;
+    let made = made?;
+    let path = folder.join(backup::file_name(made.begun_at, made.revision, is_encrypted));
+    apart(move || file.finish(&path)).await?;
+    Ok(made)
+}
+
+async fn apart<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, Trouble> {
+    let done = tokio::task::spawn_blocking(work).await.map_err(|_| Trouble::Ending)?;
+    Ok(done?)
+}
+
+/// Records that the store was restored, once. Says whether it was.
+async fn tell(restored: &Restored, audit: &Audit) -> bool {
+    let note = match std::fs::read(&restored.path) {
+        Ok(note) => note,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return false,
+        Err(error) => {
+            tracing::error!(%error, "what the store was restored from cannot be read");
+            return true;
+        }
+    };
+    let note: serde_json::Value = serde_json::from_slice(&note).unwrap_or_default();
+    let entry = Entry {
+        revision: note["revision"].as_u64(),
+        ..Entry::new(Event::Upkeep, "Restore")
+    };
+    tracing::warn!(
+        backup = note["backup"].as_str(),
+        revision = note["revision"].as_u64(),
+        made_at = note["made_at"].as_str(),
+        restored_at = note["restored_at"].as_str(),
+        "the store was restored from a backup"
+    );
+    if audit.announce(&entry).await.is_ok()
+        && let Err(error) = std::fs::remove_file(&restored.path)
+    {
+        tracing::warn!(%error, "that the store was restored is told again at the next start");
+    }
+    true
+}
+
+/// A store that is older than its backups was put back to an older state.
+fn compare(schedule: &Schedule, found: Revision) {
+    let newest = backup::kept(&schedule.folder)
+        .ok()
+        .and_then(|kept| kept.iter().map(|backup| backup.revision).max());
+    if let Some(newest) = newest.filter(|newest| *newest > found) {
+        tracing::error!(
+            found = found.0,
+            backed_up = newest.0,
+            "the store is older than a backup of it: it was put back to an older state, or the backups are another vault's"
+        );
+    }
+}
