@@ -123,11 +123,12 @@ pub(crate) fn examine(record: &Record, keys: &dyn KeySource) -> Result<Sound, De
         let id = head.data_key_id();
         let data_key = keys.data_key(&credential.tenant, id).ok_or(Defect::NoDataKey(id))?;
         let content = head.open(&data_key).map_err(|_| Defect::DoesNotOpen)?;
-        is_signed(&content, keys)?;
-        Ok(Sound::Head(head.header.dates(), Box::new(content)))
+        let dates = head.header.dates();
+        is_signed(&credential, &dates, &content, keys)?;
+        Ok(Sound::Head(dates, Box::new(content)))
     } else if key.starts_with(VERSION_PREFIX) {
-        let (header, content) = examine_unsigned_version(record, keys)?;
-        is_signed(&content, keys)?;
+        let (credential, header, content) = opened_version(record, keys)?;
+        is_signed(&credential, &header, &content, keys)?;
         Ok(Sound::Version(header))
     } else if let Some(place) = key.strip_prefix(ASSIGNMENT_PREFIX) {
         let (tenant, provider) = place.split_once('/').ok_or(Defect::UnknownKey)?;
@@ -157,6 +158,13 @@ pub(crate) fn examine_unsigned_version(
     record: &Record,
     keys: &dyn KeySource,
 ) -> Result<(VersionHeader, Box<Content>), Defect> {
+    opened_version(record, keys).map(|(_, header, content)| (header, content))
+}
+
+fn opened_version(
+    record: &Record,
+    keys: &dyn KeySource,
+) -> Result<(CredentialRef, VersionHeader, Box<Content>), Defect> {
     let path = record.key.as_str().strip_prefix(VERSION_PREFIX);
     let (path, number) = path.and_then(|path| path.rsplit_once('/')).ok_or(Defect::UnknownKey)?;
     let credential = CredentialRef::from_path(path).ok_or(Defect::UnknownKey)?;
@@ -165,7 +173,7 @@ pub(crate) fn examine_unsigned_version(
     if header.version.0 != number {
         return Err(Defect::DoesNotOpen);
     }
-    Ok((header, Box::new(content)))
+    Ok((credential, header, Box::new(content)))
 }
 
 /// The versions of the credential whose head this is; none for another record.
@@ -201,9 +209,18 @@ fn opened<T, E>(
     open(&key_of).map_err(|_| missing.get().map_or(Defect::DoesNotOpen, Defect::NoDataKey))
 }
 
-fn is_signed(content: &Content, keys: &dyn KeySource) -> Result<(), Defect> {
+fn is_signed(
+    credential: &CredentialRef,
+    dates: &VersionHeader,
+    content: &Content,
+    keys: &dyn KeySource,
+) -> Result<(), Defect> {
     let signature = &content.signature;
-    let mut holds = |key: &PublicKey| key.has_made(TokenKind::Credential, signature);
+    let mut holds = |key: &PublicKey| {
+        content.with_signed(credential, dates, |payload| {
+            key.has_made(TokenKind::Credential, payload, &signature.bytes)
+        })
+    };
     match keys.with_public_key(&signature.kid, &mut holds) {
         None => Err(Defect::NoSigningKey(signature.kid.clone())),
         Some(false) => Err(Defect::Signature),

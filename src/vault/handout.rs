@@ -12,7 +12,7 @@ use super::credential::{CustomerSignature, Secret, Version};
 use super::error::Refused;
 use super::ids::{ProviderId, SubjectId, TenantId};
 use super::read::CredentialInfo;
-use super::record::{Content, Corrupt, HeadHeader, Payload, SealedHead};
+use super::record::{Content, Corrupt, HeadHeader, SealedHead};
 use super::resolve::{Decision, InReach, Order, Refusal, decide, wanted_scope};
 use super::scope::{CredentialRef, Scope};
 use super::signature::{payload, time_limited_customer_signature, time_limited_validity};
@@ -390,11 +390,9 @@ impl Vault {
         let Signature { kid, bytes } = &content.signature;
         let key = self.keyring.public_key(kid);
         let key = key.ok_or_else(|| Corrupt(super::record::head_key(credential)))?;
-        let compact = |payload: &[u8]| key.compact(TokenKind::Credential, payload, bytes);
-        Ok(match &content.payload {
-            Payload::Of { issuer } => compact(&payload(issuer, credential.into(), &header.dates(), &content.secret)),
-            Payload::Kept(payload) => compact(payload),
-        })
+        Ok(content.with_signed(credential, &header.dates(), |payload| {
+            key.compact(TokenKind::Credential, payload, bytes)
+        }))
     }
 
     /// A JWT (RFC 7519) that says what was handed out to whom and for which order, and its id.

@@ -127,6 +127,24 @@ pub enum Payload {
 }
 
 impl Content {
+    /// Shows what was signed when it was saved, as this version of this credential.
+    pub(super) fn with_signed<T>(
+        &self,
+        credential: &CredentialRef,
+        dates: &VersionHeader,
+        show: impl FnOnce(&[u8]) -> T,
+    ) -> T {
+        match &self.payload {
+            Payload::Of { issuer } => show(&super::signature::payload(
+                issuer,
+                credential.into(),
+                dates,
+                &self.secret,
+            )),
+            Payload::Kept(payload) => show(payload),
+        }
+    }
+
     /// The same once more, to be sealed again under another header.
     pub(super) fn duplicate(&self) -> Self {
         Self {
