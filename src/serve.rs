@@ -251,6 +251,7 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
     let store = tokio::task::spawn_blocking(move || SledStore::open_in(&folder))
         .await
         .map_err(|_| StoreError::Closed)??;
+    let left_at = store.left_at();
     let opener = Opener {
         store: Arc::new(store),
         kek: Arc::clone(&kek.source),
@@ -297,7 +298,7 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
     if door.vault().is_err() {
         server.health().obstruct(Obstacle::Sealed).await;
     }
-    let storing = tokio::spawn(storing::tend(Arc::clone(&opener.store), server.health()));
+    let storing = tokio::spawn(storing::tend(Arc::clone(&opener.store), server.health(), left_at));
     let upkeep = tokio::spawn(keep_up(
         opener,
         kek.plugin,

@@ -4,15 +4,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::server::{Health, Obstacle};
-use crate::store::Store;
+use crate::store::{Revision, Store};
 
 /// How often it is looked whether the store takes writes.
 const LOOK: Duration = Duration::from_secs(1);
 /// A store that does not say for so long is stuck: its disk does not answer.
 const STUCK: Duration = Duration::from_secs(10);
 
-/// For as long as it is let.
-pub(super) async fn tend(store: Arc<dyn Store>, health: Health) {
+/// Says what was recovered, if the process before has left the store at some revision, then looks after it for as long as it is let.
+pub(super) async fn tend(store: Arc<dyn Store>, health: Health, left_at: Option<Revision>) {
+    if let Some(acknowledged) = left_at {
+        tracing::warn!(
+            revision = store.revision().0,
+            acknowledged = acknowledged.0,
+            "the process before has not closed the store: recovered all that it had acknowledged"
+        );
+    }
     let mut ticks = tokio::time::interval(LOOK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut before = None;

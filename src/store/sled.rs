@@ -50,6 +50,7 @@ pub struct SledStore {
     revision: Arc<AtomicU64>,
     writer: mpsc::Sender<Job>,
     thread: Option<std::thread::JoinHandle<()>>,
+    left_at: Option<Revision>,
     _lock: Lock,
 }
 
@@ -117,13 +118,7 @@ impl SledStore {
             raised.map_err(|error| sled_error(path, &error))?;
         }
         make_durable(path, &opened, &mark, revision)?;
-        if lock.was_left {
-            tracing::warn!(
-                revision = revision.0,
-                acknowledged = mark.revision.0,
-                "the process before has not closed the store: recovered all that it had acknowledged"
-            );
-        }
+        let left_at = lock.was_left.then_some(mark.revision);
         lock.sign().map_err(&io)?;
         let durable = Arc::new(AtomicU64::new(revision.0));
         let shelf = Shelf::new(opened.tree.clone());
@@ -139,8 +134,16 @@ impl SledStore {
             revision: durable,
             writer: inlet,
             thread: Some(thread),
+            left_at,
             _lock: lock,
         })
+    }
+
+    /// If whoever had it open before has ended without closing it, the newest revision that is known to have been acknowledged. The
+    /// store has at least that.
+    #[must_use]
+    pub fn left_at(&self) -> Option<Revision> {
+        self.left_at
     }
 
     async fn read<T: Send + 'static>(

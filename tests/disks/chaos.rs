@@ -14,7 +14,8 @@ use crate::endurance::vault::Vault;
 use crate::support::certificates::{for_server, replace};
 
 /// How long a vault lives before another one begins.
-const LIFE: Duration = Duration::from_mins(2);
+const LIFE: Duration = Duration::from_mins(1);
+const MEBIBYTES: u64 = 384;
 /// How long nothing happens between two incidents, and how long a disk is in trouble, at most.
 const PEACE: Duration = Duration::from_millis(1500);
 const TROUBLE: Duration = Duration::from_millis(1500);
@@ -56,7 +57,7 @@ async fn whatever_happens_every_read_is_explained_and_nothing_is_lost() {
 
 async fn a_life(end: Instant, random: &mut Random, tally: &Arc<Tally>, happened: &mut [usize; INCIDENTS.len()]) {
     let faults = Faults::build();
-    let mut disks = Disks::new(1024);
+    let mut disks = Disks::new(MEBIBYTES);
     let mut vault = Vault::over(disks.places());
     vault.environment = faults.environment("FAILING_SYNCS", "/store/db");
     let cast = Cast::new(tally);

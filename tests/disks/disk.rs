@@ -47,7 +47,7 @@ impl Disk {
         std::fs::create_dir(self.path()).unwrap();
         // What is not synced is not written by the way, either.
         run(Command::new("mount")
-            .args(["-o", "loop,commit=3600"])
+            .args(["-o", "loop,commit=3600,discard"])
             .args([self.image(), self.path()]));
     }
 

@@ -16,7 +16,7 @@ use crate::endurance::vault::Vault;
 const LIVES: usize = 10;
 /// How many changes are acknowledged at most before the power is cut.
 const MOST: usize = 200;
-const MEBIBYTES: u64 = 1024;
+const MEBIBYTES: u64 = 512;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_was_acknowledged_is_there_after_a_power_cut() {
