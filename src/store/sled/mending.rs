@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::writer::{Pending, Writer};
-use super::{Opened, damaged, io_error, lock_when_released, make_durable, quietly, read_revision};
+use super::{Opened, damaged, io_error, lock_when_released, make_durable, quietly, read_revision, settle};
 use crate::store::{RESERVE, Revision, StoreError};
 
 /// How long to wait before the first and before every later attempt, at most: each wait is twice the one before.
@@ -87,7 +87,8 @@ impl Writer {
                 acknowledged,
             });
         }
-        make_durable(&self.path, &opened, &self.mark, found)?;
+        make_durable(&self.path, &opened)?;
+        settle(&self.path, &opened, &self.mark, found)?;
         let in_doubt = self.unpublished.len();
         self.unpublished.retain(|change| change.revision <= found);
         tracing::info!(
