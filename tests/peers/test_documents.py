@@ -4,13 +4,29 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from console import Document, Shell, is_like
 from contract import ROOT
 from support import Tresor
 
 PLACES = ["*.md", "docs/*.md", "docs/decisions/*.md", "docs/clients/*/README.md", "benches/README.md"]
 DOCUMENTS = [document for place in PLACES for document in ROOT.glob(place)]
-README = Document("README.md")
+README, CLIENTS = Document("README.md"), Document("docs/CLIENTS.md")
+
+
+@pytest.fixture
+def beside_dev(tresor: Tresor, tmp_path: Path) -> Shell:
+    """A prompt in a folder in which `tresor dev` runs."""
+    shell = Shell(tmp_path, here={"localhost:8443": tresor.address})
+    (tmp_path / "tresor-dev").symlink_to(tresor.data)
+    return shell
+
+
+def test_what_the_page_about_clients_does_with_grpcurl_works(beside_dev: Shell) -> None:
+    assert len(CLIENTS.blocks) >= 5
+    for block in CLIENTS.blocks:
+        assert block.name and block.name.startswith("grpcurl-")
+        beside_dev.run(block)
 
 
 def test_what_the_readme_does_at_a_prompt_works(own: Tresor, tmp_path: Path) -> None:
