@@ -169,6 +169,8 @@ class StandIn:
     # Makes the token of an answer from what it should say.
     token: Callable[[dict[str, Any]], str] | None = None
     revision: int = 10
+    # How long an answer may be kept.
+    cache_for: Duration = field(default_factory=lambda: Duration(seconds=600))
     calls: dict[str, int] = field(default_factory=dict)
     # The `from_revision` of each watch, and what the newest is told; None ends it.
     watched_from: list[int] = field(default_factory=list)
@@ -237,7 +239,7 @@ class StandIn:
             version=1,
             login=login(password=SECRET),
             signed_credential=(self.token or self.signer.sign)(payload),
-            cache_for=Duration(seconds=600),
+            cache_for=self.cache_for,
         )
         return v1.ResolveForOrderResponse(credential=credential, revision=self.revision)
 

@@ -4,6 +4,7 @@ import json
 import re
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,10 +12,11 @@ from pathlib import Path
 import grpc
 import pytest
 from clients import CLIENTS, COMMANDS, NODE, PEERS, SECRET, Program, Signer, StandIn, clients_of, node_environment, typescript
-from contract import ROOT
+from contract import ROOT, STUBS
+from google.protobuf.duration_pb2 import Duration
 from joserfc import jws
 from joserfc.jwk import OctKey
-from support import Client, Tresor, base64url, office, wait_for
+from support import ENVIRONMENT, Client, Tresor, base64url, free_port, office, wait_for
 
 UNAVAILABLE, EXHAUSTED = grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED
 
@@ -121,16 +123,19 @@ def test_a_call_waits_for_a_vault_that_is_about_to_start(language: str, stand_in
         assert wait_for(lambda: "from the vault" in program.answer("one") or program.tell("one"), "an answer")
 
 
-def test_the_deadline_holds_where_nobody_answers(stand_in: StandIn) -> None:
-    with socket.create_server(("127.0.0.1", stand_in.port)) as silent:
-        silent.listen(64)
-        with clients_of(list(COMMANDS), stand_in.address, stand_in.files, "demo") as programs:
-            begun = time.monotonic()
-            for program in programs:
-                program.tell("one")
-            for program in programs:
-                assert program.answer("one").startswith("DEADLINE_EXCEEDED")
-            assert time.monotonic() - begun >= 5
+def test_the_deadline_holds_where_nobody_answers_and_where_nobody_is(stand_in: StandIn) -> None:
+    nobody = f"localhost:{free_port()}"
+    with (
+        socket.create_server(("127.0.0.1", stand_in.port)),
+        clients_of(list(COMMANDS), stand_in.address, stand_in.files, "demo") as held_up,
+        clients_of(list(COMMANDS), nobody, stand_in.files, "demo") as alone,
+    ):
+        begun = time.monotonic()
+        for program in held_up + alone:
+            program.tell("one")
+        for program in held_up + alone:
+            assert program.answer("one").startswith("DEADLINE_EXCEEDED")
+        assert time.monotonic() - begun >= 5
 
 
 def test_what_is_unavailable_is_tried_again(program: Program, stand_in: StandIn) -> None:
@@ -265,12 +270,24 @@ def test_what_was_missed_drops_everything_of_the_tenant(program: Program, stand_
     program.sees("demo")
     assert program.ask("one").endswith("from the vault")
     assert program.ask("one").endswith("from the cache")
+    stand_in.change("demo")
+    program.sees("demo/dat")
     # After a restore the vault counts from an older revision, and answers are kept all the same.
     stand_in.revision = 3
     stand_in.change("demo", "RESYNC")
     program.sees("demo", 2)
     assert program.ask("one").endswith("from the vault")
     assert program.ask("one").endswith("from the cache")
+
+
+def test_an_answer_is_kept_no_longer_than_it_may_be(program: Program, stand_in: StandIn) -> None:
+    stand_in.cache_for = Duration()
+    for calls in (1, 2):
+        assert program.ask("one").endswith("from the vault")
+        assert stand_in.calls["ResolveForOrder"] == calls
+    stand_in.cache_for = Duration(nanos=200_000_000)
+    assert program.ask("two").endswith("from the vault")
+    wait_for(lambda: program.ask("two").endswith("from the vault"), "the end of what is kept")
 
 
 def test_an_answer_from_before_a_change_is_not_kept(program: Program, stand_in: StandIn) -> None:
@@ -285,6 +302,21 @@ def test_an_answer_from_before_a_change_is_not_kept(program: Program, stand_in: 
     stand_in.revision = 11
     assert program.ask("two").endswith("from the vault")
     assert program.ask("two").endswith("from the cache")
+
+
+def test_no_print_of_a_credential_shows_what_is_in_it() -> None:
+    shown = f"from vault import Credential; print(Credential('demo/dat/general', 1, {{'password': '{SECRET}'}}))"
+    folder = typescript()[-1].parent
+    secret = f'{{ password: "{SECRET}" }}'
+    script = f'import {{ Credential }} from "./vault.ts"; console.log(new Credential("demo/dat/general", 1, {secret}))'
+    for command, place in [
+        ([sys.executable, "-c", shown], CLIENTS / "python"),
+        ([NODE / "bin/node", "--input-type=module", "--eval", script], folder),
+    ]:
+        environment = ENVIRONMENT | {"PYTHONPATH": str(STUBS)}
+        done = subprocess.run(command, cwd=place, capture_output=True, text=True, env=environment)
+        assert "demo/dat/general" in done.stdout, done.stderr
+        assert SECRET not in done.stdout + done.stderr
 
 
 def test_the_types_of_the_typescript_client_are_right() -> None:
