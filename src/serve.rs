@@ -4,6 +4,7 @@ mod auditing;
 mod backups;
 mod journal;
 mod revisions;
+mod storing;
 mod unsealing;
 
 use std::path::{Path, PathBuf};
@@ -111,6 +112,8 @@ pub struct Serving {
     backups: JoinHandle<()>,
     /// Compares the store with the audit log, and tells the log of revisions.
     revisions: JoinHandle<()>,
+    /// Mends the store, and tells health of it.
+    storing: JoinHandle<()>,
     /// Opens the vault if it is sealed, then tends it.
     upkeep: JoinHandle<()>,
 }
@@ -121,7 +124,14 @@ impl Serving {
         self.server.stop().await;
         // Wherever the upkeep is, what it does is done or not begun.
         let [signing, telling] = self.auditing;
-        for task in [self.upkeep, self.backups, self.revisions, signing, telling] {
+        for task in [
+            self.upkeep,
+            self.backups,
+            self.revisions,
+            self.storing,
+            signing,
+            telling,
+        ] {
             task.abort();
             let _ = task.await;
         }
@@ -241,6 +251,7 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
     let store = tokio::task::spawn_blocking(move || SledStore::open_in(&folder))
         .await
         .map_err(|_| StoreError::Closed)??;
+    let left_at = store.left_at();
     let opener = Opener {
         store: Arc::new(store),
         kek: Arc::clone(&kek.source),
@@ -287,6 +298,7 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
     if door.vault().is_err() {
         server.health().obstruct(Obstacle::Sealed).await;
     }
+    let storing = tokio::spawn(storing::tend(Arc::clone(&opener.store), server.health(), left_at));
     let upkeep = tokio::spawn(keep_up(
         opener,
         kek.plugin,
@@ -315,6 +327,7 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
         auditing,
         backups,
         revisions,
+        storing,
         upkeep,
     })
 }
