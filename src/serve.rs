@@ -3,8 +3,10 @@
 mod auditing;
 mod backups;
 mod journal;
+pub mod manager;
 mod revisions;
 mod unsealing;
+mod vitality;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,6 +17,7 @@ use self::auditing::Kept;
 use self::backups::Schedule;
 pub use self::unsealing::Kek;
 use self::unsealing::{Opener, keep_up};
+use self::vitality::Vitality;
 use crate::access::{LivePolicy, Policy};
 use crate::api::{Calls, Services};
 use crate::audit::{self, Audit};
@@ -23,7 +26,7 @@ use crate::hardening::{self, HardeningError, Reach};
 use crate::keyring::KekError;
 use crate::reload::{PolicyFile, Reload};
 use crate::server::{Access, Limits, Listeners, LiveTls, Obstacle, Server, ServerError, TlsError, TlsFiles};
-use crate::store::{SledStore, StoreError};
+use crate::store::{SledStore, Store, StoreError};
 use crate::time::{Clock as _, SystemClock};
 use crate::vault::{Door, KeyAges, OpenError, Settings};
 
@@ -113,11 +116,16 @@ pub struct Serving {
     revisions: JoinHandle<()>,
     /// Opens the vault if it is sealed, then tends it.
     upkeep: JoinHandle<()>,
+    /// Tells whether the server gets on with its work.
+    vitality: JoinHandle<()>,
 }
 
 impl Serving {
     /// Lets open calls finish, signs and closes the audit log, then ends.
     pub async fn stop(self) {
+        // Workers that end are no trouble.
+        self.vitality.abort();
+        let _ = self.vitality.await;
         self.server.stop().await;
         // Wherever the upkeep is, what it does is done or not begun.
         let [signing, telling] = self.auditing;
@@ -241,8 +249,9 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
     let store = tokio::task::spawn_blocking(move || SledStore::open_in(&folder))
         .await
         .map_err(|_| StoreError::Closed)??;
+    let store: Arc<dyn Store> = Arc::new(store);
     let opener = Opener {
-        store: Arc::new(store),
+        store: Arc::clone(&store),
         kek: Arc::clone(&kek.source),
         catalogue: config.catalogue.clone(),
         settings: settings(config),
@@ -287,6 +296,13 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
     if door.vault().is_err() {
         server.health().obstruct(Obstacle::Sealed).await;
     }
+    let vitality = Vitality {
+        pulse: server.pulse(),
+        store,
+        door: Arc::clone(&door),
+        health: server.health(),
+    };
+    let vitality = tokio::spawn(vitality.keep());
     let upkeep = tokio::spawn(keep_up(
         opener,
         kek.plugin,
@@ -316,5 +332,6 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
         backups,
         revisions,
         upkeep,
+        vitality,
     })
 }
