@@ -3,9 +3,11 @@
 mod auditing;
 mod backups;
 mod journal;
+pub mod manager;
 mod revisions;
 mod storing;
 mod unsealing;
+mod vitality;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,6 +18,7 @@ use self::auditing::Kept;
 use self::backups::Schedule;
 pub use self::unsealing::Kek;
 use self::unsealing::{Opener, keep_up};
+use self::vitality::Vitality;
 use crate::access::{LivePolicy, Policy};
 use crate::api::{Calls, Services};
 use crate::audit::{self, Audit};
@@ -24,7 +27,7 @@ use crate::hardening::{self, HardeningError, Reach};
 use crate::keyring::KekError;
 use crate::reload::{PolicyFile, Reload};
 use crate::server::{Access, Limits, Listeners, LiveTls, Obstacle, Server, ServerError, TlsError, TlsFiles};
-use crate::store::{SledStore, StoreError};
+use crate::store::{SledStore, Store, StoreError};
 use crate::time::{Clock as _, SystemClock};
 use crate::vault::{Door, KeyAges, OpenError, Settings};
 
@@ -116,11 +119,16 @@ pub struct Serving {
     storing: JoinHandle<()>,
     /// Opens the vault if it is sealed, then tends it.
     upkeep: JoinHandle<()>,
+    /// Tells whether the server gets on with its work.
+    vitality: JoinHandle<()>,
 }
 
 impl Serving {
     /// Lets open calls finish, signs and closes the audit log, then ends.
     pub async fn stop(self) {
+        // Workers that end are no trouble.
+        self.vitality.abort();
+        let _ = self.vitality.await;
         self.server.stop().await;
         // Wherever the upkeep is, what it does is done or not begun.
         let [signing, telling] = self.auditing;
@@ -252,8 +260,9 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
         .await
         .map_err(|_| StoreError::Closed)??;
     let left_at = store.left_at();
+    let store: Arc<dyn Store> = Arc::new(store);
     let opener = Opener {
-        store: Arc::new(store),
+        store: Arc::clone(&store),
         kek: Arc::clone(&kek.source),
         catalogue: config.catalogue.clone(),
         settings: settings(config),
@@ -299,6 +308,13 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
         server.health().obstruct(Obstacle::Sealed).await;
     }
     let storing = tokio::spawn(storing::tend(Arc::clone(&opener.store), server.health(), left_at));
+    let vitality = Vitality {
+        pulse: server.pulse(),
+        store,
+        door: Arc::clone(&door),
+        health: server.health(),
+    };
+    let vitality = tokio::spawn(vitality.keep());
     let upkeep = tokio::spawn(keep_up(
         opener,
         kek.plugin,
@@ -329,5 +345,6 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
         revisions,
         storing,
         upkeep,
+        vitality,
     })
 }

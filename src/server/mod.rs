@@ -14,6 +14,7 @@ mod held;
 mod metrics;
 mod newcomers;
 mod protocol;
+mod pulse;
 mod seldom;
 mod standing;
 mod tls;
@@ -31,6 +32,7 @@ pub use self::accept::Access;
 use self::dispatch::Dispatch;
 use self::gate::Gate;
 pub use self::health::{Health, Obstacle};
+pub use self::pulse::Pulse;
 pub use self::tls::{Expiry, LiveTls, Tls, TlsError, TlsFiles};
 use self::worker::Worker;
 use crate::api::{Calls, Services};
@@ -198,6 +200,12 @@ impl Server {
     #[must_use]
     pub fn health(&self) -> Health {
         self.health.clone()
+    }
+
+    /// Whether its workers get on with their work, for those who look after that.
+    #[must_use]
+    pub fn pulse(&self) -> Pulse {
+        Pulse::new(self.workers.iter().map(Worker::runtime))
     }
 
     /// Ends: says so, takes nothing new on, lets open calls finish within the drain time, then closes what is left.

@@ -190,6 +190,11 @@ pub trait Store: Send + Sync + 'static {
         outcomes
     }
 
+    /// Whether what writes has ended by a fault of the program, so that nothing is written until the process is started again.
+    fn has_ended(&self) -> bool {
+        false
+    }
+
     /// Every transaction that is committed from now on.
     async fn watch(&self) -> Result<Changes, StoreError>;
 

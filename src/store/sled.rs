@@ -226,6 +226,10 @@ impl Store for SledStore {
         answered.await.unwrap_or_else(|_| closed(count))
     }
 
+    fn has_ended(&self) -> bool {
+        self.writer.is_closed()
+    }
+
     async fn watch(&self) -> Result<Changes, StoreError> {
         let (answer, answered) = oneshot::channel();
         self.writer
