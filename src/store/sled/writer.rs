@@ -5,6 +5,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use sled::{Batch, Tree};
 use tokio::sync::{mpsc, oneshot};
@@ -12,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::guard::Mark;
 use super::{REVISION_KEY, io_error, record, sled_error};
 use crate::store::{Change, Changes, CommitError, Committed, Expectation, Key, Revision, StoreError, Transaction};
+use crate::telemetry::metrics;
 
 /// How many transactions share one flush at most; bounds the time that the first of them waits.
 const GROUP: usize = 1024;
@@ -241,11 +243,13 @@ impl Writer {
     }
 
     fn write_out(&self) -> Result<(), StoreError> {
+        let began = Instant::now();
         self.database.flush().map_err(|error| sled_error(&self.path, &error))?;
         let io = io_error(&self.path);
         self.file.sync_data().map_err(&io)?;
         let length = self.file.metadata().map_err(&io)?.len();
         self.mark.write(self.revision, length).map_err(&io)?;
+        metrics::store_sync(began.elapsed());
         Ok(())
     }
 }
