@@ -4,6 +4,7 @@ mod auditing;
 mod backups;
 mod journal;
 pub mod manager;
+mod readings;
 mod revisions;
 mod storing;
 mod unsealing;
@@ -26,8 +27,9 @@ use crate::config::{Config, ConfigErrors};
 use crate::hardening::{self, HardeningError, Reach};
 use crate::keyring::KekError;
 use crate::reload::{PolicyFile, Reload};
-use crate::server::{Access, Limits, Listeners, LiveTls, Obstacle, Server, ServerError, TlsError, TlsFiles};
+use crate::server::{Access, Limits, Listeners, LiveTls, Look, Obstacle, Server, ServerError, TlsError, TlsFiles};
 use crate::store::{SledStore, Store, StoreError};
+use crate::telemetry::metrics::Process;
 use crate::time::{Clock as _, SystemClock};
 use crate::vault::{Door, KeyAges, OpenError, Settings};
 
@@ -156,6 +158,7 @@ pub struct Prepared {
     tls: Arc<LiveTls>,
     files: TlsFiles,
     kek: Kek,
+    process: Process,
     /// The folders of the store, of the audit log and of the backups. They are there, and these are their names without links.
     store: PathBuf,
     audit: PathBuf,
@@ -192,6 +195,8 @@ pub fn prepare(config: &Config, grants: Grants, listeners: Listeners) -> Result<
         tls,
         files,
         kek,
+        // Nothing of /proc can be opened later.
+        process: Process::this(),
         store,
         audit,
         backups,
@@ -249,6 +254,7 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
         tls,
         files,
         kek,
+        process,
         store: folder,
         audit: _,
         backups,
@@ -303,7 +309,16 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
         policy: LivePolicy::new(grants.policy),
     };
     let reload = Reload::start(files, grants.file, &access)?;
-    let server = Server::start(listeners, access, &services, &calls, limits).await?;
+    let look = Look {
+        process,
+        look: readings::look(
+            Arc::clone(&door),
+            audit.clone(),
+            Arc::clone(&access.tls),
+            backups.is_some().then_some(config.backup.every),
+        ),
+    };
+    let server = Server::start(listeners, access, &services, &calls, limits, look).await?;
     if door.vault().is_err() {
         server.health().obstruct(Obstacle::Sealed).await;
     }

@@ -104,6 +104,11 @@ impl Health {
         self.change(|obstacles| obstacles.remove(&obstacle)).await;
     }
 
+    /// Whether it says that it serves. Not for a thread that serves others.
+    pub(super) fn is_serving(&self) -> bool {
+        self.obstacles.blocking_lock().is_empty()
+    }
+
     async fn change(&self, change: impl FnOnce(&mut BTreeSet<Obstacle>) -> bool) {
         // Held while it is told, so that what is told last is what holds.
         let mut obstacles = self.obstacles.lock().await;

@@ -195,6 +195,11 @@ pub trait Store: Send + Sync + 'static {
         false
     }
 
+    /// How many jobs wait for whoever writes; 0 where there is no queue.
+    fn waiting(&self) -> usize {
+        0
+    }
+
     /// Every transaction that is committed from now on.
     async fn watch(&self) -> Result<Changes, StoreError>;
 
