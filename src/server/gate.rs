@@ -130,10 +130,7 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionGate {
                 Some(fault) => refuse(&audit, fault, &path, &peer).await,
                 None => answer,
             };
-            let answer = match place {
-                Some(place) => hold(answer, place),
-                None => answer,
-            };
+            let answer = hold(answer, place);
             let answer = match ending {
                 Some((identity, server)) => answer.map(|body| Body::new(EndingBody::new(body, identity, server))),
                 None => answer,
