@@ -68,15 +68,30 @@ const SERVICES: [&str; 4] = [
     <VaultOperatorServer<Operator> as NamedService>::NAME,
 ];
 
+/// What a liveness probe asks for: whether the process gets on with its work, whatever keeps it from serving. A server without
+/// its keys is alive, and would come up sealed again.
+const LIVENESS: &str = "liveness";
+
 impl Health {
-    /// Says that nothing is served yet.
+    /// Says that it is alive and that nothing is served yet.
     pub(super) async fn new() -> Self {
         let health = Self {
             reporter: HealthReporter::new(),
             obstacles: Arc::default(),
         };
         health.obstruct(Obstacle::Starting).await;
+        health.set_alive(true).await;
         health
+    }
+
+    /// Whether the process gets on with its work; if it does not, it has to be started again.
+    pub async fn set_alive(&self, is_alive: bool) {
+        let status = if is_alive {
+            ServingStatus::Serving
+        } else {
+            ServingStatus::NotServing
+        };
+        self.reporter.set_service_status(LIVENESS, status).await;
     }
 
     /// Something is in the way from now on.
@@ -87,6 +102,11 @@ impl Health {
     /// It is not in the way any more.
     pub async fn clear(&self, obstacle: Obstacle) {
         self.change(|obstacles| obstacles.remove(&obstacle)).await;
+    }
+
+    /// Whether it says that it serves. Not for a thread that serves others.
+    pub(super) fn is_serving(&self) -> bool {
+        self.obstacles.blocking_lock().is_empty()
     }
 
     async fn change(&self, change: impl FnOnce(&mut BTreeSet<Obstacle>) -> bool) {

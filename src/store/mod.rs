@@ -190,6 +190,16 @@ pub trait Store: Send + Sync + 'static {
         outcomes
     }
 
+    /// Whether what writes has ended by a fault of the program, so that nothing is written until the process is started again.
+    fn has_ended(&self) -> bool {
+        false
+    }
+
+    /// How many jobs wait for whoever writes; 0 where there is no queue.
+    fn waiting(&self) -> usize {
+        0
+    }
+
     /// Every transaction that is committed from now on.
     async fn watch(&self) -> Result<Changes, StoreError>;
 

@@ -24,8 +24,9 @@ pub use self::filling::Filling;
 use self::guard::{Lock, Mark};
 use self::mending::write_once_more;
 use self::writer::{Job, Writer};
-use super::{Changes, Committed, FORMAT, Key, Record, Revision, Scan, Store, StoreError, Transaction};
+use super::{Changes, CommitError, Committed, FORMAT, Key, Record, Revision, Scan, Store, StoreError, Transaction};
 use crate::hardening::folder;
+use crate::telemetry::metrics;
 
 /// The store's own records, which nobody else sees.
 const META: &str = "meta/";
@@ -213,20 +214,34 @@ impl Store for SledStore {
     }
 
     async fn commit(&self, transaction: Transaction) -> Committed {
+        let began = Instant::now();
         let (answer, answered) = oneshot::channel();
         let job = Job::Commit(transaction, answer);
         self.writer.send(job).await.map_err(|_| StoreError::Closed)?;
-        answered.await.map_err(|_| StoreError::Closed)?
+        let outcome = answered.await.map_err(|_| StoreError::Closed)?;
+        note(began, &outcome);
+        outcome
     }
 
     async fn commit_all(&self, transactions: Vec<Transaction>) -> Vec<Committed> {
+        let began = Instant::now();
         let closed = |count| (0..count).map(|_| Err(StoreError::Closed.into())).collect();
         let count = transactions.len();
         let (answer, answered) = oneshot::channel();
         if self.writer.send(Job::CommitAll(transactions, answer)).await.is_err() {
             return closed(count);
         }
-        answered.await.unwrap_or_else(|_| closed(count))
+        let outcomes = answered.await.unwrap_or_else(|_| closed(count));
+        outcomes.iter().for_each(|outcome| note(began, outcome));
+        outcomes
+    }
+
+    fn waiting(&self) -> usize {
+        self.writer.max_capacity() - self.writer.capacity()
+    }
+
+    fn has_ended(&self) -> bool {
+        self.writer.is_closed()
     }
 
     async fn watch(&self) -> Result<Changes, StoreError> {
@@ -256,6 +271,15 @@ impl Drop for SledStore {
             let _ = thread.join();
         }
     }
+}
+
+fn note(began: Instant, outcome: &Committed) {
+    let outcome = match outcome {
+        Ok(_) => metrics::Committed::Done,
+        Err(CommitError::Conflict { .. }) => metrics::Committed::Conflict,
+        Err(CommitError::Store(_)) => metrics::Committed::Failed,
+    };
+    metrics::store_commit(began.elapsed(), outcome);
 }
 
 fn open_tree(path: &Path) -> Result<(sled::Db, Tree), StoreError> {

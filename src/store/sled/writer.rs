@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use sled::Batch;
 use tokio::sync::{mpsc, oneshot};
@@ -13,6 +14,7 @@ use super::guard::Mark;
 use super::mending::{Pause, has_room};
 use super::{Opened, REVISION_KEY, Shelf, damaged, io_error, record, sled_error};
 use crate::store::{Change, Changes, CommitError, Committed, Expectation, Key, Revision, StoreError, Transaction};
+use crate::telemetry::metrics;
 
 /// How many transactions share one flush at most; bounds the time that the first of them waits.
 const GROUP: usize = 1024;
@@ -256,11 +258,13 @@ impl Writer {
 
     fn write_out(&self) -> Result<(), StoreError> {
         let Opened { database, file, .. } = self.opened()?;
+        let began = Instant::now();
         database.flush().map_err(|error| sled_error(&self.path, &error))?;
         let io = io_error(&self.path);
         file.sync_data().map_err(&io)?;
         let length = file.metadata().map_err(&io)?.len();
         self.mark.write(self.revision, length).map_err(&io)?;
+        metrics::store_sync(began.elapsed());
         Ok(())
     }
 
