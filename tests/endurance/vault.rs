@@ -53,6 +53,7 @@ impl Vault {
             .env("TRESOR_AUDIT_DIRECTORY", &self.audit)
             // A machine that is busy with other tests is no disk that fails.
             .env("TRESOR_AUDIT_TIMEOUT", "30s")
+            .env("TRESOR_SERVER_DEFAULT_DEADLINE", "30s")
             .envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
