@@ -6,6 +6,7 @@ container's own network; `Container.forward` leads to them, as `kubectl port-for
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import itertools
 import json
@@ -50,15 +51,11 @@ class Described:
     beside: Container | None = None
     # The system calls that it may make, if not all.
     system_calls: list[str] | None = None
-    # Limits such as {"RLIMIT_MEMLOCK": infinity}; none for infinity.
-    limits: dict[str, int | None] = field(default_factory=dict)
 
     def configuration(self) -> dict:
         """What an OCI runtime is told. No capability, no new privileges, nothing to write to but what is mounted."""
         network = {"type": "network"} | ({"path": f"/proc/{self.beside.pid}/ns/net"} if self.beside else {})
         own = ["pid", "ipc", "uts", "mount"]
-        infinity = 2**64 - 1
-        limits = {name: infinity if limit is None else limit for name, limit in self.limits.items()}
         linux = {
             "namespaces": [{"type": kind} for kind in own] + [network],
             "maskedPaths": ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"],
@@ -80,7 +77,6 @@ class Described:
                 "user": {"uid": self.user, "gid": self.group, "additionalGids": self.groups},
                 "capabilities": {},
                 "noNewPrivileges": True,
-                "rlimits": [{"type": name, "soft": limit, "hard": limit} for name, limit in limits.items()],
             },
             "mounts": [
                 {"destination": "/proc", "type": "proc", "source": "proc"},
@@ -114,7 +110,7 @@ class Container:
         self.bundle = described.directory / self.id
         self.log = self.bundle / "log"
         self.pid = 0
-        self._forwards: list[_Forward] = []
+        self._forwards: dict[int, _Forward] = {}
         self._state = self.bundle / "state"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -179,15 +175,16 @@ class Container:
         if self._process and self._process.poll() is None:
             subprocess.run(self._crun("kill", self.id, "KILL"), capture_output=True)
             self._process.wait(TIMEOUT)
-        for forward in self._forwards:
+        for forward in self._forwards.values():
             forward.close()
         self._forwards.clear()
         subprocess.run(self._crun("delete", "--force", self.id), capture_output=True)
 
     def forward(self, port: int) -> int:
         """A port of this machine's loopback interface that leads to the container's."""
-        self._forwards.append(_Forward(self.pid, port))
-        return self._forwards[-1].port
+        if port not in self._forwards:
+            self._forwards[port] = _Forward(self.pid, port)
+        return self._forwards[port].port
 
     def _crun(self, *command: str | Path) -> list[str | Path]:
         # Without control groups, which it would refuse to look at where both versions are mounted.
@@ -202,11 +199,26 @@ class Container:
         self.remove()
 
 
+class Network:
+    """The network of a process."""
+
+    def __init__(self, pid: int) -> None:
+        self._file = open(f"/proc/{pid}/ns/net")
+
+    def enter(self) -> None:
+        """From now on this thread, and no other, makes its sockets there."""
+        with self._file as network:
+            libc = ctypes.CDLL(None, use_errno=True)
+            if libc.setns(network.fileno(), CLONE_NEWNET) != 0:
+                raise OSError(ctypes.get_errno(), "the container's network cannot be entered")
+
+
 class _Forward:
     """Takes connections on this machine and makes them anew in a container's network."""
 
     def __init__(self, pid: int, port: int) -> None:
-        self._inside, self._pid = port, pid
+        self._inside = port
+        self._network = Network(pid)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -216,11 +228,7 @@ class _Forward:
         self._listener.close()
 
     def _accept(self) -> None:
-        # Of this thread alone: what it connects is connected in the container's network.
-        libc = ctypes.CDLL(None, use_errno=True)
-        with open(f"/proc/{self._pid}/ns/net") as network:
-            if libc.setns(network.fileno(), CLONE_NEWNET) != 0:
-                raise OSError(ctypes.get_errno(), "the container's network cannot be entered")
+        self._network.enter()
         while True:
             try:
                 outside, _ = self._listener.accept()
@@ -231,8 +239,16 @@ class _Forward:
             except OSError:
                 outside.close()
                 continue
-            for ends in ((outside, inside), (inside, outside)):
-                threading.Thread(target=_pump, args=ends, daemon=True).start()
+            threading.Thread(target=_carry, args=(outside, inside), daemon=True).start()
+
+
+def _carry(outside: socket.socket, inside: socket.socket) -> None:
+    """Both ways, until both ends have said that they are done or one is gone."""
+    with outside, inside:
+        back = threading.Thread(target=_pump, args=(inside, outside), daemon=True)
+        back.start()
+        _pump(outside, inside)
+        back.join()
 
 
 def _pump(source: socket.socket, sink: socket.socket) -> None:
@@ -242,7 +258,5 @@ def _pump(source: socket.socket, sink: socket.socket) -> None:
         sink.shutdown(socket.SHUT_WR)
     except OSError:
         for each in (source, sink):
-            try:
+            with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass

@@ -179,8 +179,12 @@ class Pod:
         folder.chmod(mode | 0o2770)
 
     def remount(self, volume: str) -> None:
-        """What a kubelet does to everything in a volume when its group is to be put right (fsGroupChangePolicy: Always)."""
-        for path in [self._sources[volume], *self._sources[volume].rglob("*")]:
+        """What a kubelet does to a volume that it mounts again: to everything in it, or only if its root is not as it should be."""
+        top = self._sources[volume]
+        policy = self.spec["securityContext"].get("fsGroupChangePolicy", "Always")
+        if policy == "OnRootMismatch" and top.stat().st_gid == self.group and top.stat().st_mode & 0o2770 == 0o2770:
+            return
+        for path in [top, *top.rglob("*")]:
             os.chown(path, -1, self.group)
             path.chmod(path.stat().st_mode & 0o7777 | (0o2770 if path.is_dir() else 0o660))
 

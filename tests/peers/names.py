@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import socket
 import threading
 
-CLONE_NEWNET = 0x40000000
+from container import Network
+
 A = 1
 
 
@@ -14,7 +14,7 @@ class NameServer:
     """Answers on port 53 of the container's loopback interface. As a context manager it ends with its block."""
 
     def __init__(self, pid: int, addresses: dict[str, str]) -> None:
-        self._pid = pid
+        self._network = Network(pid)
         self._addresses = addresses
         self._is_bound = threading.Event()
         self._thread = threading.Thread(target=self._serve, daemon=True)
@@ -28,10 +28,7 @@ class NameServer:
         self._socket.close()
 
     def _serve(self) -> None:
-        libc = ctypes.CDLL(None, use_errno=True)
-        with open(f"/proc/{self._pid}/ns/net") as network:
-            if libc.setns(network.fileno(), CLONE_NEWNET) != 0:
-                raise OSError(ctypes.get_errno(), "the container's network cannot be entered")
+        self._network.enter()
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._socket.bind(("127.0.0.1", 53))

@@ -3,26 +3,22 @@ with exactly what they say."""
 
 from __future__ import annotations
 
-import base64
-import copy
 import json
 import os
 import sys
 import tomllib
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-import grpc
-import image
 import kubernetes_validate
 import pytest
-import yaml
 from cloudcoil.models.cert_manager import v1 as cert_manager
 from container import Container, Described, Mount
 from contract import ROOT, STUBS
 from kms import Plugin
 from kubelet import Cluster, Pod, probe, rendered
-from support import TRESOR, office, refused, run, v1, wait_for
+from support import TRESOR, Client, office, refused, run, wait_for
 
 OVERLAYS = ["dev", "production", "production-kms"]
 # The oldest that has what the manifests use, and the newest that the schemas are there for.
@@ -36,14 +32,22 @@ def objects(request: pytest.FixtureRequest) -> list[dict]:
     return rendered(f"overlays/{request.param}")
 
 
-def pod_specs(objects: list[dict]) -> dict[str, dict]:
+def pods(objects: list[dict]) -> dict[str, dict]:
+    """The template of each workload's pods."""
     found = {}
     for each in objects:
         spec = each.get("spec", {})
-        template = spec.get("template") or spec.get("jobTemplate", {}).get("spec", {}).get("template")
-        if template:
-            found[f"{each['kind']}/{each['metadata']['name']}"] = template["spec"]
+        if template := spec.get("template") or spec.get("jobTemplate", {}).get("spec", {}).get("template"):
+            found[f"{each['kind']}/{each['metadata']['name']}"] = template
     return found
+
+
+def pod_specs(objects: list[dict]) -> dict[str, dict]:
+    return {name: template["spec"] for name, template in pods(objects).items()}
+
+
+def pod_labels(objects: list[dict]) -> dict[str, dict]:
+    return {name: template["metadata"]["labels"] for name, template in pods(objects).items()}
 
 
 def containers(spec: dict) -> list[dict]:
@@ -130,16 +134,6 @@ def test_nobody_gets_in_or_out_but_callers_prometheus_and_their_name_server(obje
     assert clients == [name for name in pod_labels(objects) if "StatefulSet" not in name]
 
 
-def pod_labels(objects: list[dict]) -> dict[str, dict]:
-    found = {}
-    for each in objects:
-        spec = each.get("spec", {})
-        template = spec.get("template") or spec.get("jobTemplate", {}).get("spec", {}).get("template")
-        if template:
-            found[f"{each['kind']}/{each['metadata']['name']}"] = template["metadata"]["labels"]
-    return found
-
-
 def test_what_selects_pods_selects_them(objects: list[dict]) -> None:
     (vault,) = (labels for name, labels in pod_labels(objects).items() if "StatefulSet" in name)
     selectors = [each["spec"]["selector"] for each in objects if each["kind"] == "Service"]
@@ -182,15 +176,19 @@ class Vault:
         assert self.container.is_running(), self.container.output
         return probe(self.container, self.pod.container[name])
 
-    def caller(self, secret: str):
+    def metrics(self) -> str:
+        """What Prometheus reads."""
+        (port,) = (port["containerPort"] for port in self.pod.container["ports"] if port["name"] == "metrics")
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.container.forward(port)}/metrics") as answer:
+            return answer.read().decode()
+
+    def caller(self, secret: str) -> Client:
         """Somebody with the certificate in that Secret, through a port that leads to the pod."""
         files = self.cluster.secrets[secret]
         folder = self.cluster.directory / secret
         folder.mkdir(exist_ok=True)
         for name, content in files.items():
             (folder / name).write_bytes(content)
-        from support import Client
-
         return Client(
             f"localhost:{self.container.forward(8443)}",
             ca=folder / "ca.crt",
@@ -227,11 +225,7 @@ def test_a_vault_started_as_the_manifests_say_passes_its_probes_and_serves(vault
 
 
 def test_metrics_are_where_prometheus_is_let_in(vault: Vault) -> None:
-    import urllib.request
-
-    (port,) = (port["containerPort"] for port in vault.pod.container["ports"] if port["name"] == "metrics")
-    with urllib.request.urlopen(f"http://127.0.0.1:{vault.container.forward(port)}/metrics") as answer:
-        assert b"tresor_build_info" in answer.read()
+    assert "tresor_build_info" in vault.metrics()
 
 
 def test_the_cron_job_makes_backups_that_are_whole(vault: Vault) -> None:
@@ -254,7 +248,6 @@ def test_the_cron_job_makes_backups_that_are_whole(vault: Vault) -> None:
 
 def test_renewed_certificates_and_a_changed_policy_come_through_the_volumes(vault: Vault) -> None:
     pod = vault.pod
-    said = vault.container.output.count("taken into use")
     renewed = vault.cluster.pki.server("tresor", "localhost")
     pod.replace("tls", {"tls.crt": renewed.certificate, "tls.key": renewed.key, "ca.crt": renewed.ca})
     policy = vault.cluster.find("ConfigMap", "tresor-policy")["data"]["policy.toml"]
@@ -263,10 +256,7 @@ def test_renewed_certificates_and_a_changed_policy_come_through_the_volumes(vaul
     pod.replace("policy", {"policy.toml": changed.encode()})
 
     def taken() -> bool:
-        with __import__("urllib.request").request.urlopen(
-            f"http://127.0.0.1:{vault.container.forward(9464)}/metrics"
-        ) as answer:
-            lines = answer.read().decode().splitlines()
+        lines = vault.metrics().splitlines()
         counted = {line.split()[0]: float(line.split()[1]) for line in lines if line.startswith("tresor_reloads_total{")}
         assert not any(count for name, count in counted.items() if "refused" in name), vault.container.output
         return all(
@@ -278,7 +268,7 @@ def test_renewed_certificates_and_a_changed_policy_come_through_the_volumes(vaul
     pod.replace("policy", {"policy.toml": policy.encode()})
 
 
-def test_a_pod_that_ends_leaves_its_volume_to_the_next_one_whatever_modes_it_gets(vault: Vault) -> None:
+def test_a_pod_that_ends_leaves_its_volume_to_the_next_one(vault: Vault) -> None:
     vault.caller("tresor-operator-tls").save("demo", "egub", office("leipzig"), password="kept")
     grace = vault.pod.spec["terminationGracePeriodSeconds"]
     before = vault.pod.container["lifecycle"]["preStop"]["sleep"]["seconds"]
