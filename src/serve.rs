@@ -4,7 +4,9 @@ mod auditing;
 mod backups;
 mod journal;
 pub mod manager;
+mod readings;
 mod revisions;
+mod storing;
 mod unsealing;
 mod vitality;
 
@@ -25,8 +27,9 @@ use crate::config::{Config, ConfigErrors};
 use crate::hardening::{self, HardeningError, Reach};
 use crate::keyring::KekError;
 use crate::reload::{PolicyFile, Reload};
-use crate::server::{Access, Limits, Listeners, LiveTls, Obstacle, Server, ServerError, TlsError, TlsFiles};
+use crate::server::{Access, Limits, Listeners, LiveTls, Look, Obstacle, Server, ServerError, TlsError, TlsFiles};
 use crate::store::{SledStore, Store, StoreError};
+use crate::telemetry::metrics::Process;
 use crate::time::{Clock as _, SystemClock};
 use crate::vault::{Door, KeyAges, OpenError, Settings};
 
@@ -114,6 +117,8 @@ pub struct Serving {
     backups: JoinHandle<()>,
     /// Compares the store with the audit log, and tells the log of revisions.
     revisions: JoinHandle<()>,
+    /// Mends the store, and tells health of it.
+    storing: JoinHandle<()>,
     /// Opens the vault if it is sealed, then tends it.
     upkeep: JoinHandle<()>,
     /// Tells whether the server gets on with its work.
@@ -129,7 +134,14 @@ impl Serving {
         self.server.stop().await;
         // Wherever the upkeep is, what it does is done or not begun.
         let [signing, telling] = self.auditing;
-        for task in [self.upkeep, self.backups, self.revisions, signing, telling] {
+        for task in [
+            self.upkeep,
+            self.backups,
+            self.revisions,
+            self.storing,
+            signing,
+            telling,
+        ] {
             task.abort();
             let _ = task.await;
         }
@@ -146,6 +158,7 @@ pub struct Prepared {
     tls: Arc<LiveTls>,
     files: TlsFiles,
     kek: Kek,
+    process: Process,
     /// The folders of the store, of the audit log and of the backups. They are there, and these are their names without links.
     store: PathBuf,
     audit: PathBuf,
@@ -182,6 +195,8 @@ pub fn prepare(config: &Config, grants: Grants, listeners: Listeners) -> Result<
         tls,
         files,
         kek,
+        // Nothing of /proc can be opened later.
+        process: Process::this(),
         store,
         audit,
         backups,
@@ -239,6 +254,7 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
         tls,
         files,
         kek,
+        process,
         store: folder,
         audit: _,
         backups,
@@ -249,6 +265,7 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
     let store = tokio::task::spawn_blocking(move || SledStore::open_in(&folder))
         .await
         .map_err(|_| StoreError::Closed)??;
+    let left_at = store.left_at();
     let store: Arc<dyn Store> = Arc::new(store);
     let opener = Opener {
         store: Arc::clone(&store),
@@ -292,10 +309,20 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
         policy: LivePolicy::new(grants.policy),
     };
     let reload = Reload::start(files, grants.file, &access)?;
-    let server = Server::start(listeners, access, &services, &calls, limits).await?;
+    let look = Look {
+        process,
+        look: readings::look(
+            Arc::clone(&door),
+            audit.clone(),
+            Arc::clone(&access.tls),
+            backups.is_some().then_some(config.backup.every),
+        ),
+    };
+    let server = Server::start(listeners, access, &services, &calls, limits, look).await?;
     if door.vault().is_err() {
         server.health().obstruct(Obstacle::Sealed).await;
     }
+    let storing = tokio::spawn(storing::tend(Arc::clone(&opener.store), server.health(), left_at));
     let vitality = Vitality {
         pulse: server.pulse(),
         store,
@@ -331,6 +358,7 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
         auditing,
         backups,
         revisions,
+        storing,
         upkeep,
         vitality,
     })

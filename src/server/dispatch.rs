@@ -60,6 +60,8 @@ fn reflection() -> Routes {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            // What the details of an error are, so that grpcurl shows them.
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
     let built = "the descriptors were compiled into this program";
     let v1 = reflection().build_v1().expect(built);

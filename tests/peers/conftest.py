@@ -8,6 +8,7 @@ import pytest
 
 pytest.register_assert_rewrite("support")
 
+import clients  # noqa: E402
 from support import TRESOR, Client, Tresor  # noqa: E402
 
 
@@ -52,3 +53,14 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tresor]:
     """The vault that is attacked. Whatever befalls it, the others have theirs."""
     with Tresor(tmp_path_factory.mktemp("target")) as target:
         yield target.start()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--client", action="append", default=[], metavar="NAME=COMMAND", help="test this client of docs/clients/ too"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for option in config.getoption("--client"):
+        clients.add(option)

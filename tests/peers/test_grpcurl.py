@@ -82,3 +82,13 @@ def test_health_answers_in_plaintext_on_the_second_listener(tresor: Tresor, tmp_
 def test_the_main_listener_speaks_no_plaintext(tresor: Tresor) -> None:
     done = run(BIN / "grpcurl", "-connect-timeout", "3", "-plaintext", tresor.address, "list")
     assert done.returncode != 0
+
+
+def test_the_details_of_an_error_are_shown_in_words(tresor: Tresor) -> None:
+    pki = tresor.pki
+    identity = ["-cacert", pki / "ca.pem", "-cert", pki / "operator.pem", "-key", pki / "operator.key"]
+    nobody = '{"tenant":"demo","provider":"nobody","order":{"order_id":"2026-0815"}}'
+    done = run(BIN / "grpcurl", "-max-time", str(TIMEOUT), *identity, "-d", nobody, tresor.address, RESOLVE)
+    assert done.returncode == 64 + 3
+    assert '"reason":"UNKNOWN_PROVIDER"' in done.stderr
+    assert '"field":"provider"' in done.stderr
