@@ -16,12 +16,14 @@ use prost::Message as _;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
+use tonic::Code;
 use tresor::access::{Action, Caller, LivePermissions, LivePolicy, Policy, Quotas};
 use tresor::audit::{Entry, Event, Link, Outcome};
 use tresor::bench;
 use tresor::keyring::{KeyFile, Keyring, SigningKey, TokenKind};
 use tresor::pb::v1;
 use tresor::store::{Revision, SledStore, Store};
+use tresor::telemetry::metrics::Counted;
 use tresor::time::{Clock, SystemClock};
 use tresor::vault::assignment::{Assignment, Mode};
 use tresor::vault::catalogue::Catalogue;
@@ -189,6 +191,18 @@ fn encode_answer(bencher: Bencher<'_, '_>) {
     bencher
         .with_inputs(|| filled.hand_out(&filled.any(), None))
         .bench_values(bench::encode);
+}
+
+/// What a call adds to metrics: it begins, is timed and ends, and its decision is counted.
+#[divan::bench]
+fn counting(bencher: Bencher<'_, '_>) {
+    let decisions = bench::Decisions::default();
+    bencher.bench_local(|| {
+        let call = Counted::begin(black_box("/dynarex.credentials.v1.CredentialResolver/ResolveForOrder"));
+        decisions.count(black_box(PROVIDER));
+        call.answered();
+        call.end(Code::Ok);
+    });
 }
 
 /// A line of the audit log, to the end of its chain in memory.

@@ -8,9 +8,11 @@ use prost::Message as _;
 use crate::api::wire;
 use crate::audit::{Entry, Link};
 use crate::pb::v1;
+use crate::vault::assignment::Mode;
+use crate::vault::catalogue::Catalogue;
 use crate::vault::record::{Content, SealedHead};
 use crate::vault::scope::CredentialRef;
-use crate::vault::{HandOut, Vault, VaultError};
+use crate::vault::{HandOut, Outcome, Tally, Vault, VaultError};
 
 /// The head of a credential, as the copy in memory has it.
 ///
@@ -40,6 +42,29 @@ pub fn encode(hand_out: HandOut) -> Vec<u8> {
         revision,
     };
     answer.encode_to_vec()
+}
+
+/// Decisions that are counted as a vault counts them.
+pub struct Decisions {
+    catalogue: Catalogue,
+    tally: Tally,
+}
+
+impl Default for Decisions {
+    fn default() -> Self {
+        let catalogue = Catalogue::built_in();
+        let tally = Tally::new(&catalogue);
+        Self { catalogue, tally }
+    }
+}
+
+impl Decisions {
+    /// Counts one that has found the office's credential.
+    pub fn count(&self, provider: &str) {
+        let provider = self.catalogue.get(provider);
+        self.tally
+            .add(&self.catalogue, provider, Mode::PerOffice, Outcome::Found);
+    }
 }
 
 /// Writes the line of a call to `lines`, chained to those before.

@@ -3,8 +3,12 @@
 mod auditing;
 mod backups;
 mod journal;
+pub mod manager;
+mod readings;
 mod revisions;
+mod storing;
 mod unsealing;
+mod vitality;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,6 +19,7 @@ use self::auditing::Kept;
 use self::backups::Schedule;
 pub use self::unsealing::Kek;
 use self::unsealing::{Opener, keep_up};
+use self::vitality::Vitality;
 use crate::access::{LivePolicy, Policy};
 use crate::api::{Calls, Services};
 use crate::audit::{self, Audit};
@@ -22,8 +27,9 @@ use crate::config::{Config, ConfigErrors};
 use crate::hardening::{self, HardeningError, Reach};
 use crate::keyring::KekError;
 use crate::reload::{PolicyFile, Reload};
-use crate::server::{Access, Limits, Listeners, LiveTls, Obstacle, Server, ServerError, TlsError, TlsFiles};
-use crate::store::{SledStore, StoreError};
+use crate::server::{Access, Limits, Listeners, LiveTls, Look, Obstacle, Server, ServerError, TlsError, TlsFiles};
+use crate::store::{SledStore, Store, StoreError};
+use crate::telemetry::metrics::Process;
 use crate::time::{Clock as _, SystemClock};
 use crate::vault::{Door, KeyAges, OpenError, Settings};
 
@@ -111,17 +117,31 @@ pub struct Serving {
     backups: JoinHandle<()>,
     /// Compares the store with the audit log, and tells the log of revisions.
     revisions: JoinHandle<()>,
+    /// Mends the store, and tells health of it.
+    storing: JoinHandle<()>,
     /// Opens the vault if it is sealed, then tends it.
     upkeep: JoinHandle<()>,
+    /// Tells whether the server gets on with its work.
+    vitality: JoinHandle<()>,
 }
 
 impl Serving {
     /// Lets open calls finish, signs and closes the audit log, then ends.
     pub async fn stop(self) {
+        // Workers that end are no trouble.
+        self.vitality.abort();
+        let _ = self.vitality.await;
         self.server.stop().await;
         // Wherever the upkeep is, what it does is done or not begun.
         let [signing, telling] = self.auditing;
-        for task in [self.upkeep, self.backups, self.revisions, signing, telling] {
+        for task in [
+            self.upkeep,
+            self.backups,
+            self.revisions,
+            self.storing,
+            signing,
+            telling,
+        ] {
             task.abort();
             let _ = task.await;
         }
@@ -138,6 +158,7 @@ pub struct Prepared {
     tls: Arc<LiveTls>,
     files: TlsFiles,
     kek: Kek,
+    process: Process,
     /// The folders of the store, of the audit log and of the backups. They are there, and these are their names without links.
     store: PathBuf,
     audit: PathBuf,
@@ -174,6 +195,8 @@ pub fn prepare(config: &Config, grants: Grants, listeners: Listeners) -> Result<
         tls,
         files,
         kek,
+        // Nothing of /proc can be opened later.
+        process: Process::this(),
         store,
         audit,
         backups,
@@ -231,6 +254,7 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
         tls,
         files,
         kek,
+        process,
         store: folder,
         audit: _,
         backups,
@@ -241,8 +265,10 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
     let store = tokio::task::spawn_blocking(move || SledStore::open_in(&folder))
         .await
         .map_err(|_| StoreError::Closed)??;
+    let left_at = store.left_at();
+    let store: Arc<dyn Store> = Arc::new(store);
     let opener = Opener {
-        store: Arc::new(store),
+        store: Arc::clone(&store),
         kek: Arc::clone(&kek.source),
         catalogue: config.catalogue.clone(),
         settings: settings(config),
@@ -283,10 +309,27 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
         policy: LivePolicy::new(grants.policy),
     };
     let reload = Reload::start(files, grants.file, &access)?;
-    let server = Server::start(listeners, access, &services, &calls, limits).await?;
+    let look = Look {
+        process,
+        look: readings::look(
+            Arc::clone(&door),
+            audit.clone(),
+            Arc::clone(&access.tls),
+            backups.is_some().then_some(config.backup.every),
+        ),
+    };
+    let server = Server::start(listeners, access, &services, &calls, limits, look).await?;
     if door.vault().is_err() {
         server.health().obstruct(Obstacle::Sealed).await;
     }
+    let storing = tokio::spawn(storing::tend(Arc::clone(&opener.store), server.health(), left_at));
+    let vitality = Vitality {
+        pulse: server.pulse(),
+        store,
+        door: Arc::clone(&door),
+        health: server.health(),
+    };
+    let vitality = tokio::spawn(vitality.keep());
     let upkeep = tokio::spawn(keep_up(
         opener,
         kek.plugin,
@@ -315,6 +358,8 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
         auditing,
         backups,
         revisions,
+        storing,
         upkeep,
+        vitality,
     })
 }

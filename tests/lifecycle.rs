@@ -3,16 +3,13 @@
 
 mod support;
 
-use std::sync::Arc;
-
-use tokio::sync::Semaphore;
 use tonic::Code;
 use tresor::pb::v1;
 
 use support::callers::password;
 use support::process::Server;
 use support::requests::{general, login, name, office, put_login};
-use support::{PATIENCE, told};
+use support::told;
 
 #[tokio::test]
 async fn a_restart_keeps_everything_and_loads_the_sample_once() {
@@ -45,68 +42,6 @@ async fn a_restart_keeps_everything_and_loads_the_sample_once() {
     let refused = told(operator.admin.clone().get_credential(request).await);
     assert_eq!(refused, (Code::NotFound, "CREDENTIAL_NOT_FOUND".into()));
     server.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_acknowledged_write_survives_a_kill() {
-    const LIVES: usize = 3;
-    const WRITERS: usize = 8;
-    /// How many writes each life acknowledges at least before it ends.
-    const ENOUGH: u32 = 60;
-    let directory = tempfile::tempdir().unwrap();
-    let mut acknowledged = [0; WRITERS];
-    for _ in 0..LIVES {
-        let server = Server::dev(directory.path());
-        let operator = server.operator();
-        let done = Arc::new(Semaphore::new(0));
-        let writers: Vec<_> = (0..WRITERS)
-            .map(|writer| {
-                let (operator, done, mut last) = (operator.clone(), Arc::clone(&done), acknowledged[writer]);
-                tokio::spawn(async move {
-                    loop {
-                        let content = login(&(last + 1).to_string());
-                        let request = put_login(
-                            name("firm", "wom", office(&writer.to_string())),
-                            without_number(content),
-                        );
-                        match operator.admin.clone().put_credential(request).await {
-                            Ok(_) => last += 1,
-                            Err(_) => return last,
-                        }
-                        done.add_permits(1);
-                    }
-                })
-            })
-            .collect();
-        let enough = tokio::time::timeout(PATIENCE, done.acquire_many(ENOUGH)).await;
-        enough.expect("writes are acknowledged").unwrap().forget();
-        server.kill();
-        for (writer, last) in writers.into_iter().enumerate() {
-            acknowledged[writer] = last.await.unwrap();
-        }
-        // The next life goes on from what is there, and checks it.
-        let server = Server::dev(directory.path());
-        let operator = server.operator();
-        operator.assign("firm", "wom", v1::AssignmentMode::PerOffice).await;
-        for (writer, last) in acknowledged.iter_mut().enumerate() {
-            let found = operator.resolve("firm", "wom", &writer.to_string()).await.unwrap();
-            let kept: usize = password(&found).parse().unwrap();
-            // One more may have been written, its answer cut off.
-            assert!(
-                (*last..=*last + 1).contains(&kept),
-                "{last} was acknowledged, {kept} is there"
-            );
-            *last = kept;
-        }
-        server.stop().await;
-    }
-}
-
-fn without_number(login: v1::Login) -> v1::Login {
-    v1::Login {
-        customer_number: String::new(),
-        ..login
-    }
 }
 
 #[tokio::test]

@@ -7,8 +7,10 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
 use tonic::Code;
+use tresor::pb::v1::PutCredentialRequest;
 
 use support::process::{Server, free_address, prepare};
+use support::requests::{general, login, name, put_login};
 use support::{PATIENCE, told, wait_for};
 
 /// The whole answer to a request, until the server closes the connection.
@@ -23,6 +25,15 @@ fn ask(address: SocketAddr, request: &str) -> String {
 
 fn get(address: SocketAddr, path: &str) -> String {
     ask(address, &format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n"))
+}
+
+/// The value of the metric whose name and labels are written so.
+fn value(address: SocketAddr, metric: &str) -> f64 {
+    let answer = get(address, "/metrics");
+    let found = answer
+        .lines()
+        .find_map(|line| line.strip_prefix(metric)?.strip_prefix(' '));
+    found.unwrap_or_else(|| panic!("{metric} in {answer}")).parse().unwrap()
 }
 
 #[tokio::test]
@@ -41,7 +52,15 @@ async fn metrics_are_served_in_plaintext_count_and_name_nobody() {
     let answer = get(address, "/metrics");
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
-    assert!(head.contains("content-type: application/openmetrics-text"), "{head}");
+    assert!(head.contains("content-type: text/plain; version=0.0.4"), "{head}");
+    assert!(!body.contains("# EOF"), "{body}");
+    let accept = "GET /metrics HTTP/1.1\r\nhost: x\r\naccept: application/openmetrics-text;version=1.0.0\r\n\r\n";
+    let open_metrics = ask(address, accept);
+    assert!(
+        open_metrics.contains("content-type: application/openmetrics-text; version=1.0.0"),
+        "{open_metrics}"
+    );
+    assert!(open_metrics.ends_with("# EOF\n"), "{open_metrics}");
     assert!(body.contains("\ntresor_sealed 0\n"), "{body}");
     let exceeded = "tresor_quota_exceeded_total{quota=\"total_calls_per_second\"} ";
     let count = body.lines().find_map(|line| line.strip_prefix(exceeded)).unwrap();
@@ -69,7 +88,76 @@ async fn metrics_are_served_in_plaintext_count_and_name_nobody() {
     assert!(server.operator().status().await.is_ok());
     drop(silent);
     wait_for("room for others", || {
-        get(address, "/metrics").contains("# EOF").then_some(())
+        get(address, "/metrics").contains("tresor_sealed").then_some(())
     });
+    server.stop().await;
+}
+
+fn saving() -> PutCredentialRequest {
+    put_login(name("firm-7", "dat", general()), login("secret"))
+}
+
+#[tokio::test]
+async fn calls_decisions_and_credentials_are_counted() {
+    let directory = tempfile::tempdir().unwrap();
+    prepare(directory.path());
+    let address = free_address();
+    let server = Server::serve(directory.path(), &[("TRESOR_METRICS_LISTEN", &address.to_string())]);
+    let (operator, order_service) = (server.operator(), server.order_service());
+    operator.save(saving()).await;
+    order_service.resolve("firm-7", "dat", "leipzig").await.unwrap();
+    assert_eq!(
+        told(order_service.resolve("firm-7", "wom", "leipzig").await).0,
+        Code::NotFound
+    );
+    let refused = order_service.admin.clone().put_credential(saving()).await;
+    assert_eq!(told(refused).0, Code::PermissionDenied);
+
+    let call = |method: &str, code: &str| {
+        let service = match method {
+            "ResolveForOrder" => "CredentialResolver",
+            _ => "CredentialAdmin",
+        };
+        let labels = format!("service=\"dynarex.credentials.v1.{service}\",method=\"{method}\"");
+        let calls = value(address, &format!("tresor_grpc_calls_total{{{labels},code=\"{code}\"}}"));
+        let timed = value(address, &format!("tresor_grpc_call_duration_seconds_count{{{labels}}}"));
+        assert_eq!(value(address, &format!("tresor_grpc_open_calls{{{labels}}}")), 0.0);
+        (calls, timed)
+    };
+    // What was looked up a moment ago may be shown for a second; calls are counted at once.
+    assert_eq!(call("ResolveForOrder", "OK"), (1.0, 2.0));
+    assert_eq!(call("ResolveForOrder", "NOT_FOUND"), (1.0, 2.0));
+    assert_eq!(call("PutCredential", "PERMISSION_DENIED"), (1.0, 2.0));
+    assert_eq!(value(address, "tresor_call_errors_total{reason=\"NOT_GRANTED\"}"), 1.0);
+    assert_eq!(
+        value(address, "tresor_store_transactions_total{outcome=\"failed\"}"),
+        0.0
+    );
+    assert!(value(address, "tresor_store_sync_duration_seconds_count") >= 1.0);
+    let resolves = |provider: &str, rule: u8, outcome: &str| {
+        format!(
+            "tresor_resolves_total{{provider=\"{provider}\",mode=\"GENERAL\",rule=\"{rule}\",outcome=\"{outcome}\"}} 1"
+        )
+    };
+    let expected = [
+        resolves("dat", 3, "found"),
+        resolves("wom", 7, "not_configured"),
+        "tresor_credentials{provider=\"dat\",state=\"enabled\"} 1".into(),
+        "tresor_credentials_expiring{provider=\"dat\",within=\"30d\"} 0".into(),
+        "tresor_connections{identity=\"known\"} 2".into(),
+        "tresor_serving 1".into(),
+        "tresor_replica_lag_revisions 0".into(),
+        "tresor_audit_healthy 1".into(),
+    ];
+    wait_for("what is looked up", || {
+        let answer = get(address, "/metrics");
+        expected
+            .iter()
+            .all(|line| answer.lines().any(|found| found == line))
+            .then_some(())
+    });
+    // The sandbox keeps nobody from looking at the process.
+    assert!(value(address, "process_open_fds") > 10.0);
+    assert!(value(address, "process_resident_memory_bytes") > 1e6);
     server.stop().await;
 }

@@ -13,6 +13,7 @@ use crate::audit::Unavailable;
 use crate::backup::{BackupError, SnapshotError};
 use crate::keyring::KeyringError;
 use crate::pb::v1;
+use crate::store::StoreError;
 use crate::vault::resolve::Refusal;
 use crate::vault::scope::ScopeKind;
 use crate::vault::{Lack, Refused, Sealed, VaultError};
@@ -261,27 +262,41 @@ fn of_vault(error: &VaultError, message: String) -> Fault {
         VaultError::Keyring(KeyringError::Erasing(tenant)) => fault(Code::Aborted, "TENANT_BEING_ERASED")
             .with("tenant", tenant)
             .retry(),
-        VaultError::Keyring(KeyringError::Store(_)) | VaultError::Store(_) => Fault::new(
-            Code::Unavailable,
-            "STORE_UNAVAILABLE",
-            "the store is not available; nothing is lost",
-        )
-        .retry(),
+        VaultError::Keyring(KeyringError::Store(error)) | VaultError::Store(error) => of_store(error),
         VaultError::Keyring(KeyringError::NoRandomness) | VaultError::Seal(_) => {
             fault(Code::Unavailable, "NO_RANDOMNESS").retry()
         }
     }
 }
 
+/// Where the store is and what the system said of it is for the operator's log, not for the caller.
+fn of_store(error: &StoreError) -> Fault {
+    store_unavailable(match error {
+        StoreError::Full { .. } => {
+            "the disk of the store is full: nothing can be changed until there is room again; nothing is lost"
+        }
+        StoreError::InUse { .. }
+        | StoreError::NewerFormat { .. }
+        | StoreError::Damaged { .. }
+        | StoreError::LostWrites { .. }
+        | StoreError::NotEmpty { .. }
+        | StoreError::Unfinished { .. }
+        | StoreError::Io { .. }
+        | StoreError::Closed => "the store is not available; nothing is lost",
+    })
+}
+
+fn store_unavailable(message: &str) -> Fault {
+    Fault::new(Code::Unavailable, "STORE_UNAVAILABLE", message).retry()
+}
+
 fn of_backup(error: &BackupError, message: String) -> Fault {
     match error {
         BackupError::Snapshot(SnapshotError::TooSlow) => Fault::new(Code::Aborted, "READS_TOO_SLOWLY", message),
-        BackupError::Snapshot(SnapshotError::Store(_) | SnapshotError::NotDurable) => Fault::new(
-            Code::Unavailable,
-            "STORE_UNAVAILABLE",
-            "the store is not available; nothing is lost",
-        )
-        .retry(),
+        BackupError::Snapshot(SnapshotError::Store(error)) => of_store(error),
+        BackupError::Snapshot(SnapshotError::NotDurable) => {
+            store_unavailable("the store is not available; nothing is lost")
+        }
         BackupError::NoRandomness => Fault::new(Code::Unavailable, "NO_RANDOMNESS", message).retry(),
         BackupError::Pack(_) => Fault::new(Code::Internal, "BACKUP_FAILED", message),
         BackupError::Abandoned => Fault::new(Code::Cancelled, "NOT_FINISHED", message),

@@ -28,7 +28,7 @@ use super::queue::{Answer, Line, Queue};
 use super::record::Record;
 use super::sync::{Progress, SyncFile, Syncer};
 use super::writer::{Copy, Writer};
-use crate::telemetry::metrics::{self, AuditSink};
+use crate::telemetry::metrics::{self, AuditReadings, AuditSink};
 use crate::time::Clock;
 
 /// How often it is looked at whether the writer is stuck.
@@ -273,6 +273,19 @@ impl Audit {
     #[must_use]
     pub fn newest(&self) -> u64 {
         self.0.status.written()
+    }
+
+    /// How the log is doing, in numbers.
+    #[must_use]
+    pub fn readings(&self) -> AuditReadings {
+        let signed = self.0.checkpoints.borrow().as_ref().map(|newest| newest.link.seq);
+        AuditReadings {
+            is_healthy: *self.0.is_healthy.borrow(),
+            newest: self.newest(),
+            durable: self.0.progress.borrow().synced,
+            signed: signed.unwrap_or_default(),
+            queue: self.0.queue.waiting() as u64,
+        }
     }
 
     /// Where the files are.

@@ -132,6 +132,11 @@ impl Queue {
         false
     }
 
+    /// How many lines wait to be written.
+    pub(super) fn waiting(&self) -> usize {
+        self.state().lines.len()
+    }
+
     /// Has the thread look around.
     pub(super) fn wake_thread(&self) {
         self.want_thread(&mut self.state());

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use crate::telemetry::metrics;
+
 /// How a file is made durable; `fdatasync`, but in tests.
 pub(super) type SyncFile = Arc<dyn Fn(&File) -> io::Result<()> + Send + Sync>;
 
@@ -131,7 +133,9 @@ impl Syncer {
         state.syncing_since = state.waiting_since.take();
         state.is_urgent = false;
         drop(state);
+        let began = Instant::now();
         let synced = files.iter().try_for_each(|file| (self.sync)(file));
+        metrics::audit_sync(began.elapsed());
         let mut state = self.state();
         state.syncing_since = None;
         state.has_failed |= synced.is_err();

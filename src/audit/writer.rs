@@ -246,9 +246,11 @@ impl Writer {
     }
 
     fn write_buffer(&mut self) -> io::Result<()> {
+        let began = Instant::now();
         let written = self
             .log
             .write(&self.buffer)
+            .inspect(|()| metrics::audit_write(began.elapsed()))
             .inspect_err(|_| metrics::audit_failure(AuditSink::File));
         let written = written.and_then(|()| match &mut self.copy {
             Some(copy) => copy

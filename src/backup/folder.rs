@@ -1,4 +1,4 @@
-//! The folder that a server keeps its backups in: what they are called, and which of them are old.
+//! A folder that backups are kept in, by a server or by who fetches them from one: what they are called, and which of them are old.
 
 use std::fs::{self, File};
 use std::io;
@@ -90,7 +90,7 @@ pub fn clear(folder: &Path, keep: usize) -> io::Result<Vec<PathBuf>> {
 }
 
 /// What the next backup is called until its revision is known.
-pub(crate) const NEXT: &str = "next";
+pub const NEXT: &str = "next";
 
 #[cfg(test)]
 mod tests {

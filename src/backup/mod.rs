@@ -15,8 +15,7 @@ mod restore;
 mod snapshot;
 
 pub use self::file::NewFile;
-pub(crate) use self::folder::NEXT;
-pub use self::folder::{KeptBackup, clear, file_name, kept};
+pub use self::folder::{KeptBackup, NEXT, clear, file_name, kept};
 pub use self::format::{End, Flaw, Header};
 pub use self::make::{BackupError, Made, make};
 pub use self::open::{Damaged, Opened, open_all};

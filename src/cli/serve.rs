@@ -7,7 +7,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use tresor::config::Config;
 use tresor::hardening::{Debugging, Hardening};
-use tresor::serve::{self, Grants, Serving, StartError};
+use tresor::serve::{self, Grants, Serving, StartError, manager};
 use tresor::server::Listeners;
 use tresor::telemetry;
 
@@ -51,10 +51,13 @@ impl Serve {
             } else {
                 tracing::warn!(%listen, %health_listen, metrics_listen, "listening, and sealed");
             }
+            manager::ready().await;
             let trigger = serving.reload.trigger();
             let reloading = tokio::spawn(async move {
                 while hangup.recv().await.is_some() {
-                    trigger.pull();
+                    manager::reloading().await;
+                    trigger.pull().await;
+                    manager::ready().await;
                 }
             });
             let ended = signals.then_stop(serving).await;
@@ -99,6 +102,7 @@ impl StopSignals {
             _ = self.interrupt.recv() => {}
         }
         tracing::info!("stopping: open calls may finish");
+        manager::stopping().await;
         serving.stop().await;
         tracing::info!("stopped");
         Ok(Exit::Done)

@@ -113,6 +113,11 @@ impl DataKey {
         self.seals_reserved.load(Ordering::Relaxed)
     }
 
+    /// How often it may seal still.
+    pub(super) fn seals_left(&self) -> u64 {
+        MAX_SEALS - self.seals_reserved() + self.seals_left.load(Ordering::Relaxed)
+    }
+
     /// What the facts beside it in the store are proven with.
     pub(super) fn proof_key(&self) -> &ProofKey {
         &self.proof_key

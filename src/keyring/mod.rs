@@ -199,6 +199,24 @@ impl Keyring {
         self.data_keys.iter().map(|key| key.created_at()).collect()
     }
 
+    /// How many data keys there are.
+    #[must_use]
+    pub fn data_key_count(&self) -> usize {
+        self.data_keys.len()
+    }
+
+    /// When the oldest of the data keys that seal was made; none if there is none. Walks over all of them.
+    #[must_use]
+    pub fn oldest_sealing_key(&self) -> Option<Timestamp> {
+        self.sealing.iter().map(|key| key.created_at()).min()
+    }
+
+    /// How often the data key that has sealed most may seal still; none if there is none. Walks over all of them.
+    #[must_use]
+    pub fn fewest_seals_left(&self) -> Option<u64> {
+        self.sealing.iter().map(|key| key.seals_left()).min()
+    }
+
     /// When each signing key that may sign was made.
     #[must_use]
     pub fn signing_key_times(&self) -> Vec<Timestamp> {

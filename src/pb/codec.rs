@@ -6,9 +6,11 @@ use prost::Message;
 use tonic::codec::{BufferSettings, Codec};
 use tonic_prost::ProstCodec;
 
-/// Requests and answers are a few hundred bytes: what they are read into and written to, at first, in bytes. With tonic's own
-/// 8 KiB an allocator spends more on the two buffers of a call than on everything else of it.
-const SMALL: usize = 1000;
+/// What requests are read into at first, in bytes: most have a few hundred. With tonic's own 8 KiB an allocator spends more on the
+/// two buffers of a call than on everything else of it.
+const REQUEST: usize = 1000;
+/// What answers are written to at first, in bytes. Most that hold a credential and its signature fit.
+const ANSWER: usize = 2000;
 /// From how many buffered bytes on a stream of answers is passed on; tonic's own.
 const YIELD: usize = 32 * 1024;
 
@@ -32,10 +34,10 @@ where
     type Decoder = <ProstCodec<T, U> as Codec>::Decoder;
 
     fn encoder(&mut self) -> Self::Encoder {
-        ProstCodec::<T, U>::raw_encoder(BufferSettings::new(SMALL, YIELD))
+        ProstCodec::<T, U>::raw_encoder(BufferSettings::new(ANSWER, YIELD))
     }
 
     fn decoder(&mut self) -> Self::Decoder {
-        ProstCodec::<T, U>::raw_decoder(BufferSettings::new(SMALL, YIELD))
+        ProstCodec::<T, U>::raw_decoder(BufferSettings::new(REQUEST, YIELD))
     }
 }

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+
 pub use self::source::PolicyFile;
 use self::source::Source;
 use crate::server::{Access, LiveTls, Tls, TlsFiles};
@@ -28,13 +30,15 @@ pub struct Reload(Trigger);
 
 /// Reloads at once.
 #[derive(Clone)]
-pub struct Trigger(Sender<()>);
+pub struct Trigger(Sender<oneshot::Sender<()>>);
 
 impl Trigger {
-    /// Looks at every file now, whether it seems changed or not.
-    pub fn pull(&self) {
+    /// Looks at every file now, whether it seems changed or not, and returns when all are looked at.
+    pub async fn pull(&self) {
+        let (done, is_done) = oneshot::channel();
         // The thread ends only after the last trigger.
-        let _ = self.0.send(());
+        let _ = self.0.send(done);
+        let _ = is_done.await;
     }
 }
 
@@ -65,18 +69,20 @@ impl Reload {
 }
 
 /// Until the last trigger is gone.
-fn watch(mut sources: Vec<Source>, tls: &LiveTls, asked: &Receiver<()>) {
+fn watch(mut sources: Vec<Source>, tls: &LiveTls, asked: &Receiver<oneshot::Sender<()>>) {
     let mut reminders = Reminders::default();
     loop {
         reminders.look(tls, SystemClock.now());
-        let is_asked = match asked.recv_timeout(LOOK) {
-            Ok(()) => true,
-            Err(RecvTimeoutError::Timeout) => false,
+        let done = match asked.recv_timeout(LOOK) {
+            Ok(done) => Some(done),
+            Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => return,
         };
         for source in &mut sources {
-            source.look(is_asked);
+            source.look(done.is_some());
         }
+        // Whoever has asked may have stopped waiting.
+        let _ = done.map(|done| done.send(()));
     }
 }
 

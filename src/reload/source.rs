@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::access::{LivePolicy, Policy, TrustDomains};
 use crate::server::{LiveTls, TlsFiles};
-use crate::telemetry::metrics::{Reload, reloaded};
+use crate::telemetry::metrics::{self, Reload, reloaded};
 use crate::time::{Clock as _, SystemClock};
 
 /// The policy's file, as it was read when the server started.
@@ -143,6 +143,7 @@ impl Source {
                 self.trouble = Some(trouble);
             }
         }
+        metrics::reload_is_stuck(self.what, self.trouble.is_some());
     }
 }
 

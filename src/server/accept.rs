@@ -19,6 +19,7 @@ use super::standing::Watch;
 use super::tls::LiveTls;
 use crate::access::{Caller, LivePermissions, LivePolicy, Rooms, TrustDomains};
 use crate::api::Peer;
+use crate::telemetry::metrics::{self, Connections};
 
 /// How long a client may take for the TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -70,10 +71,31 @@ pub struct Access {
     pub policy: Arc<LivePolicy>,
 }
 
+/// How many connections there are.
+#[derive(Clone)]
+pub(super) struct Occupancy {
+    room: Arc<Semaphore>,
+    most: usize,
+    strangers: Arc<Semaphore>,
+}
+
+impl Occupancy {
+    pub(super) fn connections(&self) -> Connections {
+        let taken = |room: &Semaphore, most: usize| (most - room.available_permits()) as u64;
+        Connections {
+            known: taken(&self.room, self.most),
+            most_known: self.most as u64,
+            strangers: taken(&self.strangers, STRANGERS),
+        }
+    }
+}
+
 pub(super) struct Acceptor {
     listener: TcpListener,
     welcome: Arc<Welcome>,
     inlets: Vec<mpsc::Sender<Accepted>>,
+    /// How many connections of callers with an identity there may be.
+    most: usize,
 }
 
 impl Acceptor {
@@ -95,6 +117,16 @@ impl Acceptor {
             listener,
             welcome,
             inlets,
+            most: limits.max_connections.get(),
+        }
+    }
+
+    /// How many connections there are, for as long as the acceptor lives and after it.
+    pub(super) fn occupancy(&self) -> Occupancy {
+        Occupancy {
+            room: Arc::clone(&self.welcome.room),
+            most: self.most,
+            strangers: Arc::clone(&self.welcome.strangers),
         }
     }
 
@@ -159,12 +191,14 @@ impl Accepted {
         let stream = match handshake {
             Ok(stream) => stream,
             Err(error) => {
+                metrics::handshake(false);
                 if let Some(left_out) = FAILED_HANDSHAKES.may_log() {
                     tracing::info!(peer = %address, %error, left_out, "TLS handshake failed");
                 }
                 return None;
             }
         };
+        metrics::handshake(true);
         let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
         let (peer, watch) = match welcome.identify(chain) {
             Err(why) => (Peer::new(address, Err(why)), None),
@@ -196,6 +230,7 @@ impl Welcome {
         };
         let own = own.map(Semaphore::try_acquire_owned).transpose();
         let (Ok(own), Ok(general)) = (own, Arc::clone(general).try_acquire_owned()) else {
+            metrics::connection_refused();
             if let Some(left_out) = TOO_MANY_CONNECTIONS.may_log() {
                 tracing::warn!(
                     peer = %peer.address(),

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
+use super::counted::count;
 use super::dispatch::Dispatch;
 use super::ending::EndingBody;
 use super::held::hold;
@@ -22,6 +23,7 @@ use crate::access::{Caller, LivePermissions, Standing};
 use crate::api::{ApiError, Calls, DEADLINE_EXCEEDED, Fault, Line, Passage, Peer, ended};
 use crate::audit::{Audit, Entry, Event, Unavailable};
 use crate::pb;
+use crate::telemetry::metrics::Counted;
 
 /// No call may hold what it needs for longer, whatever its client asks for.
 pub(super) const LONGEST_DEADLINE: Duration = Duration::from_secs(30);
@@ -76,23 +78,27 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionGate {
         let mut request = request.map(Body::new);
         let path = request.uri().path();
         let path = path[..path.floor_char_boundary(LONGEST_PATH)].to_owned();
+        let counted = Counted::begin(&path);
         let (peer, audit) = (self.peer.clone(), self.gate.calls.audit().clone());
         let standing = match identify(&self.peer, &self.gate.calls, &path) {
             Ok(standing) => standing,
             Err(error) => {
-                return Box::pin(async move { Ok(refuse(&audit, Fault::from(&error), &path, &peer).await) });
+                let refuse = async move { refuse(&audit, Fault::from(&error), &path, &peer).await };
+                return Box::pin(async move { Ok(count(counted, refuse.await)) });
             }
         };
         if let Some(answer) = refuse_other_protocols(&request) {
             return Box::pin(async move {
                 let listed = list(&audit, Code::Unimplemented, "NOT_GRPC", &path, &peer).await;
+                counted.end(Code::Unimplemented);
                 Ok(listed.map_or_else(|fault| Status::from(fault).into_http(), |()| answer))
             });
         }
         let place = match self.peer.place() {
             Ok(place) => place,
             Err(error) => {
-                return Box::pin(async move { Ok(refuse(&audit, Fault::from(&error), &path, &peer).await) });
+                let refuse = async move { refuse(&audit, Fault::from(&error), &path, &peer).await };
+                return Box::pin(async move { Ok(count(counted, refuse.await)) });
             }
         };
         let passage = Passage::default();
@@ -101,7 +107,7 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionGate {
         let deadline = asked_deadline(&request)
             .unwrap_or(self.gate.default_deadline)
             .min(LONGEST_DEADLINE);
-        let until = Instant::now() + deadline;
+        let until = Instant::from(counted.started()) + deadline;
         let is_stream = is_stream(&path);
         let ending = is_stream.then(|| (standing.end(), self.gate.is_ending.clone()));
         let answer = self.gate.dispatch.call(request);
@@ -112,26 +118,24 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionGate {
                 let message = format!("the call took longer than its deadline of {deadline:?}");
                 let fault = Fault::new(Code::DeadlineExceeded, DEADLINE_EXCEEDED, message);
                 let listed = match passage.line() {
-                    Line::Missing => return Ok(refuse(&audit, fault, &path, &peer).await),
+                    Line::Missing => return Ok(count(counted, refuse(&audit, fault, &path, &peer).await)),
                     Line::OfTheEnd(ticket) => ticket.written().await.map(drop),
                     // It has waited for nothing else.
                     Line::OfTheOutcome => Err(Unavailable),
                 };
                 let listed = listed.map_err(|error| Fault::from(&ApiError::Audit(error)));
-                return Ok(Status::from(listed.err().unwrap_or(fault)).into_http());
+                return Ok(count(counted, Status::from(listed.err().unwrap_or(fault)).into_http()));
             };
             let answer = match without_reason(&answer, &path) {
                 Some(fault) => refuse(&audit, fault, &path, &peer).await,
                 None => answer,
             };
-            let answer = match place {
-                Some(place) => hold(answer, place),
-                None => answer,
-            };
-            Ok(match ending {
+            let answer = hold(answer, place);
+            let answer = match ending {
                 Some((identity, server)) => answer.map(|body| Body::new(EndingBody::new(body, identity, server))),
                 None => answer,
-            })
+            };
+            Ok(count(counted, answer))
         })
     }
 }
@@ -145,7 +149,7 @@ const SERVICES: [&str; 3] = [
     pb::v1::vault_operator_server::SERVICE_NAME,
 ];
 /// The calls of ours that go on.
-const STREAMS: [&str; 3] = ["/WatchChanges", "/ReadAudit", "/ImportCredentials"];
+const STREAMS: [&str; 5] = ["/WatchChanges", "/ReadAudit", "/ImportCredentials", "/Backup", "/CheckStore"];
 
 /// Whether the call may go on for as long as its caller likes.
 fn is_stream(path: &str) -> bool {

@@ -26,14 +26,14 @@ const MOST_PROBES: NonZeroUsize = NonZeroUsize::new(64).expect("it is not 0");
 /// How long to wait when the system has no more sockets.
 const BREATHER: Duration = Duration::from_millis(50);
 
-/// The statuses. The server says that it serves while nothing is in the way of that.
+/// The statuses. A service says that it serves while nothing is in the way of that.
 #[derive(Clone)]
 pub struct Health {
     reporter: HealthReporter,
     obstacles: Arc<Mutex<BTreeSet<Obstacle>>>,
 }
 
-/// What keeps a server from serving.
+/// What keeps a service from serving.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Obstacle {
     /// It is not ready yet.
@@ -42,27 +42,56 @@ pub enum Obstacle {
     Sealed,
     /// Its audit log cannot be written, so that every call fails.
     Audit,
+    /// Its store takes no writes, so that nothing can be changed. What is in memory is handed out as before.
+    Store,
     /// It is ending.
     Ending,
 }
+
+impl Obstacle {
+    fn stops(self, service: &str) -> bool {
+        match self {
+            Self::Starting | Self::Sealed | Self::Audit | Self::Ending => true,
+            // Not the whole server: an orchestrator that took it out would take it from the order services, too.
+            Self::Store => service == ADMIN,
+        }
+    }
+}
+
+const ADMIN: &str = <BySize as NamedService>::NAME;
 
 /// The whole server, and each service.
 const SERVICES: [&str; 4] = [
     "",
     <CredentialResolverServer<Resolver> as NamedService>::NAME,
-    <BySize as NamedService>::NAME,
+    ADMIN,
     <VaultOperatorServer<Operator> as NamedService>::NAME,
 ];
 
+/// What a liveness probe asks for: whether the process gets on with its work, whatever keeps it from serving. A server without
+/// its keys is alive, and would come up sealed again.
+const LIVENESS: &str = "liveness";
+
 impl Health {
-    /// Says that nothing is served yet.
+    /// Says that it is alive and that nothing is served yet.
     pub(super) async fn new() -> Self {
         let health = Self {
             reporter: HealthReporter::new(),
             obstacles: Arc::default(),
         };
         health.obstruct(Obstacle::Starting).await;
+        health.set_alive(true).await;
         health
+    }
+
+    /// Whether the process gets on with its work; if it does not, it has to be started again.
+    pub async fn set_alive(&self, is_alive: bool) {
+        let status = if is_alive {
+            ServingStatus::Serving
+        } else {
+            ServingStatus::NotServing
+        };
+        self.reporter.set_service_status(LIVENESS, status).await;
     }
 
     /// Something is in the way from now on.
@@ -75,18 +104,23 @@ impl Health {
         self.change(|obstacles| obstacles.remove(&obstacle)).await;
     }
 
+    /// Whether it says that it serves. Not for a thread that serves others.
+    pub(super) fn is_serving(&self) -> bool {
+        self.obstacles.blocking_lock().is_empty()
+    }
+
     async fn change(&self, change: impl FnOnce(&mut BTreeSet<Obstacle>) -> bool) {
         // Held while it is told, so that what is told last is what holds.
         let mut obstacles = self.obstacles.lock().await;
         if !change(&mut obstacles) {
             return;
         }
-        let status = if obstacles.is_empty() {
-            ServingStatus::Serving
-        } else {
-            ServingStatus::NotServing
-        };
         for service in SERVICES {
+            let status = if obstacles.iter().any(|obstacle| obstacle.stops(service)) {
+                ServingStatus::NotServing
+            } else {
+                ServingStatus::Serving
+            };
             self.reporter.set_service_status(service, status).await;
         }
     }

@@ -1,4 +1,4 @@
-//! What a call takes up until its answer has been taken.
+//! An answer's body until it has been taken: what the call takes up meanwhile, and in what pieces it leaves.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -10,18 +10,39 @@ use tokio::sync::OwnedSemaphorePermit;
 use tonic::Status;
 use tonic::body::Body;
 
+/// What h2 still copies to the frames before it, so that all of them leave in one write and one TLS record. A larger piece leaves
+/// by itself, and costs a write and a record more than most answers cost otherwise (h2's `CHAIN_THRESHOLD_WITHOUT_VECTORED_IO`).
+const COPIED: usize = 1023;
+/// Up to which size an answer leaves in such pieces, in bytes. Copying a larger one costs as much as it saves.
+const SMALL: usize = 8 * 1024;
+
 /// A body that gives its caller's place free when it has been sent, or when nobody waits for it any more.
 struct HeldBody {
     body: Body,
-    _place: OwnedSemaphorePermit,
+    /// What is left of a frame of which pieces have been taken.
+    rest: Bytes,
+    _place: Option<OwnedSemaphorePermit>,
 }
 
-/// Keeps the place for as long as there is something to send.
-pub(super) fn hold(answer: Response<Body>, place: OwnedSemaphorePermit) -> Response<Body> {
+/// Keeps the place, if there is one, for as long as there is something to send.
+pub(super) fn hold(answer: Response<Body>, place: Option<OwnedSemaphorePermit>) -> Response<Body> {
     if answer.body().is_end_stream() {
         return answer;
     }
-    answer.map(|body| Body::new(HeldBody { body, _place: place }))
+    answer.map(|body| {
+        Body::new(HeldBody {
+            body,
+            rest: Bytes::new(),
+            _place: place,
+        })
+    })
+}
+
+impl HeldBody {
+    fn next_piece(&mut self) -> Frame<Bytes> {
+        let length = self.rest.len().min(COPIED);
+        Frame::data(self.rest.split_to(length))
+    }
 }
 
 impl http_body::Body for HeldBody {
@@ -29,14 +50,68 @@ impl http_body::Body for HeldBody {
     type Error = Status;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+        if !self.rest.is_empty() {
+            return Poll::Ready(Some(Ok(self.next_piece())));
+        }
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        let Poll::Ready(Some(Ok(frame))) = frame else {
+            return frame;
+        };
+        Poll::Ready(Some(Ok(match frame.into_data() {
+            Ok(data) if (COPIED + 1..=SMALL).contains(&data.len()) => {
+                self.rest = data;
+                self.next_piece()
+            }
+            Ok(data) => Frame::data(data),
+            Err(other) => other,
+        })))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let (hint, rest) = (self.body.size_hint(), self.rest.len() as u64);
+        let mut whole = SizeHint::new();
+        whole.set_lower(hint.lower() + rest);
+        if let Some(upper) = hint.upper() {
+            whole.set_upper(upper + rest);
+        }
+        whole
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{BodyExt as _, Full};
+
+    use super::*;
+
+    /// The sizes of the pieces in which a body of so many bytes leaves.
+    async fn pieces(length: usize) -> Vec<usize> {
+        let sent: Vec<u8> = (0..length).map(|byte| (byte % 251) as u8).collect();
+        let whole = Body::new(Full::new(Bytes::from(sent.clone())).map_err(|never| match never {}));
+        let mut body = hold(Response::new(whole), None).into_body();
+        let (mut sizes, mut taken) = (Vec::new(), Vec::new());
+        while !body.is_end_stream() {
+            let left = (sent.len() - taken.len()) as u64;
+            assert_eq!(body.size_hint().exact(), Some(left));
+            let piece = body.frame().await.unwrap().unwrap().into_data().unwrap();
+            sizes.push(piece.len());
+            taken.extend_from_slice(&piece);
+        }
+        assert_eq!(taken, sent);
+        sizes
+    }
+
+    #[tokio::test]
+    async fn an_answer_leaves_in_pieces_that_are_copied_to_those_before_them() {
+        assert_eq!(pieces(0).await, Vec::<usize>::new());
+        assert_eq!(pieces(1).await, [1]);
+        assert_eq!(pieces(1023).await, [1023]);
+        assert_eq!(pieces(1024).await, [1023, 1]);
+        assert_eq!(pieces(2500).await, [1023, 1023, 454]);
+        assert_eq!(pieces(8 * 1024 + 1).await, [8 * 1024 + 1], "a large one is not copied");
     }
 }

@@ -1,11 +1,11 @@
 //! Metrics over HTTP/1.1, in plaintext: whoever gathers them has no certificate. `GET /metrics` and nothing else.
 
 use std::convert::Infallible;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE};
+use http::header::{ACCEPT, ALLOW, CONTENT_TYPE, VARY};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -15,7 +15,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-use crate::telemetry::metrics;
+use super::accept::Occupancy;
+use super::health::Health;
+use crate::telemetry::metrics::{self, Form, Process, Readings};
 
 /// How many connections may be open at once. Those above it are closed.
 const MOST: usize = 16;
@@ -25,8 +27,62 @@ const LONGEST: Duration = Duration::from_secs(10);
 const LONGEST_HEAD: usize = 8 * 1024;
 /// How long to wait when the system has no more sockets.
 const BREATHER: Duration = Duration::from_millis(50);
+/// How long what was looked up is good, so that whoever asks all the time costs no more than that.
+const FRESH: Duration = Duration::from_secs(1);
 
-pub(super) async fn serve(listener: TcpListener) {
+/// Looks up what is not counted. It may take a while, and knows nothing of the server.
+pub struct Look {
+    /// The process, as it was opened before the sandbox.
+    pub process: Process,
+    /// Looks up all but the server's own.
+    pub look: Box<dyn Fn() -> Readings + Send + Sync>,
+}
+
+/// What is shown to whoever asks.
+pub(super) struct Board {
+    look: Look,
+    occupancy: Occupancy,
+    health: Health,
+    /// What was looked up last, and when.
+    last: Mutex<Option<(Instant, Arc<str>)>>,
+}
+
+impl Board {
+    pub(super) fn new(look: Look, occupancy: Occupancy, health: Health) -> Self {
+        let last = Mutex::default();
+        Self {
+            look,
+            occupancy,
+            health,
+            last,
+        }
+    }
+
+    fn show(&self, form: Form) -> String {
+        metrics::rendered(form, &self.observed())
+    }
+
+    fn observed(&self) -> Arc<str> {
+        // Whoever comes meanwhile waits for the same.
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, observed)) = &*last
+            && at.elapsed() < FRESH
+        {
+            return Arc::clone(observed);
+        }
+        let readings = Readings {
+            is_serving: self.health.is_serving(),
+            connections: self.occupancy.connections(),
+            ..(self.look.look)()
+        };
+        let observed: Arc<str> = metrics::observed(&readings, &self.look.process).into();
+        *last = Some((Instant::now(), Arc::clone(&observed)));
+        observed
+    }
+}
+
+pub(super) async fn serve(listener: TcpListener, board: Board) {
+    let board = Arc::new(board);
     let room = Arc::new(Semaphore::new(MOST));
     loop {
         match listener.accept().await {
@@ -34,9 +90,10 @@ pub(super) async fn serve(listener: TcpListener) {
                 let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
                     continue;
                 };
+                let board = Arc::clone(&board);
                 tokio::spawn(async move {
                     // Whoever breaks off, or takes too long, is nobody's concern.
-                    let _ = tokio::time::timeout(LONGEST, answer(stream)).await;
+                    let _ = tokio::time::timeout(LONGEST, answer(stream, board)).await;
                     drop(permit);
                 });
             }
@@ -48,8 +105,11 @@ pub(super) async fn serve(listener: TcpListener) {
     }
 }
 
-async fn answer(stream: TcpStream) -> Result<(), hyper::Error> {
-    let service = service_fn(|request| std::future::ready(Ok::<_, Infallible>(respond(&request))));
+async fn answer(stream: TcpStream, board: Arc<Board>) -> Result<(), hyper::Error> {
+    let service = service_fn(|request| {
+        let board = Arc::clone(&board);
+        async move { Ok::<_, Infallible>(respond(&request, board).await) }
+    });
     http1::Builder::new()
         .keep_alive(false)
         .max_buf_size(LONGEST_HEAD)
@@ -59,13 +119,23 @@ async fn answer(stream: TcpStream) -> Result<(), hyper::Error> {
         .await
 }
 
-fn respond(request: &Request<Incoming>) -> Response<Full<Bytes>> {
+async fn respond(request: &Request<Incoming>, board: Arc<Board>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::default());
     match (request.uri().path(), request.method()) {
         ("/metrics", &Method::GET | &Method::HEAD) => {
-            *response.body_mut() = metrics::rendered().into();
-            let media_type = HeaderValue::from_static(metrics::MEDIA_TYPE);
-            response.headers_mut().insert(CONTENT_TYPE, media_type);
+            let accepted = request
+                .headers()
+                .get(ACCEPT)
+                .and_then(|accepted| accepted.to_str().ok());
+            let form = Form::accepted_by(accepted);
+            // It walks over all keys: apart from what accepts connections.
+            match tokio::task::spawn_blocking(move || board.show(form)).await {
+                Ok(shown) => *response.body_mut() = shown.into(),
+                Err(_) => *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE,
+            }
+            let headers = response.headers_mut();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(form.media_type()));
+            headers.insert(VARY, HeaderValue::from_static("accept"));
         }
         ("/metrics", _) => {
             *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;

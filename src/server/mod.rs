@@ -6,6 +6,7 @@
 
 mod accept;
 mod connection;
+mod counted;
 mod dispatch;
 mod ending;
 mod gate;
@@ -14,6 +15,7 @@ mod held;
 mod metrics;
 mod newcomers;
 mod protocol;
+mod pulse;
 mod seldom;
 mod standing;
 mod tls;
@@ -31,6 +33,9 @@ pub use self::accept::Access;
 use self::dispatch::Dispatch;
 use self::gate::Gate;
 pub use self::health::{Health, Obstacle};
+pub use self::pulse::Pulse;
+use self::metrics::Board;
+pub use self::metrics::Look;
 pub use self::tls::{Expiry, LiveTls, Tls, TlsError, TlsFiles};
 use self::worker::Worker;
 use crate::api::{Calls, Services};
@@ -147,7 +152,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves `services` to those whom `access` lets in; `calls` counts and lists them.
+    /// Serves `services` to those whom `access` lets in; `calls` counts and lists them. What is not counted on the way is looked
+    /// up by `look` when somebody asks for metrics.
     ///
     /// # Errors
     /// [`ServerError::Io`] if the system gives no threads or sockets.
@@ -157,6 +163,7 @@ impl Server {
         services: &Services,
         calls: &Calls,
         limits: Limits,
+        look: Look,
     ) -> Result<Self, ServerError> {
         let (is_ending, ending) = signal::channel(false);
         let health = Health::new().await;
@@ -173,11 +180,12 @@ impl Server {
             .collect::<Result<Vec<_>, _>>()?;
         let main = tokio::net::TcpListener::from_std(listeners.main)?;
         let acceptor = Acceptor::new(main, access, &limits, workers.iter().map(Worker::inlet).collect());
+        let board = Board::new(look, acceptor.occupancy(), health.clone());
         let acceptor = tokio::spawn(acceptor.run(ending));
         let health_listener = tokio::net::TcpListener::from_std(listeners.health)?;
         let health_listener = tokio::spawn(health.clone().serve(health_listener));
         let metrics_listener = listeners.metrics.map(tokio::net::TcpListener::from_std).transpose()?;
-        let metrics_listener = metrics_listener.map(|listener| tokio::spawn(metrics::serve(listener)));
+        let metrics_listener = metrics_listener.map(|listener| tokio::spawn(metrics::serve(listener, board)));
         Ok(Self {
             health,
             drain_timeout: limits.drain_timeout,
@@ -198,6 +206,12 @@ impl Server {
     #[must_use]
     pub fn health(&self) -> Health {
         self.health.clone()
+    }
+
+    /// Whether its workers get on with their work, for those who look after that.
+    #[must_use]
+    pub fn pulse(&self) -> Pulse {
+        Pulse::new(self.workers.iter().map(Worker::runtime))
     }
 
     /// Ends: says so, takes nothing new on, lets open calls finish within the drain time, then closes what is left.

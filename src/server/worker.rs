@@ -24,6 +24,7 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
 pub(super) struct Worker {
     inlet: mpsc::Sender<Accepted>,
+    runtime: runtime::Handle,
     thread: JoinHandle<()>,
     done: oneshot::Receiver<()>,
     cut_off: oneshot::Sender<()>,
@@ -40,6 +41,7 @@ impl Worker {
         let (finished, done) = oneshot::channel();
         let (cut_off, is_cut_off) = oneshot::channel::<()>();
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
         let serving = serve(gate, accepted, limits.max_streams_per_connection.get(), is_ending);
         let thread = std::thread::Builder::new()
             .name(format!("worker-{number}"))
@@ -56,6 +58,7 @@ impl Worker {
             })?;
         Ok(Self {
             inlet,
+            runtime: handle,
             thread,
             done,
             cut_off,
@@ -65,6 +68,11 @@ impl Worker {
     /// Where accepted connections go in.
     pub(super) fn inlet(&self) -> mpsc::Sender<Accepted> {
         self.inlet.clone()
+    }
+
+    /// What it serves on.
+    pub(super) fn runtime(&self) -> runtime::Handle {
+        self.runtime.clone()
     }
 
     /// Waits for open calls until `deadline`, then ends what is left. False if something was left.

@@ -27,6 +27,10 @@ pub use self::sled::{Filling, SledStore};
 /// are until they are written again; then older programs refuse the store.
 pub const FORMAT: u32 = 2;
 
+/// How many bytes its disk must have left for a store to write: more than sled takes for the largest batch of transactions, so that
+/// a disk that gets full is met before a write and not in the middle of one.
+pub const RESERVE: u64 = 32 << 20;
+
 /// The number of a committed transaction. The first is 1; each commit's is greater than those before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Revision(pub u64);
@@ -186,8 +190,26 @@ pub trait Store: Send + Sync + 'static {
         outcomes
     }
 
+    /// Whether what writes has ended by a fault of the program, so that nothing is written until the process is started again.
+    fn has_ended(&self) -> bool {
+        false
+    }
+
+    /// How many jobs wait for whoever writes; 0 where there is no queue.
+    fn waiting(&self) -> usize {
+        0
+    }
+
     /// Every transaction that is committed from now on.
     async fn watch(&self) -> Result<Changes, StoreError>;
+
+    /// Looks whether it takes writes, and mends what keeps it from that as far as it can: to be asked now and then.
+    ///
+    /// # Errors
+    /// What keeps it from taking writes.
+    async fn tend(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 /// What comes of a transaction.
@@ -277,6 +299,17 @@ pub enum StoreError {
     Unfinished {
         /// Its directory.
         path: PathBuf,
+    },
+    /// Its disk is nearly full, and it is better to write nothing than a part.
+    #[error(
+        "the store {} writes nothing while its disk has less than {} MiB left ({} MiB are); make room there, it goes on by itself",
+        path.display(), RESERVE >> 20, left >> 20
+    )]
+    Full {
+        /// Its directory.
+        path: PathBuf,
+        /// How many bytes are left.
+        left: u64,
     },
     /// The disk or the operating system refuses.
     #[error("the store {}: {detail}", path.display())]

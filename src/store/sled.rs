@@ -6,12 +6,14 @@
 
 mod filling;
 mod guard;
+mod mending;
 mod writer;
 
 use std::fs::{File, TryLockError};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -20,9 +22,11 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use self::filling::Filling;
 use self::guard::{Lock, Mark};
+use self::mending::write_once_more;
 use self::writer::{Job, Writer};
-use super::{Changes, Committed, FORMAT, Key, Record, Revision, Scan, Store, StoreError, Transaction};
+use super::{Changes, CommitError, Committed, FORMAT, Key, Record, Revision, Scan, Store, StoreError, Transaction};
 use crate::hardening::folder;
+use crate::telemetry::metrics;
 
 /// The store's own records, which nobody else sees.
 const META: &str = "meta/";
@@ -43,11 +47,44 @@ const QUEUE: usize = 4096;
 /// A store in a directory of its own.
 pub struct SledStore {
     path: PathBuf,
-    tree: Tree,
+    shelf: Arc<Shelf>,
     revision: Arc<AtomicU64>,
     writer: mpsc::Sender<Job>,
     thread: Option<std::thread::JoinHandle<()>>,
+    left_at: Option<Revision>,
     _lock: Lock,
+}
+
+/// sled's database, and the file that is synced after it.
+struct Opened {
+    database: sled::Db,
+    tree: Tree,
+    file: File,
+}
+
+impl Opened {
+    fn open(path: &Path) -> Result<Self, StoreError> {
+        let (database, tree) = open_tree(path)?;
+        let file = File::open(path.join("db")).map_err(io_error(path))?;
+        Ok(Self { database, tree, file })
+    }
+}
+
+/// Where readers find the records; while it is not known which of them are on the disk, only why.
+struct Shelf(RwLock<Result<Tree, StoreError>>);
+
+impl Shelf {
+    fn new(tree: Tree) -> Arc<Self> {
+        Arc::new(Self(RwLock::new(Ok(tree))))
+    }
+
+    fn tree(&self) -> Result<Tree, StoreError> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn put(&self, tree: Result<Tree, StoreError>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = tree;
+    }
 }
 
 impl SledStore {
@@ -69,20 +106,24 @@ impl SledStore {
         let lock = Lock::take(path)?;
         filling::refuse_unfinished(path)?;
         let mark = Mark::open(path).map_err(&io)?;
+        if mark.is_in_doubt {
+            write_once_more(path)?;
+        }
         mark.check_length(path)?;
-        let (database, tree) = open_tree(path)?;
-        let format = check_format(path, &tree)?;
-        let revision = read_revision(path, &tree)?;
+        let opened = Opened::open(path)?;
+        let format = check_format(path, &opened.tree)?;
+        let revision = read_revision(path, &opened.tree)?;
         mark.check(path, revision)?;
         if format != Some(FORMAT) {
-            let raised = tree.insert(FORMAT_KEY, &FORMAT.to_be_bytes());
+            let raised = opened.tree.insert(FORMAT_KEY, &FORMAT.to_be_bytes());
             raised.map_err(|error| sled_error(path, &error))?;
         }
-        let file = File::open(path.join("db")).map_err(&io)?;
-        make_durable(path, &database, &file)?;
+        make_durable(path, &opened, &mark, revision)?;
+        let left_at = lock.was_left.then_some(mark.revision);
         lock.sign().map_err(&io)?;
         let durable = Arc::new(AtomicU64::new(revision.0));
-        let mut writer = Writer::new(path, file, database, tree.clone(), mark, revision, Arc::clone(&durable));
+        let shelf = Shelf::new(opened.tree.clone());
+        let mut writer = Writer::new(path, opened, Arc::clone(&shelf), mark, revision, Arc::clone(&durable));
         let (inlet, jobs) = mpsc::channel(QUEUE);
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
@@ -90,19 +131,27 @@ impl SledStore {
             .map_err(&io)?;
         Ok(Self {
             path: path.into(),
-            tree,
+            shelf,
             revision: durable,
             writer: inlet,
             thread: Some(thread),
+            left_at,
             _lock: lock,
         })
+    }
+
+    /// If whoever had it open before has ended without closing it, the newest revision that is known to have been acknowledged. The
+    /// store has at least that.
+    #[must_use]
+    pub fn left_at(&self) -> Option<Revision> {
+        self.left_at
     }
 
     async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Tree) -> sled::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let (tree, path) = (self.tree.clone(), self.path.clone());
+        let (tree, path) = (self.shelf.tree()?, self.path.clone());
         // sled may have to go to the disk, and the caller's thread serves others too.
         tokio::task::spawn_blocking(move || read(&tree).map_err(|error| sled_error(&path, &error)))
             .await
@@ -162,20 +211,34 @@ impl Store for SledStore {
     }
 
     async fn commit(&self, transaction: Transaction) -> Committed {
+        let began = Instant::now();
         let (answer, answered) = oneshot::channel();
         let job = Job::Commit(transaction, answer);
         self.writer.send(job).await.map_err(|_| StoreError::Closed)?;
-        answered.await.map_err(|_| StoreError::Closed)?
+        let outcome = answered.await.map_err(|_| StoreError::Closed)?;
+        note(began, &outcome);
+        outcome
     }
 
     async fn commit_all(&self, transactions: Vec<Transaction>) -> Vec<Committed> {
+        let began = Instant::now();
         let closed = |count| (0..count).map(|_| Err(StoreError::Closed.into())).collect();
         let count = transactions.len();
         let (answer, answered) = oneshot::channel();
         if self.writer.send(Job::CommitAll(transactions, answer)).await.is_err() {
             return closed(count);
         }
-        answered.await.unwrap_or_else(|_| closed(count))
+        let outcomes = answered.await.unwrap_or_else(|_| closed(count));
+        outcomes.iter().for_each(|outcome| note(began, outcome));
+        outcomes
+    }
+
+    fn waiting(&self) -> usize {
+        self.writer.max_capacity() - self.writer.capacity()
+    }
+
+    fn has_ended(&self) -> bool {
+        self.writer.is_closed()
     }
 
     async fn watch(&self) -> Result<Changes, StoreError> {
@@ -185,6 +248,13 @@ impl Store for SledStore {
             .await
             .map_err(|_| StoreError::Closed)?;
         answered.await.map_err(|_| StoreError::Closed)
+    }
+
+    async fn tend(&self) -> Result<(), StoreError> {
+        let (answer, answered) = oneshot::channel();
+        let job = Job::Tend(answer);
+        self.writer.send(job).await.map_err(|_| StoreError::Closed)?;
+        answered.await.map_err(|_| StoreError::Closed)?
     }
 }
 
@@ -200,12 +270,19 @@ impl Drop for SledStore {
     }
 }
 
+fn note(began: Instant, outcome: &Committed) {
+    let outcome = match outcome {
+        Ok(_) => metrics::Committed::Done,
+        Err(CommitError::Conflict { .. }) => metrics::Committed::Conflict,
+        Err(CommitError::Store(_)) => metrics::Committed::Failed,
+    };
+    metrics::store_commit(began.elapsed(), outcome);
+}
+
 fn open_tree(path: &Path) -> Result<(sled::Db, Tree), StoreError> {
     wait_for_release(path);
-    // sled's recovery panics on some damaged files. The hook is silenced so that the one line said is ours.
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
-    let opened = std::panic::catch_unwind(|| {
+    // sled's recovery panics on some damaged files.
+    let opened = quietly(|| {
         let database = sled::Config::default()
             .path(path)
             .segment_size(SEGMENT_SIZE)
@@ -217,30 +294,51 @@ fn open_tree(path: &Path) -> Result<(sled::Db, Tree), StoreError> {
         let tree = database.open_tree("records")?;
         Ok((database, tree))
     });
-    std::panic::set_hook(hook);
     match opened {
-        Ok(Ok(opened)) => Ok(opened),
-        Ok(Err(error)) => Err(sled_error(path, &error)),
-        Err(_) => Err(damaged(path, "it cannot be recovered")),
+        Some(Ok(opened)) => Ok(opened),
+        Some(Err(error)) => Err(sled_error(path, &error)),
+        None => Err(damaged(path, "it cannot be recovered")),
     }
+}
+
+/// Does what sled may panic in, and gives nothing then. The hook is silenced so that the one line said is ours.
+fn quietly<T>(work: impl FnOnce() -> T) -> Option<T> {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let done = catch_unwind(AssertUnwindSafe(work));
+    std::panic::set_hook(hook);
+    done.ok()
 }
 
 /// The folder is ours; still, sled's own threads may hold its file a moment longer than the store was open that this process had
 /// there before.
 pub(super) fn wait_for_release(path: &Path) {
-    let deadline = Instant::now() + RELEASE;
     if let Ok(file) = File::open(path.join("db")) {
-        while matches!(file.try_lock(), Err(TryLockError::WouldBlock)) && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(1));
+        let _ = lock_when_released(&file);
+    }
+}
+
+/// Locks sled's file for as long as it is open here, once sled has let go of it.
+fn lock_when_released(file: &File) -> Result<(), TryLockError> {
+    let deadline = Instant::now() + RELEASE;
+    loop {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            locked => return locked,
         }
     }
 }
 
-/// What sled has just recovered or made may only be in memory yet, also the names of its files.
-fn make_durable(path: &Path, database: &sled::Db, file: &File) -> Result<(), StoreError> {
+/// What sled has just recovered or made may only be in memory yet, also the names of its files. Then it is settled what the store
+/// has.
+fn make_durable(path: &Path, opened: &Opened, mark: &Mark, revision: Revision) -> Result<(), StoreError> {
+    let Opened { database, file, .. } = opened;
     database.flush().map_err(|error| sled_error(path, &error))?;
     file.sync_data()
         .and_then(|()| File::open(path)?.sync_all())
+        .and_then(|()| mark.settle(revision, file.metadata()?.len()))
         .map_err(io_error(path))
 }
 

@@ -9,6 +9,7 @@ use tracing_log::LogTracer;
 use tracing_log::log::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
+pub(crate) use self::metrics::Sharded;
 use crate::config::LogFormat;
 
 /// What the crates that log with `log` (sled, rustls) may say at most. sled's traces come from destructors of a thread's

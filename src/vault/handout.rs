@@ -110,7 +110,7 @@ pub enum Lack {
 }
 
 pub(super) struct Decided {
-    resolution: Resolution,
+    pub(super) resolution: Resolution,
     pub(super) outcome: Result<Chosen, Lack>,
 }
 
@@ -212,7 +212,9 @@ impl Vault {
         // Before anything is looked up: the answer is at least as new.
         let revision = self.replica.revision();
         let now = self.clock.now();
-        let Decided { resolution, outcome } = self.decide(asked, granted, now);
+        let decided = self.decide(asked, granted, now);
+        self.tally.count(&self.catalogue, asked.provider, &decided);
+        let Decided { resolution, outcome } = decided;
         let chosen = outcome.map_err(|lack| lack.of(ask, &resolution))?;
         let reveal = granted.of(&resolution);
         let receipt = receipt_for

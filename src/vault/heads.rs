@@ -5,14 +5,17 @@ use std::collections::BTreeSet;
 use std::hash::BuildHasher;
 use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 use hashbrown::hash_table::Entry;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
+use super::census::ProviderCount;
 use super::read::StateFilter;
 use super::record::{Corrupt, SealedHead};
 use super::sorted::{Filter, Sorted};
 use crate::store::Key;
+use crate::time::Timestamp;
 
 /// Many, so that whoever reads hardly ever meets the one who writes. A power of two.
 const SHARDS: usize = 64;
@@ -165,7 +168,19 @@ impl<S: BuildHasher> Heads<S> {
     /// How many heads that can be read are in this state. Takes their headers' word for it.
     pub(super) fn count(&self, state: StateFilter) -> u64 {
         let order = self.order.read().unwrap_or_else(PoisonError::into_inner);
-        order.sorted.count(state)
+        order.sorted.census().count(state)
+    }
+
+    /// How many there are of each provider, and how many of them end within each of these times.
+    pub(super) fn by_provider(&self, now: Timestamp, within: &[Duration]) -> Vec<ProviderCount> {
+        let order = self.order.read().unwrap_or_else(PoisonError::into_inner);
+        order.sorted.census().by_provider(now, within)
+    }
+
+    /// How many have headers of which there is no proof, those that cannot be read included.
+    pub(super) fn doubtful(&self) -> usize {
+        let order = self.order.read().unwrap_or_else(PoisonError::into_inner);
+        order.doubtful.len()
     }
 
     fn read(&self, hash: u64) -> RwLockReadGuard<'_, Shard> {

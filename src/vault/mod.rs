@@ -7,6 +7,7 @@ pub mod assignment;
 mod assignments;
 mod backup;
 pub mod catalogue;
+mod census;
 pub mod check;
 mod checkpoint;
 mod content;
@@ -15,6 +16,7 @@ pub mod credential;
 mod door;
 mod error;
 pub mod examine;
+mod figures;
 mod handout;
 mod heads;
 pub mod ids;
@@ -31,6 +33,7 @@ mod save;
 pub mod scope;
 pub mod signature;
 mod sorted;
+mod tally;
 pub mod upkeep;
 pub mod warning;
 
@@ -42,15 +45,19 @@ use tokio::sync::Semaphore;
 
 pub use self::assignments::SetAssignment;
 use self::catalogue::Catalogue;
+pub use self::census::ProviderCount;
 pub use self::coverage::{CoverageQuery, Gap};
 pub use self::door::{Door, Sealed};
 pub use self::error::{Refused, VaultError};
+pub use self::figures::Figures;
 pub use self::handout::{Ask, Asked, Explanation, Granted, HandOut, Lack, Resolution};
 pub use self::import::Imported;
 pub use self::read::{CredentialInfo, ListQuery, Masked, Page, StateFilter, VersionInfo};
 use self::record::Corrupt;
 use self::replica::{Counts, Others, Replica, Subscription};
 pub use self::save::{Prepared, Put, Rollback, Saved};
+pub(crate) use self::tally::Tally;
+pub use self::tally::{Decisions, Outcome};
 use self::upkeep::Upkeep;
 pub use self::upkeep::{KeyAges, RewrapStatus, RotationStatus, TasksStatus};
 use crate::keyring::{KekSource, Keyring, KeyringError, NewSigningKey, RecoveryKey, WrappingStatus};
@@ -113,6 +120,8 @@ pub struct Vault {
     clock: Arc<dyn Clock>,
     settings: Settings,
     upkeep: Arc<Upkeep>,
+    /// How resolves were decided.
+    tally: Tally,
     opened_at: Timestamp,
     /// The store's revision then.
     opened_at_revision: Revision,
@@ -173,6 +182,7 @@ impl Vault {
             store,
             keyring,
             replica,
+            tally: Tally::new(&catalogue),
             catalogue,
             clock,
             settings,

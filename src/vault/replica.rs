@@ -10,6 +10,7 @@ use dashmap::DashMap;
 use tokio::sync::{broadcast, watch};
 
 use super::assignment::{Choice, Mode};
+use super::census::ProviderCount;
 use super::heads::{Arrival, Heads};
 use super::ids::{ProviderId, TenantId};
 use super::loading::{Loading, load};
@@ -21,6 +22,7 @@ use super::scope::{CredentialRef, Scope};
 use super::sorted::Filter;
 use crate::keyring::{DataKey, DataKeyId, ERASE_PREFIX, Keyring};
 use crate::store::{Change, Changes, Key, Record, Revision, Store, StoreError};
+use crate::time::Timestamp;
 
 /// How many changes are kept for callers that come back.
 const HISTORY: usize = 10_000;
@@ -212,6 +214,16 @@ impl Replica {
             deleted: self.heads.count(StateFilter::Deleted),
             assignments: self.choices.len() as u64,
         }
+    }
+
+    /// How many credentials of each provider there are, and how many of them end within each of these times.
+    pub(super) fn by_provider(&self, now: Timestamp, within: &[Duration]) -> Vec<ProviderCount> {
+        self.heads.by_provider(now, within)
+    }
+
+    /// How many heads there are of whose headers there is no proof.
+    pub(super) fn doubtful(&self) -> u64 {
+        self.heads.doubtful() as u64
     }
 
     /// Looks at the credentials' paths, in their order. When a look says so, the others of the same tenant, provider and kind of

@@ -4,7 +4,7 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use super::credential::State;
+use super::census::{Census, place_of};
 use super::read::StateFilter;
 use super::record::{HeadHeader, SealedHead};
 use crate::time::Timestamp;
@@ -18,7 +18,7 @@ const NARROW: usize = WIDTH / 4;
 #[derive(Default)]
 pub(super) struct Sorted {
     root: Node,
-    counts: [u64; StateFilter::ALL.len()],
+    census: Census,
 }
 
 /// Which heads are looked for.
@@ -60,13 +60,15 @@ pub(super) struct Found {
 impl Sorted {
     /// Puts a head in the place of the one with its key.
     pub(super) fn put(&mut self, head: Arc<SealedHead>) {
-        self.counts[place_of(head.header.state)] += 1;
+        self.census.add(&head);
         let (replaced, split) = self.root.put(head);
         if let Some(right) = split {
             let left = Branch::new(Box::default(), std::mem::take(&mut self.root));
             self.root = Node::Fork(with_room(vec![left, right]));
         }
-        self.forget(replaced.as_deref());
+        if let Some(replaced) = replaced {
+            self.census.remove(&replaced);
+        }
     }
 
     /// Removes the head with this key.
@@ -77,18 +79,14 @@ impl Sorted {
         {
             self.root = branches.pop().map(|only| only.node).unwrap_or_default();
         }
-        self.forget(removed.as_deref());
-    }
-
-    fn forget(&mut self, head: Option<&SealedHead>) {
-        if let Some(head) = head {
-            self.counts[place_of(head.header.state)] -= 1;
+        if let Some(removed) = removed {
+            self.census.remove(&removed);
         }
     }
 
-    /// How many there are in this state.
-    pub(super) fn count(&self, state: StateFilter) -> u64 {
-        self.counts[state as usize]
+    /// How many there are of what.
+    pub(super) fn census(&self) -> &Census {
+        &self.census
     }
 
     /// The first `limit` heads that are looked for, whose keys begin with `prefix` and come after `after`.
@@ -248,10 +246,6 @@ impl FromIterator<Ends> for Ends {
     fn from_iter<I: IntoIterator<Item = Self>>(all: I) -> Self {
         all.into_iter().fold(Self::default(), Self::with)
     }
-}
-
-fn place_of(state: State) -> usize {
-    StateFilter::from(state) as usize
 }
 
 /// The branch that a key is in, if it is in any.

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use proptest::collection::vec;
 use proptest::option;
@@ -131,7 +132,18 @@ proptest! {
         prop_assert_eq!(check(&sorted.root, true).0, model.len());
         for state in StateFilter::ALL {
             let count = model.values().filter(|one| one.0 == state).count();
-            prop_assert_eq!(sorted.count(state), count as u64);
+            prop_assert_eq!(sorted.census().count(state), count as u64);
+        }
+        for (now, within) in [(-1, 0), (0, 0), (3_600_000, 1), (253_402_192_799_999, 24)] {
+            let enabled = model.values().filter(|one| one.0 == StateFilter::Enabled);
+            let hours: Vec<_> = enabled.filter_map(|one| one.1.map(|end| end.div_euclid(3_600_000))).collect();
+            let this_hour = i64::div_euclid(now, 3_600_000);
+            let ended = hours.iter().filter(|hour| **hour < this_hour).count() as u64;
+            let ending = hours.iter().filter(|hour| (this_hour..this_hour + within).contains(*hour)).count() as u64;
+            let within = Duration::from_hours(within.cast_unsigned());
+            let counted = sorted.census().by_provider(Timestamp::from_unix_ms(now), &[within]);
+            let counted: Vec<_> = counted.iter().map(|of| (of.expired, of.expiring[0])).collect();
+            prop_assert!(counted == [(ended, ending)] || model.is_empty(), "{:?}", counted);
         }
         for (states, before, after, limit) in asked {
             let filter = Filter::new(&states, before.map(Timestamp::from_unix_ms));
@@ -208,5 +220,5 @@ fn nothing_is_left_of_what_was_removed() {
         sorted.remove(name(number * 7919 % 20_000).as_bytes());
     }
     assert_eq!(check(&sorted.root, true), (0, 1, 1));
-    assert_eq!(sorted.count(StateFilter::Enabled), 0);
+    assert_eq!(sorted.census().count(StateFilter::Enabled), 0);
 }

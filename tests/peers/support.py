@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.request import ProxyHandler, Request, build_opener
 
 import grpc
 import pytest
@@ -67,6 +68,7 @@ class Tresor:
         self.data = directory / "data"
         self.pki = self.data / "pki"
         self.host, self.port, self.health_port = "127.0.0.1", free_port(), free_port()
+        self.metrics_port = free_port()
         self.env = ENVIRONMENT | env
         self.process: subprocess.Popen[bytes] | None = None
         self.starts = 0
@@ -82,7 +84,7 @@ class Tresor:
         listeners = ["--listen", f"{self.host}:{self.port}", "--health-listen", f"{self.host}:{self.health_port}"]
         with self._output("stdout").open("wb") as stdout, self._output("stderr").open("wb") as stderr:
             self.process = subprocess.Popen(
-                [TRESOR, "dev", "--data-dir", self.data, *listeners],
+                [TRESOR, "dev", "--data-dir", self.data, *listeners, "--metrics-listen", f"{self.host}:{self.metrics_port}"],
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,
@@ -128,6 +130,12 @@ class Tresor:
         client = Client(self.address, **({"ca": self.pki / "ca.pem"} | identity | changes))
         self._clients.append(client)
         return client
+
+    def metrics(self, accept: str = "") -> str:
+        """What is counted, in the form that `accept` asks for."""
+        request = Request(f"http://{self.host}:{self.metrics_port}/metrics", headers={"accept": accept} if accept else {})
+        with build_opener(ProxyHandler({})).open(request, timeout=TIMEOUT) as answer:
+            return answer.read().decode()
 
     @property
     def stdout(self) -> str:

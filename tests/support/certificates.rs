@@ -46,6 +46,16 @@ pub(crate) fn numbered(folder: &Path, id: &str, serial: u64) -> Identity {
     })
 }
 
+/// Certificate and key (PEM) for a server, issued by the authority in a folder.
+pub(crate) fn for_server(folder: &Path) -> [String; 2] {
+    let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.not_after = (SystemTime::now() + DAY).into();
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.signed_by(&key, &authority(folder)).unwrap();
+    [certificate.pem(), key.serialize_pem()]
+}
+
 /// The revocation list (PEM) of the authority in a folder.
 pub(crate) fn revocation_list(folder: &Path, revoked: &[u64]) -> String {
     let now = SystemTime::now();

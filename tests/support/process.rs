@@ -1,5 +1,6 @@
 //! `tresor dev` and `tresor serve` as processes.
 
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpListener};
@@ -12,9 +13,14 @@ use tresor::time::{Clock as _, SystemClock};
 use super::callers::Callers;
 use super::wait_for;
 
+/// Where the program is: the one that was built with these tests, or another that is named.
+fn program() -> OsString {
+    std::env::var_os("TRESOR_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_tresor").into())
+}
+
 /// The program, without anything of this process's environment.
 pub(crate) fn tresor(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tresor"));
+    let mut command = Command::new(program());
     command.args(arguments).env_clear().stdin(Stdio::null());
     command
 }
@@ -55,7 +61,7 @@ impl Server {
     pub(crate) fn dev_ignoring_size_signals(directory: &Path) -> Self {
         let mut command = Command::new("/bin/sh");
         let script = r#"trap '' XFSZ; exec "$0" "$@""#;
-        command.args(["-c", script, env!("CARGO_BIN_EXE_tresor")]).args(DEV);
+        command.args(["-c", script]).arg(program()).args(DEV);
         command.env_clear().stdin(Stdio::null());
         Self::dev_as(directory, command)
     }

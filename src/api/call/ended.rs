@@ -4,6 +4,7 @@ use tonic::Code;
 
 use crate::api::fault::{ApiError, Fault};
 use crate::audit::{Audit, Entry, Intent, Outcome, Ticket, Unavailable};
+use crate::telemetry::metrics;
 
 /// A call, or a part of one, that is over and whose line is under way.
 #[must_use = "nobody gets an answer before it is let out"]
@@ -62,8 +63,11 @@ pub(super) fn unavailable(error: Unavailable) -> Box<Fault> {
     Box::new(Fault::from(&ApiError::Audit(error)))
 }
 
-/// What the audit log says of a call that has ended with this code.
-pub(crate) fn ended<'a>(entry: Entry<'a>, code: Code, reason: Option<&'a str>) -> Entry<'a> {
+/// What the audit log says of a call that has ended with this code. Counts its reason.
+pub(crate) fn ended<'a>(entry: Entry<'a>, code: Code, reason: Option<&'static str>) -> Entry<'a> {
+    if let Some(reason) = reason {
+        metrics::call_failed(reason);
+    }
     let outcome = match code {
         Code::Ok => Outcome::Ok,
         Code::Unauthenticated | Code::PermissionDenied | Code::ResourceExhausted => Outcome::Denied,
@@ -78,7 +82,7 @@ pub(crate) fn ended<'a>(entry: Entry<'a>, code: Code, reason: Option<&'a str>) -
 }
 
 /// The code's name as gRPC's own documents have it.
-fn code_name(code: Code) -> &'static str {
+pub(crate) fn code_name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",
         Code::Cancelled => "CANCELLED",

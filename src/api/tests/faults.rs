@@ -205,6 +205,10 @@ fn what_passes_is_worth_another_try_and_keeps_the_machines_details_to_itself() {
         path: "/secret/place".into(),
         detail: "No space left on device".into(),
     };
+    let full = || StoreError::Full {
+        path: "/secret/place".into(),
+        left: 1,
+    };
     let other_kek = || {
         KeyringError::Kek(KekError::Unreadable {
             path: "/secret/place".into(),
@@ -221,6 +225,7 @@ fn what_passes_is_worth_another_try_and_keeps_the_machines_details_to_itself() {
             "STORE_UNAVAILABLE",
         ),
         (VaultError::Store(io()), Code::Unavailable, "STORE_UNAVAILABLE"),
+        (VaultError::Store(full()), Code::Unavailable, "STORE_UNAVAILABLE"),
         (
             VaultError::Store(StoreError::Closed),
             Code::Unavailable,

@@ -22,10 +22,11 @@ use super::output::Output;
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
     after_help = "Example:\n  tresor backup vault.backup\n  \
+    tresor backup /var/backups/tresor --keep 30\n  \
     tresor backup off-site.backup.age --recipient age1…\n  \
     tresor backup - | ssh elsewhere 'cat > vault.backup'\n  \
     tresor backup vault.backup --config /etc/tresor/tresor.toml\n\n\
-    JSON: {file, id, revision, begun_at, done_at, entries, bytes, kid, recipients[]}"
+    JSON: {file, id, revision, begun_at, done_at, entries, bytes, kid, recipients[], removed[]}"
 )]
 pub(crate) struct Backup {
     #[command(subcommand)]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::read::{Authority, Read, RevocationList, Validity};
+use crate::telemetry::metrics::CertificateKind;
 use crate::time::Timestamp;
 
 /// When certificates should have been renewed at the latest.
@@ -11,13 +12,20 @@ const RENEWAL: Duration = Duration::from_hours(30 * 24);
 /// Something that expires.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expiry {
+    kind: CertificateKind,
     what: String,
     validity: Validity,
 }
 
 impl Expiry {
-    pub(super) fn new(what: String, validity: Validity) -> Self {
-        Self { what, validity }
+    pub(super) fn new(kind: CertificateKind, what: String, validity: Validity) -> Self {
+        Self { kind, what, validity }
+    }
+
+    /// What kind of thing it is.
+    #[must_use]
+    pub fn kind(&self) -> CertificateKind {
+        self.kind
     }
 
     /// What it is and where it is from, for people.
@@ -48,12 +56,12 @@ pub(super) fn of<'a>(
 ) -> impl Iterator<Item = Expiry> + 'a {
     let of_authority = |authority: &'a Authority| {
         let what = format!("client authority {} in {}", authority.name, authorities.path.display());
-        Expiry::new(what, authority.validity)
+        Expiry::new(CertificateKind::ClientAuthority, what, authority.validity)
     };
     let of_lists = lists.iter().flat_map(|read| {
         read.content.iter().map(|list| {
             let what = format!("revocation list of {} in {}", list.edition.name, read.path.display());
-            Expiry::new(what, list.edition.validity)
+            Expiry::new(CertificateKind::RevocationList, what, list.edition.validity)
         })
     });
     authorities.content.iter().map(of_authority).chain(of_lists)
@@ -68,7 +76,7 @@ mod tests {
     fn days_before_its_end(life: u32, left: u32) -> bool {
         let from = Timestamp::EPOCH;
         let until = from.after(life * DAY);
-        let expiry = Expiry::new("it".into(), Validity { from, until });
+        let expiry = Expiry::new(CertificateKind::Server, "it".into(), Validity { from, until });
         expiry.is_near(from.after((life - left) * DAY))
     }
 

@@ -22,6 +22,7 @@ pub use self::expiry::Expiry;
 pub use self::live::LiveTls;
 use self::read::{Read, authorities, certificates, private_key, revocation_lists, validity_of};
 pub(crate) use self::trust::Trust;
+use crate::telemetry::metrics::CertificateKind;
 use crate::time::Timestamp;
 
 /// Where the certificates are.
@@ -121,7 +122,11 @@ impl TlsFiles {
         let certificate = CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider());
         Ok(Shown {
             certificate: Arc::new(certificate.map_err(|error| self.pair(&error))?),
-            expiry: Expiry::new(format!("certificate {}", path.display()), validity),
+            expiry: Expiry::new(
+                CertificateKind::Server,
+                format!("certificate {}", path.display()),
+                validity,
+            ),
             digest,
         })
     }

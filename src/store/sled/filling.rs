@@ -7,10 +7,10 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use sled::{Batch, Tree};
+use sled::Batch;
 
 use super::guard::{Lock, Mark, open_or_create};
-use super::{FORMAT_KEY, META, REVISION_KEY, damaged, folder, io_error, make_durable, open_tree, record, sled_error};
+use super::{FORMAT_KEY, META, Opened, REVISION_KEY, damaged, folder, io_error, make_durable, record, sled_error};
 use crate::store::{Key, Revision, StoreError};
 
 const MARKER: &str = "restoring";
@@ -21,7 +21,7 @@ const HARMLESS: [&str; 2] = ["lock", "lost+found"];
 pub struct Filling {
     path: PathBuf,
     /// None once it is finished or given up.
-    open: Option<(sled::Db, Tree)>,
+    open: Option<Opened>,
     records: u64,
     _lock: Lock,
 }
@@ -68,7 +68,7 @@ impl Filling {
             .and_then(|()| empty(&path))
             .and_then(|()| lock.sign())
             .map_err(io_error(&path))?;
-        let open = open_tree(&path)?;
+        let open = Opened::open(&path)?;
         Ok(Self {
             open: Some(open),
             records: 0,
@@ -89,7 +89,7 @@ impl Filling {
     /// # Errors
     /// [`StoreError`]; what was begun can only be given up then.
     pub fn apply(&mut self, writes: &[(Key, Revision, Option<&[u8]>)]) -> Result<(), StoreError> {
-        let (path, tree) = (&self.path, &self.open.as_ref().ok_or(StoreError::Closed)?.1);
+        let (path, tree) = (&self.path, &self.open.as_ref().ok_or(StoreError::Closed)?.tree);
         let mut batch = Batch::default();
         let mut written = std::collections::HashMap::<&str, Option<Revision>>::new();
         for (key, revision, value) in writes {
@@ -124,9 +124,9 @@ impl Filling {
     /// # Errors
     /// [`StoreError`]: then it is none.
     pub fn finish(mut self, revision: Revision, format: u32, files: &[(&str, &[u8])]) -> Result<(), StoreError> {
-        let (database, tree) = self.open.take().ok_or(StoreError::Closed)?;
-        let finished = finish(&self.path, (&database, &tree), revision, format, files);
-        drop((database, tree));
+        let open = self.open.take().ok_or(StoreError::Closed)?;
+        let finished = finish(&self.path, &open, revision, format, files);
+        drop(open);
         match finished {
             Ok(()) => remove_marker(&self.path).map_err(io_error(&self.path)),
             Err(error) => {
@@ -149,7 +149,7 @@ impl Drop for Filling {
 
 fn finish(
     path: &Path,
-    (database, tree): (&sled::Db, &Tree),
+    open: &Opened,
     revision: Revision,
     format: u32,
     files: &[(&str, &[u8])],
@@ -163,12 +163,9 @@ fn finish(
     let mut batch = Batch::default();
     batch.insert(FORMAT_KEY, &format.to_be_bytes());
     batch.insert(REVISION_KEY, &revision.0.to_be_bytes());
-    tree.apply_batch(batch).map_err(|error| sled_error(path, &error))?;
-    let file = File::open(path.join("db")).map_err(&io)?;
-    make_durable(path, database, &file)?;
-    let length = file.metadata().map_err(&io)?.len();
-    let mark = Mark::open(path).map_err(&io)?;
-    mark.write(revision, length).map_err(&io)
+    let applied = open.tree.apply_batch(batch);
+    applied.map_err(|error| sled_error(path, &error))?;
+    make_durable(path, open, &Mark::open(path).map_err(&io)?, revision)
 }
 
 fn is_unfinished(path: &Path) -> Result<bool, StoreError> {
@@ -265,8 +262,7 @@ mod tests {
         let cut_off = tempfile::tempdir().unwrap();
         let mut filling = Filling::begin(directory.path()).unwrap();
         filling.apply(&[(key("a"), Revision(1), Some(b"1"))]).unwrap();
-        let (database, _) = filling.open.as_ref().unwrap();
-        database.flush().unwrap();
+        filling.open.as_ref().unwrap().database.flush().unwrap();
         // As a process leaves it that is killed.
         for name in ["restoring", "db", "conf"] {
             fs::copy(directory.path().join(name), cut_off.path().join(name)).unwrap();

@@ -9,14 +9,22 @@ use super::{StoreError, io_error, open_tree, read_revision};
 use crate::store::Revision;
 
 /// Held for as long as the store is open: the lock goes with the file.
-pub(super) struct Lock(File);
+pub(super) struct Lock {
+    file: File,
+    /// Whether whoever held it before has ended without closing the store.
+    pub(super) was_left: bool,
+}
 
 impl Lock {
     pub(super) fn take(path: &Path) -> Result<Self, StoreError> {
         let file_path = path.join("lock");
         let file = open_or_create(&file_path).map_err(io_error(path))?;
         match file.try_lock() {
-            Ok(()) => Ok(Self(file)),
+            Ok(()) => {
+                let length = file.metadata().map_err(io_error(path))?.len();
+                let was_left = length > 0;
+                Ok(Self { file, was_left })
+            }
             Err(TryLockError::WouldBlock) => {
                 let holder = fs::read_to_string(&file_path).ok().filter(|pid| !pid.is_empty());
                 Err(StoreError::InUse {
@@ -30,15 +38,17 @@ impl Lock {
 
     /// Lets others know who holds it.
     pub(super) fn sign(&self) -> io::Result<()> {
-        self.0.set_len(0)?;
-        self.0.write_all_at(std::process::id().to_string().as_bytes(), 0)
+        self.file.set_len(0)?;
+        self.file.write_all_at(std::process::id().to_string().as_bytes(), 0)?;
+        // So that it is there after a power cut, too.
+        self.file.sync_data()
     }
 }
 
 impl Drop for Lock {
     fn drop(&mut self) {
         // Nobody holds it any more; should this fail, the next one to take it signs anyway.
-        let _ = self.0.set_len(0);
+        let _ = self.file.set_len(0);
     }
 }
 
@@ -49,30 +59,52 @@ pub(super) struct Mark {
     /// As it was when the store was opened.
     pub(super) revision: Revision,
     length: u64,
+    /// Whether the system may have more of sled's file in memory than on the disk, and may not know it.
+    pub(super) is_in_doubt: bool,
 }
 
 /// Where a copy is checked: in the store's own folder, which is the one place that is surely writable and large enough.
 const CHECK: &str = "check";
 /// Digits of a `u64`.
 const WIDTH: usize = 20;
+/// What stands behind the numbers of a mark while it [is in doubt](Mark::doubt) what the disk has.
+const DOUBT: &str = "doubt";
 
 impl Mark {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let mut file = open_or_create(&path.join("acknowledged"))?;
         let mut text = String::new();
         file.read_to_string(&mut text)?;
-        let mut numbers = text.split_whitespace().map(str::parse);
+        let mut words = text.split_whitespace();
+        let mut number = || words.next().map(str::parse);
         // An empty or torn mark promises nothing.
-        let (revision, length) = match (numbers.next(), numbers.next()) {
+        let (revision, length) = match (number(), number()) {
             (Some(Ok(revision)), Some(Ok(length))) => (Revision(revision), length),
             _ => (Revision(0), 0),
         };
-        Ok(Self { file, revision, length })
+        Ok(Self {
+            file,
+            revision,
+            length,
+            is_in_doubt: words.next() == Some(DOUBT),
+        })
     }
 
     pub(super) fn write(&self, revision: Revision, length: u64) -> io::Result<()> {
-        let text = format!("{:0WIDTH$} {length:0WIDTH$}\n", revision.0);
-        self.file.write_all_at(text.as_bytes(), 0)
+        self.file.write_all_at(numbers(revision, length).as_bytes(), 0)
+    }
+
+    /// Notes that a write or a sync has failed, after which the system takes for written what is not. The note reaches the next
+    /// process through the same memory as what is in doubt: after a power cut both are gone.
+    pub(super) fn doubt(&self) -> io::Result<()> {
+        let behind = numbers(self.revision, self.length).len() as u64;
+        self.file.write_all_at(format!("{DOUBT}\n").as_bytes(), behind)
+    }
+
+    /// Notes what the store has and that the disk has all of it.
+    pub(super) fn settle(&self, revision: Revision, length: u64) -> io::Result<()> {
+        self.write(revision, length)?;
+        self.file.set_len(numbers(revision, length).len() as u64)
     }
 
     /// Refuses a store that has lost what it had acknowledged.
@@ -108,6 +140,11 @@ impl Mark {
         self.check(path, found?)?;
         removed.map_err(io_error(path))
     }
+}
+
+/// As a mark has them: always as many bytes.
+fn numbers(revision: Revision, length: u64) -> String {
+    format!("{:0WIDTH$} {length:0WIDTH$}\n", revision.0)
 }
 
 /// The revision of the copy of a store; errors speak of the store.

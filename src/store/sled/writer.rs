@@ -1,17 +1,20 @@
 //! The writer: the one thread that changes the store.
 
 use std::collections::HashMap;
-use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
-use sled::{Batch, Tree};
+use sled::Batch;
 use tokio::sync::{mpsc, oneshot};
 
 use super::guard::Mark;
-use super::{REVISION_KEY, io_error, record, sled_error};
+use super::mending::{Pause, has_room};
+use super::{Opened, REVISION_KEY, Shelf, damaged, io_error, record, sled_error};
 use crate::store::{Change, Changes, CommitError, Committed, Expectation, Key, Revision, StoreError, Transaction};
+use crate::telemetry::metrics;
 
 /// How many transactions share one flush at most; bounds the time that the first of them waits.
 const GROUP: usize = 1024;
@@ -23,6 +26,7 @@ pub(super) enum Job {
     Commit(Transaction, oneshot::Sender<Committed>),
     CommitAll(Vec<Transaction>, oneshot::Sender<Vec<Committed>>),
     Watch(oneshot::Sender<Changes>),
+    Tend(oneshot::Sender<Result<(), StoreError>>),
     Close,
 }
 
@@ -32,9 +36,14 @@ enum Waiting {
     ForAll(Vec<Committed>, oneshot::Sender<Vec<Committed>>),
 }
 
+enum Next {
+    GoOn,
+    Close,
+}
+
 /// Transactions that were taken and that sled does not have yet.
 #[derive(Default)]
-struct Pending {
+pub(super) struct Pending {
     writes: Batch,
     /// When each record that was looked at or written was last written, with these transactions done.
     written_at: HashMap<Key, Option<Revision>>,
@@ -43,29 +52,26 @@ struct Pending {
 
 /// The only one who writes.
 pub(super) struct Writer {
-    path: PathBuf,
-    file: File,
-    database: sled::Db,
-    tree: Tree,
-    mark: Mark,
+    pub(super) path: PathBuf,
+    /// What is written to; after a failure, why nothing is until that is [mended](Self::mend).
+    pub(super) opened: Result<Opened, StoreError>,
+    pub(super) pause: Pause,
+    pub(super) shelf: Arc<Shelf>,
+    pub(super) mark: Mark,
     /// The newest revision given to a transaction, durable or not.
-    revision: Revision,
-    batch: Pending,
-    durable: Arc<AtomicU64>,
-    /// Why nothing is written any more. After a failed sync the system may have dropped what was to be written, so a later one
-    /// that succeeds proves nothing: only a restart reads what is really there.
-    failed: Option<StoreError>,
+    pub(super) revision: Revision,
+    pub(super) batch: Pending,
+    pub(super) durable: Arc<AtomicU64>,
     /// Applied and not yet durable.
-    unpublished: Vec<Arc<Change>>,
+    pub(super) unpublished: Vec<Arc<Change>>,
     watchers: Vec<mpsc::UnboundedSender<Arc<Change>>>,
 }
 
 impl Writer {
     pub(super) fn new(
         path: &Path,
-        file: File,
-        database: sled::Db,
-        tree: Tree,
+        opened: Opened,
+        shelf: Arc<Shelf>,
         mark: Mark,
         revision: Revision,
         durable: Arc<AtomicU64>,
@@ -73,14 +79,13 @@ impl Writer {
         let (unpublished, watchers) = (Vec::new(), Vec::new());
         Self {
             path: path.into(),
-            file,
-            database,
-            tree,
+            opened: Ok(opened),
+            pause: Pause::default(),
+            shelf,
             mark,
             revision,
             batch: Pending::default(),
             durable,
-            failed: None,
             unpublished,
             watchers,
         }
@@ -88,39 +93,55 @@ impl Writer {
 
     pub(super) fn run(&mut self, mut jobs: mpsc::Receiver<Job>) {
         let mut group = Vec::with_capacity(GROUP);
-        let mut waiting = Vec::new();
         while jobs.blocking_recv_many(&mut group, GROUP) > 0 {
-            let mut close = false;
-            let mut taken = 0;
-            for job in group.drain(..) {
-                match job {
-                    Job::Commit(transaction, answer) => {
-                        taken += 1;
-                        waiting.push(Waiting::ForOne(self.take(transaction), answer));
-                    }
-                    Job::CommitAll(transactions, answer) => {
-                        taken += transactions.len();
-                        let outcomes = transactions.into_iter().map(|one| self.take(one)).collect();
-                        waiting.push(Waiting::ForAll(outcomes, answer));
-                    }
-                    Job::Watch(answer) => {
-                        let (sender, changes) = mpsc::unbounded_channel();
-                        // What is applied and not yet published reaches this watcher too.
-                        self.watchers.push(sender);
-                        let _ = answer.send(changes);
-                    }
-                    Job::Close => close = true,
+            match catch_unwind(AssertUnwindSafe(|| self.work_off(&mut group))) {
+                Ok(Next::GoOn) => {}
+                Ok(Next::Close) => return,
+                Err(_) => {
+                    // Whoever waits is told that the outcome is open.
+                    group.clear();
+                    self.fail(damaged(&self.path, "sled has panicked"));
                 }
-                if taken >= GROUP {
-                    self.acknowledge(&mut waiting);
-                    taken = 0;
-                }
-            }
-            self.acknowledge(&mut waiting);
-            if close {
-                return;
             }
         }
+    }
+
+    fn work_off(&mut self, group: &mut Vec<Job>) -> Next {
+        let mut waiting = Vec::new();
+        let mut tending = Vec::new();
+        let mut next = Next::GoOn;
+        let mut taken = 0;
+        for job in group.drain(..) {
+            match job {
+                Job::Commit(transaction, answer) => {
+                    taken += 1;
+                    waiting.push(Waiting::ForOne(self.take(transaction), answer));
+                }
+                Job::CommitAll(transactions, answer) => {
+                    taken += transactions.len();
+                    let outcomes = transactions.into_iter().map(|one| self.take(one)).collect();
+                    waiting.push(Waiting::ForAll(outcomes, answer));
+                }
+                Job::Watch(answer) => {
+                    let (sender, changes) = mpsc::unbounded_channel();
+                    // What is applied and not yet published reaches this watcher too.
+                    self.watchers.push(sender);
+                    let _ = answer.send(changes);
+                }
+                Job::Tend(answer) => tending.push(answer),
+                Job::Close => next = Next::Close,
+            }
+            if taken >= GROUP {
+                self.acknowledge(&mut waiting);
+                taken = 0;
+            }
+        }
+        self.acknowledge(&mut waiting);
+        // Not before: what was taken before a failure must not be acknowledged after it was mended.
+        for answer in tending {
+            let _ = answer.send(self.tend());
+        }
+        next
     }
 
     /// Makes what was taken durable and answers everybody who waits for it.
@@ -143,9 +164,7 @@ impl Writer {
 
     /// Takes a transaction into the batch, if what it expects holds after all those before it.
     fn take(&mut self, transaction: Transaction) -> Committed {
-        if let Some(failed) = &self.failed {
-            return Err(failed.clone().into());
-        }
+        self.refuse_without_room()?;
         for (key, expectation) in &transaction.expectations {
             let written_at = self.written_at(key)?;
             let holds = match expectation {
@@ -188,7 +207,7 @@ impl Writer {
         if let Some(known) = self.batch.written_at.get(key) {
             return Ok(*known);
         }
-        let stored = self.tree.get(key.as_str());
+        let stored = self.opened()?.tree.get(key.as_str());
         let stored = stored.map_err(|error| sled_error(&self.path, &error))?;
         let stored = stored.map(|value| record(&self.path, key.clone(), &value).map(|record| record.revision));
         let written_at = stored.transpose()?;
@@ -207,24 +226,16 @@ impl Writer {
             return Ok(());
         }
         writes.insert(REVISION_KEY, &self.revision.0.to_be_bytes());
-        if let Err(error) = self.tree.apply_batch(writes) {
+        if let Err(error) = self.opened()?.tree.apply_batch(writes) {
             return Err(self.fail(sled_error(&self.path, &error)));
         }
         self.unpublished.append(&mut changes);
         Ok(())
     }
 
-    fn fail(&mut self, error: StoreError) -> StoreError {
-        tracing::error!(%error, "the store takes no more writes until the process is started again");
-        self.failed = Some(error.clone());
-        error
-    }
-
     /// Makes everything applied durable, then tells the watchers.
     fn sync(&mut self) -> Result<(), StoreError> {
-        if let Some(failed) = &self.failed {
-            return Err(failed.clone());
-        }
+        self.opened()?;
         self.apply()?;
         if self.unpublished.is_empty() {
             return Ok(());
@@ -232,20 +243,41 @@ impl Writer {
         if let Err(error) = self.write_out() {
             return Err(self.fail(error));
         }
+        self.publish();
+        Ok(())
+    }
+
+    /// Tells everybody of what is durable now.
+    pub(super) fn publish(&mut self) {
         self.durable.store(self.revision.0, Ordering::Release);
         for change in self.unpublished.drain(..) {
             self.watchers
                 .retain(|watcher| watcher.send(Arc::clone(&change)).is_ok());
         }
-        Ok(())
     }
 
     fn write_out(&self) -> Result<(), StoreError> {
-        self.database.flush().map_err(|error| sled_error(&self.path, &error))?;
+        let Opened { database, file, .. } = self.opened()?;
+        let began = Instant::now();
+        database.flush().map_err(|error| sled_error(&self.path, &error))?;
         let io = io_error(&self.path);
-        self.file.sync_data().map_err(&io)?;
-        let length = self.file.metadata().map_err(&io)?.len();
+        file.sync_data().map_err(&io)?;
+        let length = file.metadata().map_err(&io)?.len();
         self.mark.write(self.revision, length).map_err(&io)?;
+        metrics::store_sync(began.elapsed());
+        Ok(())
+    }
+
+    pub(super) fn opened(&self) -> Result<&Opened, StoreError> {
+        self.opened.as_ref().map_err(Clone::clone)
+    }
+
+    /// Looked at once for each batch: what is in one fits into the room that must be there.
+    fn refuse_without_room(&self) -> Result<(), StoreError> {
+        let opened = self.opened()?;
+        if self.batch.changes.is_empty() {
+            has_room(&self.path, &opened.file)?;
+        }
         Ok(())
     }
 }

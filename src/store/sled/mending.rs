@@ -1,0 +1,144 @@
+//! What the writer does when the disk fails it.
+//!
+//! After a failed write or sync nobody knows what is on the disk: sled has stopped, and the system may have dropped what it was to
+//! write while it goes on showing it to readers, so that a later sync which succeeds proves nothing. So nothing is read or written
+//! any more. The store is mended by having all of sled's file written once more and synced, and opening it anew: then what is
+//! there is on the disk, and what was in doubt turns out to be in it or not.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::writer::{Pending, Writer};
+use super::{Opened, io_error, lock_when_released, make_durable, quietly, read_revision};
+use crate::store::{RESERVE, Revision, StoreError};
+
+/// How long to wait before the first and before every later attempt, at most: each wait is twice the one before.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How much is written at once, in bytes.
+const PIECE: usize = 1 << 20;
+
+/// When it is tried again to mend the store.
+pub(super) struct Pause {
+    until: Instant,
+    next: Duration,
+}
+
+impl Default for Pause {
+    fn default() -> Self {
+        Self {
+            until: Instant::now(),
+            next: FIRST_PAUSE,
+        }
+    }
+}
+
+impl Pause {
+    fn begin(&mut self) {
+        self.until = Instant::now() + self.next;
+        self.next = (self.next * 2).min(LONGEST_PAUSE);
+    }
+
+    fn is_over(&self) -> bool {
+        Instant::now() >= self.until
+    }
+}
+
+impl Writer {
+    /// Stops reading and writing: what is on the disk is open.
+    pub(super) fn fail(&mut self, error: StoreError) -> StoreError {
+        tracing::error!(%error, "the store has failed: nothing is read from it or written to it until it is mended");
+        if let Err(error) = self.mark.doubt() {
+            tracing::warn!(%error, "that the store is in doubt could not be noted beside it");
+        }
+        self.shelf.put(Err(error.clone()));
+        let failed = std::mem::replace(&mut self.opened, Err(error.clone()));
+        // sled syncs when it is closed, and panics if that fails.
+        let _ = quietly(|| drop(failed));
+        self.pause = Pause::default();
+        error
+    }
+
+    /// Says what keeps it from writing, after it has tried to mend that.
+    pub(super) fn tend(&mut self) -> Result<(), StoreError> {
+        if self.opened.is_err()
+            && self.pause.is_over()
+            && let Err(error) = self.mend()
+        {
+            tracing::warn!(%error, "the store is not mended yet");
+            self.pause.begin();
+        }
+        has_room(&self.path, &self.opened()?.file)
+    }
+
+    fn mend(&mut self) -> Result<(), StoreError> {
+        write_once_more(&self.path)?;
+        let opened = Opened::open(&self.path)?;
+        let found = read_revision(&self.path, &opened.tree)?;
+        let acknowledged = Revision(self.durable.load(Ordering::Acquire));
+        if found < acknowledged {
+            return Err(StoreError::LostWrites {
+                path: self.path.clone(),
+                found,
+                acknowledged,
+            });
+        }
+        make_durable(&self.path, &opened, &self.mark, found)?;
+        let in_doubt = self.unpublished.len();
+        self.unpublished.retain(|change| change.revision <= found);
+        tracing::info!(
+            revision = found.0,
+            in_doubt,
+            kept = self.unpublished.len(),
+            "the store is mended: it has all that was acknowledged, and takes writes again"
+        );
+        self.batch = Pending::default();
+        self.revision = found;
+        self.shelf.put(Ok(opened.tree.clone()));
+        self.opened = Ok(opened);
+        self.publish();
+        Ok(())
+    }
+}
+
+/// Refuses if the disk has less than [`RESERVE`] left.
+pub(super) fn has_room(path: &Path, file: &File) -> Result<(), StoreError> {
+    let disk = rustix::fs::fstatvfs(file).map_err(|error| io_error(path)(error.into()))?;
+    let left = disk.f_bavail.saturating_mul(disk.f_frsize);
+    if left < RESERVE {
+        return Err(StoreError::Full {
+            path: path.into(),
+            left,
+        });
+    }
+    Ok(())
+}
+
+/// Has all that the system knows of sled's file written to the disk, also what it takes for written already.
+///
+/// What is on the disk was synced, or is what a power cut would leave; each part is replaced by what it should be, so it does no
+/// harm to be interrupted.
+pub(super) fn write_once_more(path: &Path) -> Result<(), StoreError> {
+    let write = || {
+        let file = OpenOptions::new().read(true).write(true).open(path.join("db"))?;
+        lock_when_released(&file)?;
+        let mut piece = vec![0; PIECE];
+        let mut offset = 0;
+        loop {
+            let length = file.read_at(&mut piece, offset)?;
+            if length == 0 {
+                return file.sync_all();
+            }
+            file.write_all_at(&piece[..length], offset)?;
+            offset += length as u64;
+        }
+    };
+    match write() {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error(path)(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}

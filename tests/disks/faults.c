@@ -1,0 +1,67 @@
+/* Loaded before the C library (LD_PRELOAD): has the disk fail for chosen files, whose names hold these words.
+ *
+ *   UNSYNCED        fdatasync and fsync say that they have done it, and do nothing
+ *   FAILING_SYNCS   fdatasync and fsync fail with EIO  } while the file
+ *   FULL_FOR        writes fail with ENOSPC            } FAILING_WHILE is there
+ */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+static int is_about(int fd, const char *variable)
+{
+    const char *word = getenv(variable);
+    char link[64], name[4096];
+    ssize_t length;
+
+    if (!word)
+        return 0;
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    length = readlink(link, name, sizeof name - 1);
+    if (length < 0)
+        return 0;
+    name[length] = 0;
+    return strstr(name, word) != NULL;
+}
+
+static int is_failing(void)
+{
+    const char *file = getenv("FAILING_WHILE");
+    int before = errno, there = file && access(file, F_OK) == 0;
+
+    errno = before;
+    return there;
+}
+
+static int sync_as(const char *function, int fd)
+{
+    int (*next)(int) = (int (*)(int))dlsym(RTLD_NEXT, function);
+
+    if (is_about(fd, "UNSYNCED"))
+        return 0;
+    if (is_about(fd, "FAILING_SYNCS") && is_failing()) {
+        errno = EIO;
+        return -1;
+    }
+    return next(fd);
+}
+
+int fdatasync(int fd) { return sync_as("fdatasync", fd); }
+int fsync(int fd) { return sync_as("fsync", fd); }
+
+ssize_t pwrite64(int fd, const void *bytes, size_t length, off64_t offset)
+{
+    ssize_t (*next)(int, const void *, size_t, off64_t) =
+        (ssize_t (*)(int, const void *, size_t, off64_t))dlsym(RTLD_NEXT, "pwrite64");
+
+    if (is_about(fd, "FULL_FOR") && is_failing()) {
+        errno = ENOSPC;
+        return -1;
+    }
+    return next(fd, bytes, length, offset);
+}

@@ -1,0 +1,94 @@
+//! Lost power: everything is gone that was never synced.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::disk::Disks;
+use super::faults::Faults;
+use crate::endurance::cast::{Cast, curtain};
+use crate::endurance::checks::{Evidence, everything_is_there};
+use crate::endurance::clients::Tally;
+use crate::endurance::random::{Random, rounds};
+use crate::endurance::vault::Vault;
+
+/// After so many cuts a vault has enough of a history: another one begins.
+const LIVES: usize = 10;
+/// How many changes are acknowledged at most before the power is cut.
+const MOST: usize = 200;
+const MEBIBYTES: u64 = 512;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_was_acknowledged_is_there_after_a_power_cut() {
+    let mut random = Random::from_environment();
+    let tally = Arc::new(Tally::default());
+    let rounds = rounds(3);
+    cut_again_and_again(rounds, &mut random, &tally, &[]).await;
+    let changes = tally.changes.load(Ordering::Relaxed);
+    println!("{rounds} power cuts: {changes} acknowledged changes are all there");
+}
+
+/// Else the test before would show nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_syncs_of_the_store_a_power_cut_loses_something() {
+    let lost = lost_without_syncs_of("/store/db").await;
+    assert!(
+        lost.contains("acknowledged was") || lost.contains("waited in vain") || lost.contains("it ended with"),
+        "{lost}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_syncs_of_the_audit_log_a_power_cut_loses_something() {
+    let lost = lost_without_syncs_of("/audit/").await;
+    assert!(
+        lost.contains("listed") || lost.contains("missing") || lost.contains("it ended with"),
+        "{lost}"
+    );
+}
+
+/// What is found to be lost when files whose names hold a word are not synced.
+async fn lost_without_syncs_of(word: &str) -> String {
+    const ENOUGH: usize = 5;
+    let faults = Faults::build();
+    let environment = faults.environment("UNSYNCED", word);
+    let cutting = tokio::spawn(async move {
+        let mut random = Random::from_environment();
+        cut_again_and_again(ENOUGH, &mut random, &Arc::default(), &environment).await;
+    });
+    let failed = cutting.await.expect_err("something is lost without syncs");
+    words_of(failed.into_panic().as_ref())
+}
+
+fn words_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+        .unwrap_or_default()
+}
+
+async fn cut_again_and_again(
+    rounds: usize,
+    random: &mut Random,
+    tally: &Arc<Tally>,
+    environment: &[(&'static str, String)],
+) {
+    for first in (0..rounds).step_by(LIVES) {
+        let mut disks = Disks::new(MEBIBYTES);
+        let mut vault = Vault::over(disks.places());
+        vault.environment = environment.to_vec();
+        let cast = Cast::new(tally);
+        let mut server = vault.start();
+        cast.set_the_stage(&server).await;
+        for _ in first..rounds.min(first + LIVES) {
+            let playing = cast.play(&server, random);
+            cast.has_changed(1 + random.below(MOST) as u64).await;
+            disks.cut_power(server);
+            curtain(playing).await;
+            (vault.store, vault.audit) = disks.places();
+            server = vault.start();
+            server.has_logged("recovered all that it had acknowledged", 1).await;
+            everything_is_there(&cast, &server, &vault.audit, Evidence::Intent).await;
+        }
+        server.stop().await;
+    }
+}
