@@ -118,7 +118,10 @@ impl SledStore {
             let raised = opened.tree.insert(FORMAT_KEY, &FORMAT.to_be_bytes());
             raised.map_err(|error| sled_error(path, &error))?;
         }
-        make_durable(path, &opened, &mark, revision)?;
+        make_durable(path, &opened)?;
+        if mark.is_in_doubt || mark.is_blank() {
+            settle(path, &opened, &mark, revision)?;
+        }
         let left_at = lock.was_left.then_some(mark.revision);
         lock.sign().map_err(&io)?;
         let durable = Arc::new(AtomicU64::new(revision.0));
@@ -331,14 +334,20 @@ fn lock_when_released(file: &File) -> Result<(), TryLockError> {
     }
 }
 
-/// What sled has just recovered or made may only be in memory yet, also the names of its files. Then it is settled what the store
-/// has.
-fn make_durable(path: &Path, opened: &Opened, mark: &Mark, revision: Revision) -> Result<(), StoreError> {
+/// What sled has just recovered or made may only be in memory yet, also the names of its files.
+fn make_durable(path: &Path, opened: &Opened) -> Result<(), StoreError> {
     let Opened { database, file, .. } = opened;
     database.flush().map_err(|error| sled_error(path, &error))?;
     file.sync_data()
         .and_then(|()| File::open(path)?.sync_all())
-        .and_then(|()| mark.settle(revision, file.metadata()?.len()))
+        .map_err(io_error(path))
+}
+
+/// Notes what the store has, all of which is on the disk.
+fn settle(path: &Path, opened: &Opened, mark: &Mark, revision: Revision) -> Result<(), StoreError> {
+    let length = opened.file.metadata().map(|metadata| metadata.len());
+    length
+        .and_then(|length| mark.settle(revision, length))
         .map_err(io_error(path))
 }
 

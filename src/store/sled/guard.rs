@@ -90,6 +90,11 @@ impl Mark {
         })
     }
 
+    /// Whether it says nothing: the store is new, or its mark was lost.
+    pub(super) fn is_blank(&self) -> bool {
+        self.length == 0
+    }
+
     pub(super) fn write(&self, revision: Revision, length: u64) -> io::Result<()> {
         self.file.write_all_at(numbers(revision, length).as_bytes(), 0)
     }
