@@ -12,6 +12,8 @@ mod entry;
 mod error;
 mod events;
 mod flood;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod handle;
 mod jws;
 mod log;

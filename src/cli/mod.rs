@@ -22,7 +22,10 @@ mod fake;
 mod health;
 mod hint;
 mod identity;
+#[cfg(not(feature = "fuzzing"))]
 mod import;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod import;
 mod init;
 mod keys;
 mod list;

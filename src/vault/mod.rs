@@ -15,6 +15,8 @@ pub mod credential;
 mod door;
 mod error;
 pub mod examine;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod handout;
 mod heads;
 pub mod ids;
