@@ -11,7 +11,8 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use crate::audit::Keys;
+pub use self::rescue::{Rescued, rescue};
+use crate::audit::{Keys, LogFolder};
 use crate::backup::{self, BackupError, Flaw, NewFile, Unsigned};
 use crate::config::{Config, ConfigErrors};
 use crate::keyring::{DATA_KEY_PREFIX, KekError, KeyringError, OpenedKeys, SIGNING_KEY_PREFIX};
@@ -134,7 +135,7 @@ impl Inspector for Noting {
     }
 }
 
-/// Looks at everything in the store that a configuration names. What is broken by itself is then set aside, if a file is named for
+/// Looks at everything in the store that a configuration names, and compares it with the audit log. What is broken by itself is then set aside, if a file is named for
 /// it: written there, a line of JSON each, and removed from the store when it is on the disk.
 ///
 /// # Errors
@@ -142,7 +143,8 @@ impl Inspector for Noting {
 pub async fn check(config: &Config, set_aside: Option<&Path>) -> Result<Checked, OfflineError> {
     let (store, keys) = open(config).await?;
     let mut noting = Noting(Vec::new());
-    let records = check::check(&*store, &keys, keys.refused(), &mut noting).await?;
+    let log = LogFolder(config.audit.directory.clone());
+    let records = check::check(&*store, &keys, keys.refused(), Some(&log), &mut noting).await?;
     let findings = noting.0;
     let set_aside = match set_aside {
         Some(file) => self::set_aside(&*store, &findings, file).await?,
