@@ -1,5 +1,7 @@
 //! Work on a store that nobody serves, and on backups, with the keys of a configuration.
 
+mod rescue;
+
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -173,17 +175,11 @@ async fn set_aside(store: &dyn Store, findings: &[Finding], file: &Path) -> Resu
     if all.is_empty() {
         return Ok(Vec::new());
     }
-    let mut aside = NewFile::create(file, &[])?;
+    let mut aside = Aside::create(file)?;
     for (record, defect) in all.values() {
-        let line = serde_json::json!({
-            "key": record.key.as_str(),
-            "revision": record.revision.0,
-            "defect": defect,
-            "value": STANDARD.encode(&record.value),
-        });
-        writeln!(aside, "{line}")?;
+        aside.add(record, defect)?;
     }
-    aside.finish(file)?;
+    aside.finish()?;
     let records: Vec<_> = all.into_values().map(|(record, _)| record).collect();
     for some in records.chunks(AT_ONCE) {
         let transaction = some.iter().fold(Transaction::new(), |transaction, record| {
@@ -194,4 +190,31 @@ async fn set_aside(store: &dyn Store, findings: &[Finding], file: &Path) -> Resu
         store.commit(transaction).await?;
     }
     Ok(records.into_iter().map(|record| record.key).collect())
+}
+
+/// A file with records that were set aside, a line of JSON each.
+struct Aside<'a> {
+    file: NewFile,
+    path: &'a Path,
+}
+
+impl<'a> Aside<'a> {
+    fn create(path: &'a Path) -> io::Result<Self> {
+        let file = NewFile::create(path, &[])?;
+        Ok(Self { file, path })
+    }
+
+    fn add(&mut self, record: &Record, defect: &str) -> io::Result<()> {
+        let line = serde_json::json!({
+            "key": record.key.as_str(),
+            "revision": record.revision.0,
+            "defect": defect,
+            "value": STANDARD.encode(&record.value),
+        });
+        writeln!(self.file, "{line}")
+    }
+
+    fn finish(self) -> io::Result<()> {
+        self.file.finish(self.path)
+    }
 }

@@ -6,6 +6,8 @@
 
 mod filling;
 mod guard;
+mod log;
+mod salvage;
 mod writer;
 
 use std::fs::{File, TryLockError};
@@ -20,6 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use self::filling::Filling;
 use self::guard::{Lock, Mark};
+pub use self::salvage::{Salvage, salvage};
 use self::writer::{Job, Writer};
 use super::{Changes, Committed, FORMAT, Key, Record, Revision, Scan, Store, StoreError, Transaction};
 use crate::hardening::folder;
@@ -69,7 +72,7 @@ impl SledStore {
         let lock = Lock::take(path)?;
         filling::refuse_unfinished(path)?;
         let mark = Mark::open(path).map_err(&io)?;
-        mark.check_length(path)?;
+        mark.check_file(path)?;
         let (database, tree) = open_tree(path)?;
         let format = check_format(path, &tree)?;
         let revision = read_revision(path, &tree)?;
