@@ -21,7 +21,7 @@ use crate::audit::{Audit, Entry, Event, Filter, Intent, NOT_FINISHED};
 use crate::store::Revision;
 use crate::vault::ids::{OrderId, ProviderId, SubjectId, TenantId};
 use crate::vault::scope::{CredentialRef, Scope};
-use crate::vault::{HandOut, VaultError};
+use crate::vault::{HandOut, Saved, VaultError};
 
 /// What every call passes on its way in and out.
 #[derive(Clone)]
@@ -125,6 +125,7 @@ struct About {
     version: Option<u64>,
     request: Option<SubjectId>,
     receipt: Option<String>,
+    revision: Option<u64>,
 }
 
 impl Call {
@@ -192,6 +193,17 @@ impl Call {
     pub(super) fn about_hand_out(&mut self, hand_out: &HandOut) {
         self.about_credential(&hand_out.credential, Some(hand_out.version.0));
         self.about.receipt.clone_from(&hand_out.receipt_id);
+    }
+
+    /// Notes what was saved, if it was.
+    pub(super) fn about_saved(&mut self, saved: &Saved) {
+        self.about_credential(&saved.credential.credential, Some(saved.credential.header.version.0));
+        self.about.revision = saved.revision.map(|revision| revision.0);
+    }
+
+    /// Notes which revision has the change that was made.
+    pub(super) fn about_revision(&mut self, revision: Revision) {
+        self.about.revision = Some(revision.0);
     }
 
     /// Announces that something is about to be changed. The line is written when this returns, so that no change goes
@@ -298,6 +310,7 @@ impl Call {
             version,
             request,
             receipt,
+            revision,
         } = about;
         Entry {
             caller: self.known_caller().map(Caller::as_str),
@@ -309,6 +322,7 @@ impl Call {
             order: order.as_ref().map(OrderId::as_str),
             request: request.as_ref().map(SubjectId::as_str),
             receipt: receipt.as_deref(),
+            revision: *revision,
             intent: self.intent.map(|intent| intent.seq),
             ..Entry::new(event, self.method)
         }

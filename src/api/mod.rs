@@ -11,6 +11,8 @@ mod begun;
 mod call;
 mod check;
 mod fault;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod operator;
 mod parse;
 mod parse_secret;

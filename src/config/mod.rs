@@ -5,6 +5,8 @@
 
 pub(crate) mod environment;
 mod errors;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 pub(crate) mod reader;
 mod sections;
 pub(crate) mod table;

@@ -7,6 +7,8 @@
 mod filling;
 mod guard;
 mod mending;
+mod log;
+mod salvage;
 mod writer;
 
 use std::fs::{File, TryLockError};
@@ -23,6 +25,7 @@ use tokio::sync::{mpsc, oneshot};
 pub use self::filling::Filling;
 use self::guard::{Lock, Mark};
 use self::mending::write_once_more;
+pub use self::salvage::{Salvage, salvage};
 use self::writer::{Job, Writer};
 use super::{Changes, CommitError, Committed, FORMAT, Key, Record, Revision, Scan, Store, StoreError, Transaction};
 use crate::hardening::folder;
@@ -109,7 +112,7 @@ impl SledStore {
         if mark.is_in_doubt {
             write_once_more(path)?;
         }
-        mark.check_length(path)?;
+        mark.check_file(path)?;
         let opened = Opened::open(path)?;
         let format = check_format(path, &opened.tree)?;
         let revision = read_revision(path, &opened.tree)?;
