@@ -149,7 +149,13 @@ const SERVICES: [&str; 3] = [
     pb::v1::vault_operator_server::SERVICE_NAME,
 ];
 /// The calls of ours that go on.
-const STREAMS: [&str; 5] = ["/WatchChanges", "/ReadAudit", "/ImportCredentials", "/Backup", "/CheckStore"];
+const STREAMS: [&str; 5] = [
+    "/WatchChanges",
+    "/ReadAudit",
+    "/ImportCredentials",
+    "/Backup",
+    "/CheckStore",
+];
 
 /// Whether the call may go on for as long as its caller likes.
 fn is_stream(path: &str) -> bool {
