@@ -6,8 +6,8 @@
 
 mod filling;
 mod guard;
-mod mending;
 mod log;
+mod mending;
 mod salvage;
 mod writer;
 
