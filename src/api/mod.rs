@@ -19,6 +19,7 @@ mod parse_secret;
 mod passage;
 mod peer;
 mod readers;
+pub(crate) mod request_id;
 mod resolver;
 mod size;
 mod violations;

@@ -29,7 +29,7 @@ pub use self::salvage::{Salvage, salvage};
 use self::writer::{Job, Writer};
 use super::{Changes, CommitError, Committed, FORMAT, Key, Record, Revision, Scan, Store, StoreError, Transaction};
 use crate::hardening::folder;
-use crate::telemetry::metrics;
+use crate::telemetry::{metrics, traces};
 
 /// The store's own records, which nobody else sees.
 const META: &str = "meta/";
@@ -218,6 +218,7 @@ impl Store for SledStore {
 
     async fn commit(&self, transaction: Transaction) -> Committed {
         let began = Instant::now();
+        let _span = traces::child("commit");
         let (answer, answered) = oneshot::channel();
         let job = Job::Commit(transaction, answer);
         self.writer.send(job).await.map_err(|_| StoreError::Closed)?;
@@ -228,6 +229,7 @@ impl Store for SledStore {
 
     async fn commit_all(&self, transactions: Vec<Transaction>) -> Vec<Committed> {
         let began = Instant::now();
+        let _span = traces::child("commit");
         let closed = |count| (0..count).map(|_| Err(StoreError::Closed.into())).collect();
         let count = transactions.len();
         let (answer, answered) = oneshot::channel();

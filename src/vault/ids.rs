@@ -63,6 +63,12 @@ macro_rules! id {
         pub struct $name(Arc<str>);
 
         impl $name {
+            /// Whether the text is one.
+            #[must_use]
+            pub fn is_one(text: &str) -> bool {
+                $check(text).is_ok()
+            }
+
             /// Parses the text.
             ///
             /// # Errors
