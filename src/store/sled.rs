@@ -6,7 +6,9 @@
 
 mod filling;
 mod guard;
+mod log;
 mod mending;
+mod salvage;
 mod writer;
 
 use std::fs::{File, TryLockError};
@@ -23,10 +25,11 @@ use tokio::sync::{mpsc, oneshot};
 pub use self::filling::Filling;
 use self::guard::{Lock, Mark};
 use self::mending::write_once_more;
+pub use self::salvage::{Salvage, salvage};
 use self::writer::{Job, Writer};
 use super::{Changes, CommitError, Committed, FORMAT, Key, Record, Revision, Scan, Store, StoreError, Transaction};
 use crate::hardening::folder;
-use crate::telemetry::metrics;
+use crate::telemetry::{metrics, traces};
 
 /// The store's own records, which nobody else sees.
 const META: &str = "meta/";
@@ -109,7 +112,7 @@ impl SledStore {
         if mark.is_in_doubt {
             write_once_more(path)?;
         }
-        mark.check_length(path)?;
+        mark.check_file(path)?;
         let opened = Opened::open(path)?;
         let format = check_format(path, &opened.tree)?;
         let revision = read_revision(path, &opened.tree)?;
@@ -215,6 +218,7 @@ impl Store for SledStore {
 
     async fn commit(&self, transaction: Transaction) -> Committed {
         let began = Instant::now();
+        let _span = traces::child("commit");
         let (answer, answered) = oneshot::channel();
         let job = Job::Commit(transaction, answer);
         self.writer.send(job).await.map_err(|_| StoreError::Closed)?;
@@ -225,6 +229,7 @@ impl Store for SledStore {
 
     async fn commit_all(&self, transactions: Vec<Transaction>) -> Vec<Committed> {
         let began = Instant::now();
+        let _span = traces::child("commit");
         let closed = |count| (0..count).map(|_| Err(StoreError::Closed.into())).collect();
         let count = transactions.len();
         let (answer, answered) = oneshot::channel();

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from certificates import Plan, authority, uris
 from console import Document, Shell
-from contract import v1
+from contract import ROOT, v1
 from deployment import ORDER_SERVICE, SERVER, Deployment, revocation_list
 from support import Client, Refusal, office, refused, wait_for
 
-GUIDE = Document("docs/OPERATIONS.md")
+GUIDE, BACKUP, KEYS = (Document(f"docs/{name}.md") for name in ("OPERATIONS", "BACKUP", "KEYS"))
 
 
 class Desk:
@@ -24,12 +24,13 @@ class Desk:
         here = {
             "vault.example.com:8443": vault.address,
             "127.0.0.1:8086": f"127.0.0.1:{vault.health_port}",
+            "/etc/tresor": str(vault.folder),
         }
         self._shell = Shell(vault.folder, here)
 
-    def does(self, *names: str) -> str:
-        """Runs these blocks of the guide, in this order."""
-        return "".join(self._shell.run(GUIDE.block(name)) for name in names)
+    def does(self, *names: str, says: Document = GUIDE) -> str:
+        """Runs these blocks of the guide, or of another document, in this order."""
+        return "".join(self._shell.run(says.block(name)) for name in names)
 
     def writes(self, name: str, text: str) -> None:
         """Writes a file, as with an editor."""
@@ -238,10 +239,23 @@ def test_a_tenant_is_forgotten(desk: Desk, vault: Deployment) -> None:
     assert refused(vault.order_service.resolve, "demo").reason == "CREDENTIAL_NOT_CONFIGURED"
 
 
-def test_every_command_of_the_guide_is_run_here() -> None:
-    marks = [block.name for block in GUIDE.blocks]
+def test_backups_are_made_and_stores_checked(desk: Desk, vault: Deployment) -> None:
+    desk.does("making", "verifying", "checking", says=BACKUP)
+    vault.stop()
+    desk.does("checking-offline", says=BACKUP)
+
+
+def test_keys_are_replaced_and_a_tenants_destroyed(desk: Desk) -> None:
+    desk.does("data-keys", "signing-key", "rewrap", "erase-tenant", says=KEYS)
+
+
+def test_every_command_of_these_documents_is_run() -> None:
+    marks = [block.name for document in (GUIDE, BACKUP, KEYS) for block in document.blocks]
     assert None not in marks, "a console block without a line `<!-- test: … -->`"
-    assert len(marks) == len(set(marks)) >= 20
+    assert len(marks) == len(set(marks)) >= 30
     source = Path(__file__).read_text()
-    run = set(re.findall(r'"([\w-]+)"', " ".join(re.findall(r"\.does\((.*?)\)", source))))
-    assert set(marks) == run
+    here = set(re.findall(r'"([\w-]+)"', " ".join(re.findall(r"\.does\((.*?)\)", source))))
+    # With everything that may go wrong meanwhile.
+    sources = "".join(path.read_text() for path in (ROOT / "tests").glob("*.rs"))
+    in_rust = set(re.findall(r'run_documented\((?:\w+, )?"([\w-]+)"', sources))
+    assert in_rust and here and set(marks) == here | in_rust

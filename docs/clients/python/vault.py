@@ -7,6 +7,7 @@ import os
 import random
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,6 +26,9 @@ from google.rpc import error_details_pb2, status_pb2
 from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwk import Key, KeySet
+
+# RFC 9864 would have it called Ed25519; the vault writes the name that all libraries know.
+warnings.filterwarnings("ignore", "EdDSA is deprecated via RFC 9864")
 
 # Seconds that a credential may take, everything that is tried again included.
 DEADLINE = 5.0
