@@ -69,5 +69,6 @@ mod tests {
             }
             assert!(inputs > 3, "{name}");
         }
+        let _ = fs::remove_dir_all(crate::vault::fuzzing::scratch());
     }
 }

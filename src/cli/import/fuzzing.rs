@@ -1,10 +1,8 @@
 //! Files to import that somebody wrote.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{Seek as _, Write as _};
-use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::path::PathBuf;
+use std::fs;
+use std::path::Path;
 
 use tresor::pb::v1::{ProviderKind, PutCredentialRequest};
 
@@ -24,12 +22,8 @@ pub(crate) fn file(data: &[u8]) {
         return;
     };
     let format = if format % 2 == 0 { Format::Csv } else { Format::Jsonl };
-    let created = rustix::fs::memfd_create("import", rustix::fs::MemfdFlags::empty());
-    let mut file = File::from(created.map(OwnedFd::from).expect("there is memory"));
-    file.write_all(text)
-        .and_then(|()| file.rewind())
-        .expect("there is memory");
-    let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    let path = std::env::temp_dir().join(format!("tresor-import-{}", std::process::id()));
+    fs::write(&path, text).expect("there is room");
     let (lines, places) = read(&path, format, Place::START);
     if let Some(place) = places.get(lines.len() / 2) {
         let (rest, _) = read(&path, format, *place);
@@ -39,12 +33,13 @@ pub(crate) fn file(data: &[u8]) {
             "the rest is another one"
         );
     }
+    let _ = fs::remove_file(path);
 }
 
 type Read = Vec<(u64, Result<PutCredentialRequest, Problems>)>;
 
 /// The lines from a place on, and the places after them.
-fn read(path: &std::path::Path, format: Format, from: Place) -> (Read, Vec<Place>) {
+fn read(path: &Path, format: Format, from: Place) -> (Read, Vec<Place>) {
     let kinds = HashMap::from([
         ("dat".to_owned(), ProviderKind::Login),
         ("email".to_owned(), ProviderKind::MailAccount),

@@ -162,9 +162,9 @@ fn messages_in(segment: &[u8], offset: u64) -> Segment {
             }
         };
         number = Some(its_number);
-        match message.kind {
-            Kind::Cap => break,
-            _ => found.messages.push(message),
+        found.messages.push(message);
+        if message.kind == Kind::Cap {
+            break;
         }
         at = next;
     }

@@ -47,7 +47,8 @@ impl Ledger {
     /// A credential was saved, or its state changed.
     pub fn saved(&mut self, credential: &CredentialRef, version: u64, revision: u64) {
         let written = self.0.entry(head_key(credential)).or_default();
-        written.version = written.version.max(version);
+        // Not the greatest: what was set aside and is saved anew begins at 1.
+        written.version = version;
         written.revision = written.revision.max(revision);
     }
 

@@ -104,19 +104,17 @@ impl Disk {
         }
     }
 
-    /// Every place of every file that is changed: file, byte, and by what.
+    /// The places of all files that are changed: file, byte, and by what. Of what is empty there are a few.
     fn places(&self) -> Vec<(usize, u64, u8)> {
-        let all = self.files.iter().enumerate().flat_map(|(file, (_, content, length))| {
-            // Some of what is empty, too.
-            let empty = (content.len() as u64..*length).step_by(1 << 22);
-            (0..content.len() as u64).chain(empty).map(move |at| (file, at))
-        });
-        let all: Vec<_> = all.map(|(file, at)| (file, at, 1 << (at % 8))).collect();
-        if std::env::var("TRESOR_FLIPS").is_ok_and(|value| value == "all") {
-            return all;
+        let (mut used, mut empty) = (Vec::new(), Vec::new());
+        for (file, (_, content, length)) in self.files.iter().enumerate() {
+            let end = content.len() as u64;
+            used.extend((0..end).map(|at| (file, at, 1 << (at % 8))));
+            empty.extend((end..*length).step_by(1 << 22).map(|at| (file, at, 1)));
         }
-        let step = all.len().div_ceil(SOME) | 1;
-        all.into_iter().step_by(step).collect()
+        let is_all = std::env::var("TRESOR_FLIPS").is_ok_and(|value| value == "all");
+        let step = if is_all { 1 } else { used.len().div_ceil(SOME) | 1 };
+        used.into_iter().step_by(step).chain(empty).collect()
     }
 
     fn flip(&self, (file, at, bits): (usize, u64, u8)) {
