@@ -23,7 +23,7 @@ use self::vitality::Vitality;
 use crate::access::{LivePolicy, Policy};
 use crate::api::{Calls, Services};
 use crate::audit::{self, Audit};
-use crate::config::{Config, ConfigErrors, TracesConfig};
+use crate::config::{Config, ConfigErrors, ServerConfig, TracesConfig};
 use crate::hardening::{self, HardeningError, Reach};
 use crate::keyring::KekError;
 use crate::reload::{PolicyFile, Reload};
@@ -295,32 +295,11 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
         settings: settings(config),
     };
     let door = Arc::new(Door::default());
-    match opener.open().await {
-        Ok(vault) => door.open(vault),
-        Err(error) if error.is_passing() => door.stays_closed(error.to_string()),
-        Err(error) => {
-            let path = config.store.path.display().to_string();
-            return Err(StartError::Open { path, error });
-        }
-    }
+    open(&opener, &door, config).await?;
     // After the store: a start that fails leaves no line.
-    // It reads the newest file of the log.
-    let opening = config.audit.clone();
-    let audit = tokio::task::spawn_blocking(move || Audit::open(&opening, Arc::new(SystemClock)));
-    let audit = audit.await.map_err(|error| audit::OpenError::Io {
-        path: config.audit.directory.clone(),
-        error: error.into(),
-    })??;
+    let audit = open_audit(&config.audit).await?;
     let server = &config.server;
-    let limits = Limits {
-        workers: server.workers,
-        max_connections: server.max_connections,
-        max_connections_per_caller: server.max_connections_per_caller,
-        max_calls_per_caller: server.max_calls_per_caller,
-        max_streams_per_connection: server.max_streams_per_connection,
-        default_deadline: server.default_deadline,
-        drain_timeout: server.drain_timeout,
-    };
+    let limits = limits(server);
     let calls = Calls::new(audit.clone(), Arc::default());
     let services = Services::new(&door, &calls);
     grants.policy.warn_of_untaken(&server.trust_domains);
@@ -385,4 +364,40 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
         vitality,
         traces,
     })
+}
+
+/// Opens the vault, or leaves it sealed if its keys are not at hand for a passing reason.
+async fn open(opener: &Opener, door: &Door, config: &Config) -> Result<(), StartError> {
+    match opener.open().await {
+        Ok(vault) => door.open(vault),
+        Err(error) if error.is_passing() => door.stays_closed(error.to_string()),
+        Err(error) => {
+            let path = config.store.path.display().to_string();
+            return Err(StartError::Open { path, error });
+        }
+    }
+    Ok(())
+}
+
+/// Reads the newest file of the log, which may take a while.
+async fn open_audit(settings: &audit::Settings) -> Result<Audit, StartError> {
+    let opening = settings.clone();
+    let audit = tokio::task::spawn_blocking(move || Audit::open(&opening, Arc::new(SystemClock)));
+    let audit = audit.await.map_err(|error| audit::OpenError::Io {
+        path: settings.directory.clone(),
+        error: error.into(),
+    })??;
+    Ok(audit)
+}
+
+fn limits(server: &ServerConfig) -> Limits {
+    Limits {
+        workers: server.workers,
+        max_connections: server.max_connections,
+        max_connections_per_caller: server.max_connections_per_caller,
+        max_calls_per_caller: server.max_calls_per_caller,
+        max_streams_per_connection: server.max_streams_per_connection,
+        default_deadline: server.default_deadline,
+        drain_timeout: server.drain_timeout,
+    }
 }

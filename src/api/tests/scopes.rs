@@ -2,6 +2,7 @@
 
 use tokio_stream::StreamExt as _;
 use tonic::{Code, Response, Status};
+use tonic_types::{ErrorDetail, StatusExt as _};
 
 use super::caller::{Api, check_login, general, login, named, reason};
 use crate::pb::v1::credential_admin_server::CredentialAdmin as _;
@@ -62,9 +63,15 @@ async fn assign(api: &Api, provider: &str, fallback_to_general: bool) {
 }
 
 /// Everything that a refusal tells.
-fn told<T>(answer: Result<T, Status>) -> (Code, String, Vec<u8>) {
+/// All that a refusal says, but for the id of its request, which is another one each time.
+fn told<T>(answer: Result<T, Status>) -> (Code, String, String) {
     let status = answer.err().expect("it is refused");
-    (status.code(), status.message().to_owned(), status.details().to_owned())
+    let details = status.get_error_details_vec();
+    let details = details
+        .iter()
+        .filter(|detail| !matches!(detail, ErrorDetail::RequestInfo(_)));
+    let details: Vec<_> = details.map(|detail| format!("{detail:?}")).collect();
+    (status.code(), status.message().to_owned(), details.join("\n"))
 }
 
 #[tokio::test]

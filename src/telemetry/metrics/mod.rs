@@ -275,7 +275,7 @@ impl Metrics {
     /// The names; a counter's gets the ending `_total`.
     fn new() -> Self {
         let mut metrics = Self {
-            registry: Registry::with_prefix("tresor"),
+            registry: Registry::default(),
             sealed: Gauge::default(),
             call_errors: Family::default(),
             handshakes: Family::default(),
@@ -289,7 +289,7 @@ impl Metrics {
             backups: Family::default(),
             last_backup: Gauge::default(),
         };
-        let registry = &mut metrics.registry;
+        let mut registry = Registry::with_prefix("tresor");
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "What is running", build);
         registry.register(
@@ -297,51 +297,7 @@ impl Metrics {
             "1 while the keys are not at hand, so that nothing can be opened",
             metrics.sealed.clone(),
         );
-        registry.register_collector(Box::new(CallsCollector));
-        registry.register(
-            "call_errors",
-            "Calls and parts of calls that were refused or have failed, by the reason that callers are told",
-            metrics.call_errors.clone(),
-        );
-        registry.register(
-            "tls_handshakes",
-            "TLS handshakes that are over",
-            metrics.handshakes.clone(),
-        );
-        registry.register(
-            "refused_connections",
-            "Connections that were closed because there were too many",
-            metrics.refused_connections.clone(),
-        );
-        registry.register(
-            "store_transactions",
-            "Transactions of the store that are over",
-            metrics.store_transactions.clone(),
-        );
-        for (name, help, durations) in [
-            (
-                "store_commit_duration",
-                "How long transactions took, from being handed in until they were durable",
-                &STORE_COMMITS,
-            ),
-            (
-                "store_sync_duration",
-                "How long the store took to make transactions durable, all those together that waited",
-                &STORE_SYNCS,
-            ),
-            (
-                "audit_write_duration",
-                "How long it took to write lines to the audit log, all those together that waited",
-                &AUDIT_WRITES,
-            ),
-            (
-                "audit_sync_duration",
-                "How long it took to make lines of the audit log durable",
-                &AUDIT_SYNCS,
-            ),
-        ] {
-            registry.register_with_unit(name, help, Unit::Seconds, durations);
-        }
+        metrics.register_calls_and_store(&mut registry);
         registry.register(
             "quota_exceeded",
             "Calls that were refused because a quota was used up",
@@ -373,9 +329,58 @@ impl Metrics {
             "When the newest scheduled backup was begun; 0: there is none",
             metrics.last_backup.clone(),
         );
+        metrics.registry = registry;
         metrics.sealed.set(1);
         metrics.begin_at_zero();
         metrics
+    }
+
+    fn register_calls_and_store(&self, registry: &mut Registry) {
+        registry.register_collector(Box::new(CallsCollector));
+        registry.register(
+            "call_errors",
+            "Calls and parts of calls that were refused or have failed, by the reason that callers are told",
+            self.call_errors.clone(),
+        );
+        registry.register(
+            "tls_handshakes",
+            "TLS handshakes that are over",
+            self.handshakes.clone(),
+        );
+        registry.register(
+            "refused_connections",
+            "Connections that were closed because there were too many",
+            self.refused_connections.clone(),
+        );
+        registry.register(
+            "store_transactions",
+            "Transactions of the store that are over",
+            self.store_transactions.clone(),
+        );
+        for (name, help, durations) in [
+            (
+                "store_commit_duration",
+                "How long transactions took, from being handed in until they were durable",
+                &STORE_COMMITS,
+            ),
+            (
+                "store_sync_duration",
+                "How long the store took to make transactions durable, all those together that waited",
+                &STORE_SYNCS,
+            ),
+            (
+                "audit_write_duration",
+                "How long it took to write lines to the audit log, all those together that waited",
+                &AUDIT_WRITES,
+            ),
+            (
+                "audit_sync_duration",
+                "How long it took to make lines of the audit log durable",
+                &AUDIT_SYNCS,
+            ),
+        ] {
+            registry.register_with_unit(name, help, Unit::Seconds, durations);
+        }
     }
 
     /// A counter that is only there once it has counted can't be watched for its first count.
