@@ -12,6 +12,9 @@ pub mod backup;
 pub mod bench;
 pub mod config;
 pub mod dev;
+#[doc(hidden)]
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod hardening;
 pub mod init;
 pub mod keyring;

@@ -1,5 +1,7 @@
 //! Work on a store that nobody serves, and on backups, with the keys of a configuration.
 
+mod rescue;
+
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -11,7 +13,8 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use crate::audit::Keys;
+pub use self::rescue::{Rescued, rescue};
+use crate::audit::{Keys, LogFolder};
 use crate::backup::{self, BackupError, Flaw, NewFile, Unsigned};
 use crate::config::{Config, ConfigErrors};
 use crate::keyring::{DATA_KEY_PREFIX, KekError, KeyringError, OpenedKeys, SIGNING_KEY_PREFIX};
@@ -134,7 +137,7 @@ impl Inspector for Noting {
     }
 }
 
-/// Looks at everything in the store that a configuration names. What is broken by itself is then set aside, if a file is named for
+/// Looks at everything in the store that a configuration names, and compares it with the audit log. What is broken by itself is then set aside, if a file is named for
 /// it: written there, a line of JSON each, and removed from the store when it is on the disk.
 ///
 /// # Errors
@@ -142,7 +145,8 @@ impl Inspector for Noting {
 pub async fn check(config: &Config, set_aside: Option<&Path>) -> Result<Checked, OfflineError> {
     let (store, keys) = open(config).await?;
     let mut noting = Noting(Vec::new());
-    let records = check::check(&*store, &keys, keys.refused(), &mut noting).await?;
+    let log = LogFolder(config.audit.directory.clone());
+    let records = check::check(&*store, &keys, keys.refused(), Some(&log), &mut noting).await?;
     let findings = noting.0;
     let set_aside = match set_aside {
         Some(file) => self::set_aside(&*store, &findings, file).await?,
@@ -171,17 +175,11 @@ async fn set_aside(store: &dyn Store, findings: &[Finding], file: &Path) -> Resu
     if all.is_empty() {
         return Ok(Vec::new());
     }
-    let mut aside = NewFile::create(file, &[])?;
+    let mut aside = Aside::create(file)?;
     for (record, defect) in all.values() {
-        let line = serde_json::json!({
-            "key": record.key.as_str(),
-            "revision": record.revision.0,
-            "defect": defect,
-            "value": STANDARD.encode(&record.value),
-        });
-        writeln!(aside, "{line}")?;
+        aside.add(record, defect)?;
     }
-    aside.finish(file)?;
+    aside.finish()?;
     let records: Vec<_> = all.into_values().map(|(record, _)| record).collect();
     for some in records.chunks(AT_ONCE) {
         let transaction = some.iter().fold(Transaction::new(), |transaction, record| {
@@ -192,4 +190,31 @@ async fn set_aside(store: &dyn Store, findings: &[Finding], file: &Path) -> Resu
         store.commit(transaction).await?;
     }
     Ok(records.into_iter().map(|record| record.key).collect())
+}
+
+/// A file with records that were set aside, a line of JSON each.
+struct Aside<'a> {
+    file: NewFile,
+    path: &'a Path,
+}
+
+impl<'a> Aside<'a> {
+    fn create(path: &'a Path) -> io::Result<Self> {
+        let file = NewFile::create(path, &[])?;
+        Ok(Self { file, path })
+    }
+
+    fn add(&mut self, record: &Record, defect: &str) -> io::Result<()> {
+        let line = serde_json::json!({
+            "key": record.key.as_str(),
+            "revision": record.revision.0,
+            "defect": defect,
+            "value": STANDARD.encode(&record.value),
+        });
+        writeln!(self.file, "{line}")
+    }
+
+    fn finish(self) -> io::Result<()> {
+        self.file.finish(self.path)
+    }
 }

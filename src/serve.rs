@@ -23,13 +23,14 @@ use self::vitality::Vitality;
 use crate::access::{LivePolicy, Policy};
 use crate::api::{Calls, Services};
 use crate::audit::{self, Audit};
-use crate::config::{Config, ConfigErrors};
+use crate::config::{Config, ConfigErrors, TracesConfig};
 use crate::hardening::{self, HardeningError, Reach};
 use crate::keyring::KekError;
 use crate::reload::{PolicyFile, Reload};
 use crate::server::{Access, Limits, Listeners, LiveTls, Look, Obstacle, Server, ServerError, TlsError, TlsFiles};
 use crate::store::{SledStore, Store, StoreError};
 use crate::telemetry::metrics::Process;
+use crate::telemetry::traces::{Collector, NoCollector, Traces};
 use crate::time::{Clock as _, SystemClock};
 use crate::vault::{Door, KeyAges, OpenError, Settings};
 
@@ -123,6 +124,7 @@ pub struct Serving {
     upkeep: JoinHandle<()>,
     /// Tells whether the server gets on with its work.
     vitality: JoinHandle<()>,
+    traces: Option<Traces>,
 }
 
 impl Serving {
@@ -148,6 +150,9 @@ impl Serving {
         revisions::tell_last(&self.audit, &self.door);
         self.audit.close().await;
         auditing::keep_newest(&self.audit, &self.kept).await;
+        if let Some(traces) = self.traces {
+            traces.stop().await;
+        }
     }
 }
 
@@ -159,6 +164,7 @@ pub struct Prepared {
     files: TlsFiles,
     kek: Kek,
     process: Process,
+    collector: Option<Collector>,
     /// The folders of the store, of the audit log and of the backups. They are there, and these are their names without links.
     store: PathBuf,
     audit: PathBuf,
@@ -197,10 +203,24 @@ pub fn prepare(config: &Config, grants: Grants, listeners: Listeners) -> Result<
         kek,
         // Nothing of /proc can be opened later.
         process: Process::this(),
+        collector: collector(&config.traces),
         store,
         audit,
         backups,
     })
+}
+
+/// The collector, looked up while names can be looked up.
+fn collector(config: &TracesConfig) -> Option<Collector> {
+    let endpoint = config.endpoint.as_ref()?;
+    untraced(Collector::find(endpoint, config.ca.as_deref(), config.one_in.get()))
+}
+
+/// A vault without traces is better than none.
+fn untraced<T>(found: Result<T, NoCollector>) -> Option<T> {
+    found
+        .inspect_err(|error| tracing::error!(%error, "nothing is traced until the server is started again"))
+        .ok()
 }
 
 /// The files that a vault needs while it runs. Not key files, which are read once; nor the socket of a KMS, since what can be
@@ -255,6 +275,7 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
         files,
         kek,
         process,
+        collector,
         store: folder,
         audit: _,
         backups,
@@ -308,6 +329,7 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
         trust_domains: server.trust_domains.clone(),
         policy: LivePolicy::new(grants.policy),
     };
+    let traces = collector.and_then(|collector| untraced(Traces::start(&collector)));
     let reload = Reload::start(files, grants.file, &access)?;
     let look = Look {
         process,
@@ -361,5 +383,6 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
         storing,
         upkeep,
         vitality,
+        traces,
     })
 }

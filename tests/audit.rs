@@ -19,6 +19,7 @@ use tonic::{Code, Request, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
+use tonic_types::StatusExt as _;
 use tresor::audit::{Keys, Report};
 use tresor::pb::v1;
 
@@ -107,6 +108,46 @@ async fn until_resolved(callers: &Callers, order: &str) {
 }
 
 #[tokio::test]
+async fn an_error_names_the_id_under_which_the_log_has_its_call() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::dev(directory.path());
+    let orders = server.order_service();
+    let told_id = |status: &Status| {
+        let info = status.get_details_request_info().unwrap();
+        assert_eq!(status.metadata().get("x-request-id").unwrap(), info.request_id.as_str());
+        info.request_id
+    };
+    let in_log = || {
+        let line = lines(&audit_of(directory.path())).pop().unwrap();
+        line["request_id"].as_str().unwrap().to_owned()
+    };
+    // One that the caller has sent, and ones that are made for calls without, or whose id is none.
+    for sent in [Some("req-8"), None, Some("no id")] {
+        let mut request = Request::new(v1::GetStatusRequest {});
+        if let Some(sent) = sent {
+            request.metadata_mut().insert("x-request-id", sent.parse().unwrap());
+        }
+        let refused = orders.operator.clone().get_status(request).await.unwrap_err();
+        assert_eq!(told_id(&refused), in_log());
+        if sent == Some("req-8") {
+            assert_eq!(in_log(), "req-8");
+        } else {
+            assert_eq!(in_log().len(), 32);
+        }
+    }
+    // The same where the gate refuses.
+    let mut grpc = tonic::client::Grpc::new(orders.channel.clone());
+    grpc.ready().await.unwrap();
+    let codec = tonic_prost::ProstCodec::<v1::GetStatusRequest, v1::GetStatusResponse>::default();
+    let path = http::uri::PathAndQuery::from_static("/dynarex.credentials.v1.VaultOperator/Nothing");
+    let unknown = grpc
+        .unary(Request::new(v1::GetStatusRequest {}), path, codec)
+        .await
+        .unwrap_err();
+    assert_eq!(told_id(&unknown), in_log());
+}
+
+#[tokio::test]
 async fn every_call_has_its_line_when_it_is_answered() {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::dev(directory.path());
@@ -118,13 +159,9 @@ async fn every_call_has_its_line_when_it_is_answered() {
         ..for_order("a \"quoted\" order \\ 訂單")
     });
     request.metadata_mut().insert("x-request-id", "req-7".parse().unwrap());
-    let resolved = orders
-        .resolver
-        .clone()
-        .resolve_for_order(request)
-        .await
-        .unwrap()
-        .into_inner();
+    let resolved = orders.resolver.clone().resolve_for_order(request).await.unwrap();
+    assert_eq!(resolved.metadata().get("x-request-id").unwrap(), "req-7");
+    let resolved = resolved.into_inner();
     let line = last();
     for (field, expected) in [
         ("event", "call"),

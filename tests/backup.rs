@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use support::callers::{Callers, password};
+use support::documented::run_documented;
 use support::process::{Server, prepare, refusal, serve_command, tresor};
 use support::requests::{general, login, name, office, order, put_login};
 use support::{PATIENCE, told, wait_for};
@@ -43,27 +44,6 @@ fn done(mut command: Command) -> serde_json::Value {
 
 fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
-}
-
-/// Runs the commands that the document has under a mark, in a folder.
-fn run_documented(mark: &str, folder: &Path) {
-    let (_, after) = BACKUP
-        .split_once(&format!("<!-- test: {mark} -->\n```console\n"))
-        .unwrap();
-    let program = Path::new(env!("CARGO_BIN_EXE_tresor"))
-        .parent()
-        .unwrap()
-        .display()
-        .to_string();
-    for command in after.split("```").next().unwrap().lines() {
-        let mut shell = Command::new("sh");
-        shell
-            .args(["-c", command.strip_prefix("$ ").unwrap()])
-            .current_dir(folder)
-            .env_clear();
-        let ran = shell.env("PATH", format!("{program}:/usr/bin:/bin")).output().unwrap();
-        assert!(ran.status.success(), "{command}: {}", said(&ran));
-    }
 }
 
 async fn save(operator: &Callers, number: usize, word: &str) {
@@ -153,7 +133,7 @@ async fn the_restore_drill_brings_back_what_was_backed_up_while_the_vault_served
     assert!(ended.contains(&format!(r#""revision":{revision},"#)), "{ended}");
     server.stop().await;
 
-    run_documented("drill", folder);
+    run_documented(BACKUP, "drill", folder);
     let server = Server::serve(folder, &[]);
     server.has_logged("the store was restored from a backup", 1).await;
     for number in 0..40 {

@@ -1,7 +1,7 @@
 //! Nothing that was acknowledged is lost, however often the process is killed and whatever its disk refuses.
 //!
 //! `tests/endure kills` does more rounds of it.
-#![allow(missing_docs, clippy::unwrap_used)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout)]
 
 mod endurance;
 mod support;

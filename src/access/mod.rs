@@ -5,6 +5,8 @@
 //! ([`LivePolicy`]), and [`Permissions`] answers for each call. What no grant allows is denied. Nothing here looks at what the vault holds.
 
 mod action;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod identity;
 mod live;
 mod names;

@@ -118,7 +118,7 @@ impl Admin {
             call.announce().await?;
         }
         let saved = self.vault()?.put(put).await?;
-        call.about_credential(&saved.credential.credential, Some(saved.credential.header.version.0));
+        call.about_saved(&saved);
         Ok(v1::PutCredentialResponse {
             credential: Some(changed(call, &saved.credential)?),
             warnings: wire::warnings(&saved.warnings, kind),
@@ -157,6 +157,7 @@ impl Admin {
             .vault()?
             .set_enabled(credential, enabled, request.expected_version)
             .await?;
+        call.about_revision(revision);
         Ok(v1::SetCredentialStateResponse {
             credential: Some(changed(call, &info)?),
             revision: revision.0,
@@ -178,8 +179,9 @@ impl Admin {
             violations.finish(None::<()>)?;
         }
         call.announce().await?;
-        let revision = self.vault()?.purge(&credential).await?.0;
-        Ok(v1::PurgeCredentialResponse { revision })
+        let revision = self.vault()?.purge(&credential).await?;
+        call.about_revision(revision);
+        Ok(v1::PurgeCredentialResponse { revision: revision.0 })
     }
 
     async fn rollback(
@@ -205,7 +207,7 @@ impl Admin {
                 by: call.caller(),
             })
             .await?;
-        call.about_credential(&saved.credential.credential, Some(saved.credential.header.version.0));
+        call.about_saved(&saved);
         Ok(v1::RollbackCredentialResponse {
             credential: Some(changed(call, &saved.credential)?),
             revision: saved.revision.map_or(0, |revision| revision.0),
@@ -246,6 +248,7 @@ impl Admin {
         };
         call.announce().await?;
         let (choice, warnings) = self.vault()?.set_assignment(set).await?;
+        call.about_revision(choice.written_at);
         Ok(v1::SetAssignmentResponse {
             assignment: Some(wire::assignment(&tenant, &provider.id, Some(&choice))),
             warnings: wire::warnings(&warnings, provider.kind),

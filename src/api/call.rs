@@ -7,6 +7,7 @@ mod rights;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use opentelemetry::KeyValue;
 use tonic::{Code, Request, Response, Status};
 
 pub(super) use self::ended::Ended;
@@ -16,12 +17,14 @@ pub(super) use self::parts::{Outcome as PartOutcome, Parts};
 use super::fault::{ApiError, Fault};
 use super::passage::Passage;
 use super::peer::{Nobody, Peer};
+use super::request_id::{self, REQUEST_ID};
 use crate::access::{Caller, Exceeded, Permissions, Quotas, Usage};
 use crate::audit::{Audit, Entry, Event, Filter, Intent, NOT_FINISHED};
 use crate::store::Revision;
+use crate::telemetry::traces;
 use crate::vault::ids::{OrderId, ProviderId, SubjectId, TenantId};
 use crate::vault::scope::{CredentialRef, Scope};
-use crate::vault::{HandOut, VaultError};
+use crate::vault::{HandOut, Saved, VaultError};
 
 /// What every call passes on its way in and out.
 #[derive(Clone)]
@@ -67,7 +70,10 @@ impl Calls {
             // The gate has counted it.
             _ => Ok(()),
         };
-        let request_id = request.metadata().get(REQUEST_ID).and_then(|id| id.to_str().ok());
+        let request_id = request
+            .metadata()
+            .get(REQUEST_ID.as_str())
+            .and_then(|id| id.to_str().ok());
         let about = About {
             request: request_id.and_then(|id| SubjectId::parse(id).ok()),
             ..About::default()
@@ -92,8 +98,6 @@ impl Calls {
 
 /// The reason of calls that took too long.
 pub(crate) const DEADLINE_EXCEEDED: &str = "DEADLINE_EXCEEDED";
-/// Where callers may put an id of their own. It is kept if it is made like the ids of tenants.
-const REQUEST_ID: &str = "x-request-id";
 
 /// A call that is under way. When it is over, or dropped because the caller went away, the audit log gets a line. The line
 /// holds identifiers only, and only once they have been parsed.
@@ -125,6 +129,7 @@ struct About {
     version: Option<u64>,
     request: Option<SubjectId>,
     receipt: Option<String>,
+    revision: Option<u64>,
 }
 
 impl Call {
@@ -194,6 +199,17 @@ impl Call {
         self.about.receipt.clone_from(&hand_out.receipt_id);
     }
 
+    /// Notes what was saved, if it was.
+    pub(super) fn about_saved(&mut self, saved: &Saved) {
+        self.about_credential(&saved.credential.credential, Some(saved.credential.header.version.0));
+        self.about.revision = saved.revision.map(|revision| revision.0);
+    }
+
+    /// Notes which revision has the change that was made.
+    pub(super) fn about_revision(&mut self, revision: Revision) {
+        self.about.revision = Some(revision.0);
+    }
+
     /// Announces that something is about to be changed. The line is written when this returns, so that no change goes
     /// without one, whatever happens next.
     pub(super) async fn announce(&mut self) -> Result<(), ApiError> {
@@ -244,9 +260,23 @@ impl Call {
 
     /// Ends the call: translates the outcome, and lets it out once its line is written.
     pub(super) async fn end<T>(mut self, outcome: Result<T, ApiError>) -> Result<Response<T>, Status> {
+        if outcome.is_err() && self.about.request.is_none() {
+            self.about.request = SubjectId::parse(&request_id::new()).ok();
+        }
+        traces::describe(|| self.trace());
         let ended = self.finish(outcome);
         let answer = ended.let_out().await;
-        answer.map(Response::new).map_err(|fault| Status::from(*fault))
+        answer.map(Response::new).map_err(|mut fault| {
+            // What went well until its line could not be written has none yet.
+            let id = || {
+                self.about
+                    .request
+                    .as_ref()
+                    .map_or_else(request_id::new, ToString::to_string)
+            };
+            fault.request_id.get_or_insert_with(id);
+            Status::from(*fault)
+        })
     }
 
     /// What will be told when the stream that this call opens is over.
@@ -264,8 +294,12 @@ impl Call {
             passage.has_outcome();
         }
         let outcome = outcome.map_err(|error| {
-            log_trouble(self.method, &error);
-            Box::new(Fault::from(&error))
+            let request_id = self.about.request.as_ref().map(ToString::to_string);
+            log_trouble(self.method, request_id.as_deref(), &error);
+            Box::new(Fault {
+                request_id,
+                ..Fault::from(&error)
+            })
         });
         let (code, reason) = match &outcome {
             Ok(_) => (Code::Ok, None),
@@ -298,6 +332,7 @@ impl Call {
             version,
             request,
             receipt,
+            revision,
         } = about;
         Entry {
             caller: self.known_caller().map(Caller::as_str),
@@ -309,9 +344,28 @@ impl Call {
             order: order.as_ref().map(OrderId::as_str),
             request: request.as_ref().map(SubjectId::as_str),
             receipt: receipt.as_deref(),
+            revision: *revision,
             intent: self.intent.map(|intent| intent.seq),
             ..Entry::new(event, self.method)
         }
+    }
+
+    /// What a trace tells of it: what the audit log has too.
+    fn trace(&self) -> [Option<KeyValue>; 7] {
+        let entry = self.entry(Event::Call);
+        let text = |key: &'static str, value: Option<&str>| value.map(|value| KeyValue::new(key, value.to_owned()));
+        let scope = entry.scope.map(ToString::to_string);
+        [
+            text("tresor.caller", entry.caller),
+            text("tresor.tenant", entry.tenant),
+            text("tresor.provider", entry.provider),
+            text("tresor.scope", scope.as_deref()),
+            text("tresor.order_id", entry.order),
+            text("tresor.request_id", entry.request),
+            entry
+                .version
+                .map(|version| KeyValue::new("tresor.version", version.cast_signed())),
+        ]
     }
 
     /// The same for whoever looks for a mistake. Off by default: the audit log has it all.
@@ -330,6 +384,7 @@ impl Call {
             scope = entry.scope.map(tracing::field::display),
             version = entry.version,
             order = entry.order,
+            request_id = entry.request,
             code = ?code,
             reason = (!reason.is_empty()).then_some(reason),
             us = micros(self.started.elapsed()),
@@ -389,12 +444,12 @@ impl Drop for StreamEnd {
 }
 
 /// What is wrong with the vault itself goes to the operator; the caller only learns that it is.
-fn log_trouble(method: &'static str, error: &ApiError) {
+fn log_trouble(method: &'static str, request_id: Option<&str>, error: &ApiError) {
     if let ApiError::Vault(
         error @ (VaultError::Store(_) | VaultError::Keyring(_) | VaultError::Corrupt(_) | VaultError::Seal(_)),
     ) = error
     {
-        tracing::error!(method, %error, "the vault is in trouble");
+        tracing::error!(method, request_id, %error, "the vault is in trouble");
     }
 }
 

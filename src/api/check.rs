@@ -15,6 +15,7 @@ use super::call::StreamEnd;
 use super::fault::{ApiError, Fault};
 use super::peer::Peer;
 use crate::access::Action;
+use crate::audit::LogFolder;
 use crate::pb::v1::{self, check_store_response::Seen};
 use crate::vault::check::{CheckError, Finding, Inspector, Stop};
 use crate::vault::{Vault, VaultError};
@@ -35,6 +36,8 @@ pub struct CheckStream {
 /// What one caller looks at.
 pub(super) struct Looking {
     pub(super) vault: Arc<Vault>,
+    /// What it is compared with.
+    pub(super) log: LogFolder,
     pub(super) place: OwnedSemaphorePermit,
     pub(super) reader: Peer,
     /// What it is told when it may look no longer.
@@ -54,6 +57,7 @@ impl CheckStream {
     pub(super) fn new(runtime: &Handle, looking: Looking, end: StreamEnd) -> Self {
         let Looking {
             vault,
+            log,
             place,
             reader,
             refusal,
@@ -66,10 +70,14 @@ impl CheckStream {
                 trouble: None,
                 refusal: Some(refusal),
             };
-            match vault.check(&mut telling).await {
+            match vault.check(Some(&log), &mut telling).await {
                 Ok(records) => drop(telling.tell(Seen::Records(records)).await),
                 Err(CheckError::Stopped(Stop)) => {}
                 Err(CheckError::Store(error)) => telling.trouble = Some(VaultError::from(error).into()),
+                Err(error @ CheckError::Log(_)) => {
+                    tracing::error!(%error, "the store could not be compared with the audit log");
+                    telling.trouble = Some(ApiError::AuditUnreadable);
+                }
                 Err(CheckError::Kek(error)) => telling.trouble = Some(VaultError::from(error).into()),
             }
             if let Some(trouble) = &telling.trouble {

@@ -4,9 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::{HeaderMap, HeaderValue};
+use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
+use super::request_id::REQUEST_ID;
 use super::violations::Violations;
 use crate::access::{Action, Exceeded};
 use crate::audit::Unavailable;
@@ -105,6 +108,8 @@ pub(crate) struct Fault {
     pub(crate) metadata: HashMap<String, String>,
     pub(crate) violations: Vec<FieldViolation>,
     pub(crate) retry_after: Option<Duration>,
+    /// By what the call is found again.
+    pub(crate) request_id: Option<String>,
 }
 
 impl Fault {
@@ -116,6 +121,7 @@ impl Fault {
             metadata: HashMap::new(),
             violations: Vec::new(),
             retry_after: None,
+            request_id: None,
         }
     }
 
@@ -155,7 +161,15 @@ impl From<Fault> for Status {
         if fault.retry_after.is_some() {
             details.set_retry_info(fault.retry_after);
         }
-        Self::with_error_details(fault.code, fault.message, details)
+        let mut headers = HeaderMap::new();
+        if let Some(id) = fault.request_id {
+            if let Ok(value) = HeaderValue::try_from(&id) {
+                headers.insert(REQUEST_ID, value);
+            }
+            details.set_request_info(id, "");
+        }
+        let metadata = MetadataMap::from_headers(headers);
+        Self::with_error_details_and_metadata(fault.code, fault.message, details, metadata)
     }
 }
 

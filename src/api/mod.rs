@@ -11,12 +11,15 @@ mod begun;
 mod call;
 mod check;
 mod fault;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod operator;
 mod parse;
 mod parse_secret;
 mod passage;
 mod peer;
 mod readers;
+pub(crate) mod request_id;
 mod resolver;
 mod size;
 mod violations;

@@ -14,6 +14,7 @@ use super::readers::Readers;
 use super::violations::Violations;
 use super::{parse, wire_status};
 use crate::access::Action;
+use crate::audit::LogFolder;
 use crate::pb::v1;
 use crate::pb::v1::rotate_data_key_request::Target;
 use crate::pb::v1::vault_operator_server::VaultOperator;
@@ -66,6 +67,7 @@ impl Operator {
         let place = vault.backup_place().ok_or(ApiError::AlreadyBackingUp)?;
         let looking = check::Looking {
             vault,
+            log: LogFolder(self.calls.audit().directory().to_owned()),
             place,
             reader: call.live()?,
             refusal: call.not_granted(Action::Operate),
@@ -199,6 +201,7 @@ impl Operator {
         let vault = Arc::clone(self.vault()?);
         call.announce().await?;
         let revision = to_the_end(async move { vault.erase_tenant(&tenant).await }).await?;
+        call.about_revision(revision);
         Ok(v1::EraseTenantResponse { revision: revision.0 })
     }
 }

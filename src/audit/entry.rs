@@ -56,7 +56,7 @@ pub struct Entry<'a> {
     pub receipt: Option<&'a str>,
     /// The number of the line that announced the change.
     pub intent: Option<u64>,
-    /// The revision that a backup is of.
+    /// The revision that has the change that was made, or that a backup is of.
     pub revision: Option<u64>,
     /// How many messages a stream has sent.
     pub messages: Option<u64>,

@@ -145,7 +145,8 @@ impl Reader {
         Ok(())
     }
 
-    /// The revision that the newest line has that has one; none if the last files have none.
+    /// The newest revision that the store had, by the last files that tell of one. After it was put back, and that was told, only
+    /// what was written since counts.
     ///
     /// # Errors
     /// [`ReadError`]
@@ -153,7 +154,11 @@ impl Reader {
         for (_, path) in self.files.iter().rev().take(REVISION_FILES) {
             let mut newest = None;
             let mut note = |_: &str, record: &Record<'_>| {
-                newest = record.revision.or(newest);
+                let was_put_back = matches!(record.method.as_deref(), Some("Restore" | "Rescue" | "StoreIsOlder"));
+                newest = match record.revision {
+                    Some(revision) if !was_put_back => Some(revision.max(newest.unwrap_or(0))),
+                    told => told.or(newest),
+                };
                 ControlFlow::Continue(())
             };
             let file = File::open(path);

@@ -54,7 +54,7 @@ pub struct Record<'a> {
     /// The line that announced the change.
     #[serde(default)]
     pub intent: Option<u64>,
-    /// The revision that the store has, that a backup is of, or that the store was restored to.
+    /// The revision that has the change that was made, that the store has, that a backup is of, or that the store was restored to.
     #[serde(default)]
     pub revision: Option<u64>,
     /// What became of it.

@@ -7,6 +7,8 @@
 mod file;
 mod folder;
 mod format;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod make;
 mod open;
 mod read;

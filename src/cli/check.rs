@@ -10,6 +10,7 @@ use tresor::config::Config;
 use tresor::offline;
 use tresor::pb::v1::CheckStoreRequest;
 use tresor::pb::v1::check_store_response::Seen;
+use tresor::vault::check::Finding;
 
 use super::connection::{Connection, ConnectionArgs};
 use super::failure::{Exit, Failure};
@@ -44,10 +45,20 @@ struct Answer {
 }
 
 #[derive(Serialize)]
-struct FindingView {
-    record: String,
-    revision: u64,
-    defect: String,
+pub(super) struct FindingView {
+    pub(super) record: String,
+    pub(super) revision: u64,
+    pub(super) defect: String,
+}
+
+impl From<Finding> for FindingView {
+    fn from(finding: Finding) -> Self {
+        Self {
+            record: finding.key.to_string(),
+            revision: finding.revision.0,
+            defect: finding.defect.to_string(),
+        }
+    }
 }
 
 impl Check {
@@ -74,15 +85,10 @@ async fn check(config: &Path, repair: Option<&Path>) -> Result<Answer, Failure> 
     }
     let config = Config::load(config).map_err(|error| failed(&error))?;
     let checked = offline::check(&config, repair).await.map_err(|error| failed(&error))?;
-    let view = |finding: tresor::vault::check::Finding| FindingView {
-        record: finding.key.to_string(),
-        revision: finding.revision.0,
-        defect: finding.defect.to_string(),
-    };
     Ok(Answer {
         is_sound: checked.findings.is_empty(),
         records: checked.records,
-        findings: checked.findings.into_iter().map(view).collect(),
+        findings: checked.findings.into_iter().map(Into::into).collect(),
         set_aside: checked.set_aside.iter().map(ToString::to_string).collect(),
     })
 }

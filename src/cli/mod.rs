@@ -22,7 +22,10 @@ mod fake;
 mod health;
 mod hint;
 mod identity;
+#[cfg(not(feature = "fuzzing"))]
 mod import;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod import;
 mod init;
 mod keys;
 mod list;
@@ -32,6 +35,7 @@ mod probe;
 mod provider;
 mod purge;
 mod put;
+mod rescue;
 mod resolve;
 mod resolved;
 mod restore;
@@ -102,6 +106,7 @@ enum Command {
     Backup(backup::Backup),
     Check(check::Check),
     Restore(restore::Restore),
+    Rescue(rescue::Rescue),
     #[command(subcommand)]
     Recovery(keys::Recovery),
     Health(health::Health),
@@ -152,6 +157,7 @@ fn run(command: Command, connection: &ConnectionArgs, output: &mut Output) -> Re
         Command::Check(check) => on_runtime(check.run(connection, output)),
         Command::Backup(backup) => on_runtime(backup.run(connection, output)),
         Command::Restore(restore) => on_runtime(restore.run(output)),
+        Command::Rescue(rescue) => on_runtime(rescue.run(output)),
         Command::Dev(dev) => dev.run(output),
         Command::Init(init) => init.run(output),
         Command::Serve(serve) => serve.run(),

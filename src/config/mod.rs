@@ -5,6 +5,8 @@
 
 pub(crate) mod environment;
 mod errors;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 pub(crate) mod reader;
 mod sections;
 pub(crate) mod table;
@@ -14,6 +16,8 @@ use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use http::Uri;
 
 use crate::access::TrustDomains;
 use crate::audit;
@@ -53,6 +57,8 @@ pub struct Config {
     pub hardening: HardeningConfig,
     /// What is counted.
     pub metrics: MetricsConfig,
+    /// Traces.
+    pub traces: TracesConfig,
     /// The log.
     pub log: LogConfig,
     /// The providers: those that every deployment knows, with the file's changes.
@@ -186,6 +192,17 @@ pub struct MetricsConfig {
     pub listen: Option<SocketAddr>,
 }
 
+/// `[traces]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct TracesConfig {
+    /// Where they go (OTLP over gRPC): a URL with a host; none: nothing is traced.
+    pub endpoint: Option<Uri>,
+    /// Whose certificate the collector has (PEM).
+    pub ca: Option<PathBuf>,
+    /// Of so many traces that no caller has decided on, one is kept.
+    pub one_in: NonZeroU32,
+}
+
 /// `[log]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct LogConfig {
@@ -247,6 +264,7 @@ fn read_config(root: &mut Table<'_>, folder: &Path) -> Result<Config, Reported> 
     let mail = root.section("mail", sections::mail);
     let hardening = root.section("hardening", sections::hardening);
     let metrics = root.section("metrics", sections::metrics);
+    let traces = root.section("traces", |table| sections::traces(table, folder));
     let log = root.section("log", sections::log);
     let catalogue = Catalogue::built_in().read_changes(root);
     Ok(Config {
@@ -261,6 +279,7 @@ fn read_config(root: &mut Table<'_>, folder: &Path) -> Result<Config, Reported> 
         mail: mail?,
         hardening: hardening?,
         metrics: metrics?,
+        traces: traces?,
         log: log?,
         catalogue: catalogue?,
     })

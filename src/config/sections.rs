@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
+use http::Uri;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -16,7 +17,7 @@ use super::table::Table;
 use super::value::Value;
 use super::{
     BackupConfig, HardeningConfig, KekConfig, KeysConfig, LogConfig, LogFormat, MailConfig, MetricsConfig,
-    PolicyConfig, ResolverConfig, ServerConfig, SigningConfig, StoreConfig,
+    PolicyConfig, ResolverConfig, ServerConfig, SigningConfig, StoreConfig, TracesConfig,
 };
 use crate::access::{TrustDomain, TrustDomains};
 use crate::backup::Recipient;
@@ -234,6 +235,40 @@ pub(super) fn metrics(table: &mut Table<'_>) -> Result<MetricsConfig, Reported> 
             .map_err(|wrong| format!("{wrong}, nor \"off\"")),
     })?;
     Ok(MetricsConfig { listen })
+}
+
+pub(super) fn traces(table: &mut Table<'_>, folder: &Path) -> Result<TracesConfig, Reported> {
+    let endpoint = table.optional("endpoint", collector);
+    let ca = table.optional("ca", |value| value.path(folder));
+    let one_in = table.or("one_in", NonZeroU32::MIN, |value| value.count(1..=1_000_000));
+    let (endpoint, ca) = (endpoint?, ca?);
+    let is_tls = endpoint
+        .as_ref()
+        .is_some_and(|endpoint| endpoint.scheme_str() == Some("https"));
+    if is_tls != ca.is_some() {
+        let wrong = if is_tls {
+            "is missing; an endpoint that begins with https:// needs it"
+        } else {
+            "is given, and endpoint does not begin with https://"
+        };
+        return Err(table.wrong("ca", wrong.to_owned()));
+    }
+    Ok(TracesConfig {
+        endpoint,
+        ca,
+        one_in: one_in?,
+    })
+}
+
+fn collector(value: Value<'_>) -> Result<Uri, String> {
+    let text = value.text()?;
+    let uri = text.parse::<Uri>().ok();
+    let is_whole = |uri: &Uri| {
+        let is_known = ["http", "https"].contains(&uri.scheme_str().unwrap_or_default());
+        is_known && uri.host().is_some() && uri.path_and_query().is_none_or(|rest| rest == "/")
+    };
+    uri.filter(is_whole)
+        .ok_or_else(|| format!("{text:?} is not the URL of a collector, such as http://localhost:4317"))
 }
 
 pub(super) fn log(table: &mut Table<'_>) -> Result<LogConfig, Reported> {

@@ -19,6 +19,9 @@ const ENOUGH: ABI = ABI::V3;
 /// What the C library and sled ask about cores and limits; without answers they would guess.
 const MACHINE: [&str; 2] = ["/sys/devices/system/cpu", "/sys/fs/cgroup"];
 
+/// Where random bytes come from in a static program: its crates cannot look for the C library's `getrandom` and read these.
+const RANDOMNESS: [&str; 2] = ["/dev/random", "/dev/urandom"];
+
 /// Binds this thread and those that it starts later. Sockets stay as they are: listeners are bound already, and what may be
 /// connected to is not a matter of files.
 pub(super) fn confine_files(readable: &[PathBuf], writable: &[PathBuf]) -> Result<Measure, HardeningError> {
@@ -33,6 +36,9 @@ pub(super) fn confine_files(readable: &[PathBuf], writable: &[PathBuf]) -> Resul
     }
     for path in MACHINE.map(Path::new).into_iter().filter(|path| path.is_dir()) {
         rules.push(rule(path, AccessFs::ReadFile | AccessFs::ReadDir)?);
+    }
+    for path in RANDOMNESS.map(Path::new).into_iter().filter(|path| path.exists()) {
+        rules.push(rule(path, AccessFs::ReadFile.into())?);
     }
     for folder in writable {
         rules.push(rule(folder, keep())?);

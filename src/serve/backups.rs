@@ -191,17 +191,33 @@ async fn tell(restored: &Restored, audit: &Audit) -> bool {
         }
     };
     let note: serde_json::Value = serde_json::from_slice(&note).unwrap_or_default();
-    let entry = Entry {
-        revision: note["revision"].as_u64(),
-        ..Entry::new(Event::Upkeep, "Restore")
+    let (revision, restored_at) = (note["revision"].as_u64(), note["restored_at"].as_str());
+    let method = match note["rescued_from"].as_str() {
+        Some(rescued_from) => {
+            tracing::warn!(
+                rescued_from,
+                revision,
+                restored_at,
+                "the store was saved from a damaged one"
+            );
+            "Rescue"
+        }
+        None => {
+            let (backup, made_at) = (note["backup"].as_str(), note["made_at"].as_str());
+            tracing::warn!(
+                backup,
+                revision,
+                made_at,
+                restored_at,
+                "the store was restored from a backup"
+            );
+            "Restore"
+        }
     };
-    tracing::warn!(
-        backup = note["backup"].as_str(),
-        revision = note["revision"].as_u64(),
-        made_at = note["made_at"].as_str(),
-        restored_at = note["restored_at"].as_str(),
-        "the store was restored from a backup"
-    );
+    let entry = Entry {
+        revision,
+        ..Entry::new(Event::Upkeep, method)
+    };
     if audit.announce(&entry).await.is_ok()
         && let Err(error) = std::fs::remove_file(&restored.path)
     {

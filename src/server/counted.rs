@@ -1,4 +1,4 @@
-//! Counts a call's answer, whatever it is.
+//! Counts a call's answer, whatever it is, and ends its trace.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -10,12 +10,17 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 
 use crate::telemetry::metrics::Counted;
+use crate::telemetry::traces::TracedCall;
 
 /// Counts the answer. A stream goes on being open and counts when it ends.
-pub(super) fn count(call: Counted, answer: Response<Body>) -> Response<Body> {
+pub(super) fn count(call: Counted, traced: Option<TracedCall>, answer: Response<Body>) -> Response<Body> {
     call.answered();
     // An answer whose end is in its head is an error; others say at their end how they end.
-    match code_in(answer.headers()) {
+    let code = code_in(answer.headers());
+    if let Some(traced) = traced {
+        traced.end(code.unwrap_or(Code::Ok));
+    }
+    match code {
         None if call.is_stream() => answer.map(|body| Body::new(CountedBody { body, call: Some(call) })),
         code => {
             call.end(code.unwrap_or(Code::Ok));

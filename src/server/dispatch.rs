@@ -20,7 +20,7 @@ use crate::pb::v1::vault_operator_server::VaultOperatorServer;
 
 type ResolverServer = CredentialResolverServer<Resolver>;
 type OperatorServer = VaultOperatorServer<Operator>;
-type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+pub(super) type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
 /// Every service of the main listener. A comparison or two find the one; tonic's own router, which matches patterns and clones
 /// boxed services for each call, is left to what is seldom asked.

@@ -7,7 +7,7 @@ use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use tokio::sync::watch as signal;
 use tokio::time::Instant;
@@ -15,15 +15,17 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 
 use super::counted::count;
-use super::dispatch::Dispatch;
+use super::dispatch::{Answer, Dispatch};
 use super::ending::EndingBody;
 use super::held::hold;
 use super::protocol::refuse_other_protocols;
 use crate::access::{Caller, LivePermissions, Standing};
+use crate::api::request_id::{self, REQUEST_ID};
 use crate::api::{ApiError, Calls, DEADLINE_EXCEEDED, Fault, Line, Passage, Peer, ended};
 use crate::audit::{Audit, Entry, Event, Unavailable};
 use crate::pb;
 use crate::telemetry::metrics::Counted;
+use crate::telemetry::traces::TracedCall;
 
 /// No call may hold what it needs for longer, whatever its client asks for.
 pub(super) const LONGEST_DEADLINE: Duration = Duration::from_secs(30);
@@ -79,17 +81,19 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionGate {
         let path = request.uri().path();
         let path = path[..path.floor_char_boundary(LONGEST_PATH)].to_owned();
         let counted = Counted::begin(&path);
+        let id = request_id::sent(request.headers());
         let (peer, audit) = (self.peer.clone(), self.gate.calls.audit().clone());
         let standing = match identify(&self.peer, &self.gate.calls, &path) {
             Ok(standing) => standing,
             Err(error) => {
-                let refuse = async move { refuse(&audit, Fault::from(&error), &path, &peer).await };
-                return Box::pin(async move { Ok(count(counted, refuse.await)) });
+                let refuse = async move { refuse(&audit, Fault::from(&error), &path, &peer, id.as_ref()).await };
+                return Box::pin(async move { Ok(count(counted, None, refuse.await)) });
             }
         };
         if let Some(answer) = refuse_other_protocols(&request) {
             return Box::pin(async move {
-                let listed = list(&audit, Code::Unimplemented, "NOT_GRPC", &path, &peer).await;
+                let named = id.as_ref().and_then(named);
+                let listed = list(&audit, Code::Unimplemented, "NOT_GRPC", &path, &peer, named.as_deref()).await;
                 counted.end(Code::Unimplemented);
                 Ok(listed.map_or_else(|fault| Status::from(fault).into_http(), |()| answer))
             });
@@ -97,8 +101,8 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionGate {
         let place = match self.peer.place() {
             Ok(place) => place,
             Err(error) => {
-                let refuse = async move { refuse(&audit, Fault::from(&error), &path, &peer).await };
-                return Box::pin(async move { Ok(count(counted, refuse.await)) });
+                let refuse = async move { refuse(&audit, Fault::from(&error), &path, &peer, id.as_ref()).await };
+                return Box::pin(async move { Ok(count(counted, None, refuse.await)) });
             }
         };
         let passage = Passage::default();
@@ -110,24 +114,45 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionGate {
         let until = Instant::from(counted.started()) + deadline;
         let is_stream = is_stream(&path);
         let ending = is_stream.then(|| (standing.end(), self.gate.is_ending.clone()));
+        let is_traced = !path.starts_with(INFRASTRUCTURE);
+        let traced = is_traced
+            .then(|| TracedCall::begin(counted.path(), request.headers()))
+            .flatten();
         let answer = self.gate.dispatch.call(request);
+        let answer: Answer = match &traced {
+            Some(traced) => Box::pin(traced.around(answer)),
+            None => answer,
+        };
         Box::pin(async move {
             // Before the call is dropped, which then lists itself for us.
             let answer = within(until, answer, || passage.give_up()).await;
             let Some(Ok(answer)) = answer else {
                 let message = format!("the call took longer than its deadline of {deadline:?}");
-                let fault = Fault::new(Code::DeadlineExceeded, DEADLINE_EXCEEDED, message);
+                let fault = Fault {
+                    request_id: id.as_ref().and_then(named),
+                    ..Fault::new(Code::DeadlineExceeded, DEADLINE_EXCEEDED, message)
+                };
                 let listed = match passage.line() {
-                    Line::Missing => return Ok(count(counted, refuse(&audit, fault, &path, &peer).await)),
+                    Line::Missing => {
+                        return Ok(count(
+                            counted,
+                            traced,
+                            refuse(&audit, fault, &path, &peer, id.as_ref()).await,
+                        ));
+                    }
                     Line::OfTheEnd(ticket) => ticket.written().await.map(drop),
                     // It has waited for nothing else.
                     Line::OfTheOutcome => Err(Unavailable),
                 };
                 let listed = listed.map_err(|error| Fault::from(&ApiError::Audit(error)));
-                return Ok(count(counted, Status::from(listed.err().unwrap_or(fault)).into_http()));
+                return Ok(count(
+                    counted,
+                    traced,
+                    Status::from(listed.err().unwrap_or(fault)).into_http(),
+                ));
             };
             let answer = match without_reason(&answer, &path) {
-                Some(fault) => refuse(&audit, fault, &path, &peer).await,
+                Some(fault) => refuse(&audit, fault, &path, &peer, id.as_ref()).await,
                 None => answer,
             };
             let answer = hold(answer, place);
@@ -135,7 +160,11 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionGate {
                 Some((identity, server)) => answer.map(|body| Body::new(EndingBody::new(body, identity, server))),
                 None => answer,
             };
-            Ok(count(counted, answer))
+            let mut answer = count(counted, traced, answer);
+            if let Some(id) = id {
+                answer.headers_mut().insert(REQUEST_ID, id);
+            }
+            Ok(answer)
         })
     }
 }
@@ -149,7 +178,13 @@ const SERVICES: [&str; 3] = [
     pb::v1::vault_operator_server::SERVICE_NAME,
 ];
 /// The calls of ours that go on.
-const STREAMS: [&str; 5] = ["/WatchChanges", "/ReadAudit", "/ImportCredentials", "/Backup", "/CheckStore"];
+const STREAMS: [&str; 5] = [
+    "/WatchChanges",
+    "/ReadAudit",
+    "/ImportCredentials",
+    "/Backup",
+    "/CheckStore",
+];
 
 /// Whether the call may go on for as long as its caller likes.
 fn is_stream(path: &str) -> bool {
@@ -233,15 +268,31 @@ fn without_reason(answer: &Response<Body>, path: &str) -> Option<Fault> {
 }
 
 /// Refuses a call that has come to no service, once that is listed.
-async fn refuse(audit: &Audit, fault: Fault, path: &str, peer: &Peer) -> Response<Body> {
+async fn refuse(audit: &Audit, fault: Fault, path: &str, peer: &Peer, id: Option<&HeaderValue>) -> Response<Body> {
+    let id = id.and_then(named).unwrap_or_else(request_id::new);
     // Apart from what every call carries along.
-    let listed = Box::pin(list(audit, fault.code, fault.reason, path, peer)).await;
-    Status::from(listed.err().unwrap_or(fault)).into_http()
+    let listed = Box::pin(list(audit, fault.code, fault.reason, path, peer, Some(&id))).await;
+    let fault = Fault {
+        request_id: Some(id),
+        ..listed.err().unwrap_or(fault)
+    };
+    Status::from(fault).into_http()
+}
+
+fn named(id: &HeaderValue) -> Option<String> {
+    id.to_str().ok().map(str::to_owned)
 }
 
 /// Lists a call that has come to no service. An error is what its caller gets instead of its answer.
-async fn list(audit: &Audit, code: Code, reason: &'static str, path: &str, peer: &Peer) -> Result<(), Fault> {
-    tracing::debug!(target: "tresor::call", path, peer = %peer.address(), ?code, reason, "call");
+async fn list(
+    audit: &Audit,
+    code: Code,
+    reason: &'static str,
+    path: &str,
+    peer: &Peer,
+    id: Option<&str>,
+) -> Result<(), Fault> {
+    tracing::debug!(target: "tresor::call", path, peer = %peer.address(), request_id = id, ?code, reason, "call");
     let caller = peer.identity().ok().map(LivePermissions::caller);
     if caller.is_some() && path.starts_with(INFRASTRUCTURE) {
         return Ok(());
@@ -249,6 +300,7 @@ async fn list(audit: &Audit, code: Code, reason: &'static str, path: &str, peer:
     let entry = Entry {
         caller: caller.map(Caller::as_str),
         peer: Some(peer.address()),
+        request: id,
         ..Entry::new(Event::Call, method(path))
     };
     let listed = audit.submit_seldom(&ended(entry, code, Some(reason))).written().await;

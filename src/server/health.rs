@@ -106,7 +106,7 @@ impl Health {
 
     /// Whether it says that it serves. Not for a thread that serves others.
     pub(super) fn is_serving(&self) -> bool {
-        self.obstacles.blocking_lock().is_empty()
+        !self.obstacles.blocking_lock().iter().any(|obstacle| obstacle.stops(""))
     }
 
     async fn change(&self, change: impl FnOnce(&mut BTreeSet<Obstacle>) -> bool) {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
-pub use self::sled::{Filling, SledStore};
+pub use self::sled::{Filling, Salvage, SledStore, salvage};
 
 /// The version of the store's format that this program writes, and the newest that it reads.
 ///
@@ -258,7 +258,10 @@ pub enum StoreError {
         found: u32,
     },
     /// It cannot be read.
-    #[error("the store {} is damaged: {detail}; restore it from a backup", path.display())]
+    #[error(
+        "the store {} is damaged: {detail}; restore it from a backup, or save what is left of it: tresor rescue",
+        path.display()
+    )]
     Damaged {
         /// Its directory.
         path: PathBuf,
@@ -268,7 +271,7 @@ pub enum StoreError {
     /// It was there and is not any more, or is older than it was.
     #[error(
         "the store {} is at revision {found} but had acknowledged revision {acknowledged}; it was cut short or replaced by \
-         an older copy; restore it from a backup",
+         an older copy; restore it from a backup, or save what is left of it: tresor rescue",
         path.display()
     )]
     LostWrites {

@@ -6,7 +6,9 @@
 
 mod filling;
 mod guard;
+mod log;
 mod mending;
+mod salvage;
 mod writer;
 
 use std::fs::{File, TryLockError};
@@ -23,10 +25,11 @@ use tokio::sync::{mpsc, oneshot};
 pub use self::filling::Filling;
 use self::guard::{Lock, Mark};
 use self::mending::write_once_more;
+pub use self::salvage::{Salvage, salvage};
 use self::writer::{Job, Writer};
 use super::{Changes, CommitError, Committed, FORMAT, Key, Record, Revision, Scan, Store, StoreError, Transaction};
 use crate::hardening::folder;
-use crate::telemetry::metrics;
+use crate::telemetry::{metrics, traces};
 
 /// The store's own records, which nobody else sees.
 const META: &str = "meta/";
@@ -109,7 +112,7 @@ impl SledStore {
         if mark.is_in_doubt {
             write_once_more(path)?;
         }
-        mark.check_length(path)?;
+        mark.check_file(path)?;
         let opened = Opened::open(path)?;
         let format = check_format(path, &opened.tree)?;
         let revision = read_revision(path, &opened.tree)?;
@@ -118,7 +121,10 @@ impl SledStore {
             let raised = opened.tree.insert(FORMAT_KEY, &FORMAT.to_be_bytes());
             raised.map_err(|error| sled_error(path, &error))?;
         }
-        make_durable(path, &opened, &mark, revision)?;
+        make_durable(path, &opened)?;
+        if mark.is_in_doubt || mark.is_blank() {
+            settle(path, &opened, &mark, revision)?;
+        }
         let left_at = lock.was_left.then_some(mark.revision);
         lock.sign().map_err(&io)?;
         let durable = Arc::new(AtomicU64::new(revision.0));
@@ -212,6 +218,7 @@ impl Store for SledStore {
 
     async fn commit(&self, transaction: Transaction) -> Committed {
         let began = Instant::now();
+        let _span = traces::child("commit");
         let (answer, answered) = oneshot::channel();
         let job = Job::Commit(transaction, answer);
         self.writer.send(job).await.map_err(|_| StoreError::Closed)?;
@@ -222,6 +229,7 @@ impl Store for SledStore {
 
     async fn commit_all(&self, transactions: Vec<Transaction>) -> Vec<Committed> {
         let began = Instant::now();
+        let _span = traces::child("commit");
         let closed = |count| (0..count).map(|_| Err(StoreError::Closed.into())).collect();
         let count = transactions.len();
         let (answer, answered) = oneshot::channel();
@@ -331,14 +339,20 @@ fn lock_when_released(file: &File) -> Result<(), TryLockError> {
     }
 }
 
-/// What sled has just recovered or made may only be in memory yet, also the names of its files. Then it is settled what the store
-/// has.
-fn make_durable(path: &Path, opened: &Opened, mark: &Mark, revision: Revision) -> Result<(), StoreError> {
+/// What sled has just recovered or made may only be in memory yet, also the names of its files.
+fn make_durable(path: &Path, opened: &Opened) -> Result<(), StoreError> {
     let Opened { database, file, .. } = opened;
     database.flush().map_err(|error| sled_error(path, &error))?;
     file.sync_data()
         .and_then(|()| File::open(path)?.sync_all())
-        .and_then(|()| mark.settle(revision, file.metadata()?.len()))
+        .map_err(io_error(path))
+}
+
+/// Notes what the store has, all of which is on the disk.
+fn settle(path: &Path, opened: &Opened, mark: &Mark, revision: Revision) -> Result<(), StoreError> {
+    let length = opened.file.metadata().map(|metadata| metadata.len());
+    length
+        .and_then(|length| mark.settle(revision, length))
         .map_err(io_error(path))
 }
 

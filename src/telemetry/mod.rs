@@ -1,6 +1,7 @@
-//! Logs, which go to standard error (standard output belongs to what a command was asked for), and what is counted.
+//! Logs, which go to standard error (standard output belongs to what a command was asked for), what is counted, and traces.
 
 pub mod metrics;
+pub mod traces;
 
 use std::io::IsTerminal as _;
 

@@ -2,12 +2,15 @@
 //!
 //! It may be done while the vault serves: what looks wrong is looked at again, if it has changed meanwhile.
 
+mod ledger;
+
 use std::time::{Duration, Instant};
 
+pub use self::ledger::{Ledger, Log, Written};
 use super::Vault;
 use super::credential::Version;
 use super::examine::{Defect, KeySource, Sound, examine, examine_unsigned_version};
-use super::record::{Content, HEAD_PREFIX, VERSION_PREFIX, VersionHeader, head_key, version_key};
+use super::record::{Content, HEAD_PREFIX, SealedHead, VERSION_PREFIX, VersionHeader, head_key, version_key};
 use super::scope::CredentialRef;
 use crate::keyring::{ERASE_PREFIX, KeyringError, is_key};
 use crate::store::{Key, Record, Revision, Scan, Store, StoreError};
@@ -60,6 +63,9 @@ pub enum CheckError {
     /// The key-encryption key is not at hand.
     #[error(transparent)]
     Kek(#[from] KeyringError),
+    /// What it is to be compared with cannot be read.
+    #[error("the audit log cannot be read, so the store was not compared with it: {0}")]
+    Log(String),
     /// It was stopped.
     #[error(transparent)]
     Stopped(#[from] Stop),
@@ -73,6 +79,9 @@ struct Walk<'a> {
     /// Keys that do not open, where it was tried before.
     refused: Option<&'a [(Key, KeyringError)]>,
     vault: Option<&'a Vault>,
+    log: Option<&'a dyn Log>,
+    /// What the log says was written; as far as the walk has come, what of it was not met.
+    expected: Ledger,
     records: u64,
     /// The credential whose version was looked at last, and its current version if its head is there.
     last: Option<(CredentialRef, Option<u64>)>,
@@ -80,8 +89,8 @@ struct Walk<'a> {
     before: Option<Key>,
 }
 
-/// Looks at everything in a store that nobody serves. `refused` are the wrapped keys that do not open. Says how many records
-/// there are.
+/// Looks at everything in a store that nobody serves, and compares it with a log, if there is one. `refused` are the wrapped keys
+/// that do not open. Says how many records there are.
 ///
 /// # Errors
 /// [`CheckError`]
@@ -89,6 +98,7 @@ pub async fn check(
     store: &dyn Store,
     keys: &dyn KeySource,
     refused: &[(Key, KeyringError)],
+    log: Option<&dyn Log>,
     inspector: &mut dyn Inspector,
 ) -> Result<u64, CheckError> {
     let walk = Walk {
@@ -97,6 +107,8 @@ pub async fn check(
         inspector,
         refused: Some(refused),
         vault: None,
+        log,
+        expected: Ledger::default(),
         records: 0,
         last: None,
         before: None,
@@ -105,17 +117,20 @@ pub async fn check(
 }
 
 impl Vault {
-    /// Looks at everything in the store while the vault serves. Says how many records there are.
+    /// Looks at everything in the store while the vault serves, and compares it with a log, if there is one. Says how many records
+    /// there are.
     ///
     /// # Errors
     /// [`CheckError`]
-    pub async fn check(&self, inspector: &mut dyn Inspector) -> Result<u64, CheckError> {
+    pub async fn check(&self, log: Option<&dyn Log>, inspector: &mut dyn Inspector) -> Result<u64, CheckError> {
         let walk = Walk {
             store: &*self.store,
             keys: &*self.keyring,
             inspector,
             refused: None,
             vault: Some(self),
+            log,
+            expected: Ledger::default(),
             records: 0,
             last: None,
             before: None,
@@ -126,6 +141,7 @@ impl Vault {
 
 impl Walk<'_> {
     async fn everything(mut self) -> Result<u64, CheckError> {
+        self.expected = self.ledger().await?;
         let mut after: Option<Key> = None;
         let mut limit = PAGE;
         loop {
@@ -150,6 +166,7 @@ impl Walk<'_> {
                 }
             };
             let Some(last) = page.last() else {
+                self.look_for_lost().await?;
                 return Ok(self.records);
             };
             after = Some(last.key.clone());
@@ -166,7 +183,44 @@ impl Walk<'_> {
         }
     }
 
+    async fn ledger(&self) -> Result<Ledger, CheckError> {
+        match self.log {
+            Some(log) => log.ledger().await.map_err(CheckError::Log),
+            None => Ok(Ledger::default()),
+        }
+    }
+
+    /// What the log says was written, and was not met.
+    async fn look_for_lost(&mut self) -> Result<(), CheckError> {
+        let mut lost = Vec::new();
+        for key in self.expected.keys() {
+            if self.store.get(&key).await?.is_none() && !self.is_being_erased(&key).await? {
+                lost.push(key);
+            }
+        }
+        if lost.is_empty() {
+            return Ok(());
+        }
+        // It may have been purged meanwhile.
+        let now = self.ledger().await?;
+        for key in lost {
+            if let Some(written) = now.get(&key) {
+                self.report(&key, Revision(0), Defect::Lost(written)).await?;
+            }
+        }
+        Ok(())
+    }
+
     async fn look_at(&mut self, mut record: Record) -> Result<(), CheckError> {
+        let expected = self.expected.take(&record.key);
+        if let Some(written) = expected.filter(|written| written.is_newer_than(record.revision, version_of(&record))) {
+            // Not if it was only read before it was written.
+            let now = self.store.get(&record.key).await?;
+            if now.is_some_and(|now| written.is_newer_than(now.revision, version_of(&now))) {
+                let defect = Defect::OlderThanLogged(written);
+                self.report(&record.key, record.revision, defect).await?;
+            }
+        }
         for _ in 0..TRIES {
             let Some(defect) = self.defect(&record).await? else {
                 return Ok(());
@@ -270,7 +324,7 @@ impl Walk<'_> {
         // Asked for anew if what is known would be a defect: it may have changed.
         if current.is_none_or(|current| number > current) {
             let head = self.store.get(&head_key(&credential)).await?;
-            current = head.map(|head| match super::record::SealedHead::decode(&head) {
+            current = head.map(|head| match SealedHead::decode(&head) {
                 Ok(head) => head.header.version.0,
                 // The head's own finding.
                 Err(_) => u64::MAX,
@@ -306,4 +360,11 @@ impl Walk<'_> {
         let task = Key::new(&format!("{ERASE_PREFIX}{tenant}"));
         Ok(self.store.get(&task).await?.is_some())
     }
+}
+
+/// The version that a head says it has; none for another record, and for a head that does not open.
+fn version_of(record: &Record) -> Option<u64> {
+    let is_head = record.key.as_str().starts_with(HEAD_PREFIX);
+    let head = is_head.then(|| SealedHead::decode(record).ok()).flatten();
+    head.map(|head| head.header.version.0)
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use prost::Message as _;
 
+use super::check::Written;
 use super::ids::{ProviderId, TenantId};
 use super::record::{
     ASSIGNMENT_PREFIX, Content, HEAD_PREFIX, SealedHead, VERSION_PREFIX, VersionHeader, open_choice, open_version,
@@ -37,6 +38,8 @@ impl Defect {
             | Self::NoVersionBefore(_)
             | Self::OtherThanVersion(_)
             | Self::NewerThanHead(_)
+            | Self::OlderThanLogged(_)
+            | Self::Lost(_)
             | Self::Key(_)
             | Self::Unreadable(_) => false,
         }
@@ -96,6 +99,12 @@ pub enum Defect {
     /// A version that its credential has not reached.
     #[error("it is newer than its credential, which has version {0}")]
     NewerThanHead(u64),
+    /// The audit log knows of something newer.
+    #[error("it is older than the audit log says, which has {0}: it was put back, or something was lost")]
+    OlderThanLogged(Written),
+    /// The audit log knows of it.
+    #[error("the audit log says that it was written ({0}), and it is not there")]
+    Lost(Written),
     /// A wrapped key does not open.
     #[error("{0}")]
     Key(String),

@@ -20,6 +20,7 @@ use super::{Vault, VaultError};
 use crate::access::{Reach, Reveal};
 use crate::keyring::{KeyringError, Signature, TokenKind};
 use crate::store::Revision;
+use crate::telemetry::traces;
 use crate::time::Timestamp;
 
 /// Asks for a credential.
@@ -264,6 +265,7 @@ impl Vault {
 
     /// Decides, and proves everything that the decision looked at.
     pub(super) fn decide(&self, asked: &Asked<'_>, granted: Granted, now: Timestamp) -> Decided {
+        let _span = traces::child("decision");
         let Asked {
             ask,
             provider,
@@ -329,6 +331,7 @@ impl Vault {
     }
 
     fn open_found(&self, found: &Found) -> Result<Content, Corrupt> {
+        let _span = traces::child("open");
         self.open_head(&found.name, &found.head)
     }
 

@@ -17,6 +17,8 @@ mod door;
 mod error;
 pub mod examine;
 mod figures;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod handout;
 mod heads;
 pub mod ids;

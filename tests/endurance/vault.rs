@@ -51,6 +51,9 @@ impl Vault {
         command
             .env("TRESOR_STORE_PATH", &self.store)
             .env("TRESOR_AUDIT_DIRECTORY", &self.audit)
+            // A machine that is busy with other tests is no disk that fails.
+            .env("TRESOR_AUDIT_TIMEOUT", "30s")
+            .env("TRESOR_SERVER_DEFAULT_DEADLINE", "30s")
             .envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }

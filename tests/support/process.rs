@@ -247,9 +247,14 @@ pub(crate) fn refusal(command: &mut Command) -> Vec<String> {
     said.lines().map(str::to_owned).collect()
 }
 
-/// An address that nobody listens on.
+/// An address that nobody listens on, and none that the system could give to whoever connects next: those are above 32767.
 pub(crate) fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    loop {
+        let port = 10_000 + u16::try_from(getrandom::u32().unwrap() % 20_000).unwrap();
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
+            return listener.local_addr().unwrap();
+        }
+    }
 }
 
 fn spawn(command: &mut Command, directory: &Path) -> Child {

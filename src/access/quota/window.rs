@@ -1,8 +1,10 @@
 //! Which names were asked for within the last hour.
 
-use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
+
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
 pub(super) const HOUR: Duration = Duration::from_hours(1);
 /// How often the names are looked through, at most, to find out when there is room. Until then an answer may be so much older.
@@ -14,8 +16,8 @@ const LOOK_THROUGH: Duration = Duration::from_secs(1);
 /// A name is a keyed hash of 64 bits. Two of 500 names share one in about one of 10^14 hours.
 #[derive(Debug, Default)]
 pub(super) struct Window {
-    /// When each name was last asked for. Some may have had their hour.
-    last_asked: HashMap<u64, Duration>,
+    /// When each name was last asked for. Some may have had their hour. A name is its own hash.
+    last_asked: HashTable<(u64, Duration)>,
     /// The newest of these.
     newest: Duration,
     /// As of the last look through: when, and when there will be room at the earliest.
@@ -26,8 +28,8 @@ pub(super) struct Window {
 impl Window {
     /// Whether there is room for a name at `now`; if not, after which time there may be.
     pub(super) fn room_for(&mut self, name: u64, limit: NonZeroU32, now: Duration) -> Result<(), Duration> {
-        let is_recent = |asked: &Duration| *asked + HOUR > now;
-        if self.last_asked.get(&name).is_some_and(is_recent) {
+        let asked = self.last_asked.find(name, |(other, _)| *other == name);
+        if asked.is_some_and(|(_, asked)| *asked + HOUR > now) {
             return Ok(());
         }
         let limit = limit.get() as usize;
@@ -45,7 +47,10 @@ impl Window {
 
     /// Notes that a name was asked for.
     pub(super) fn note(&mut self, name: u64, now: Duration) {
-        self.last_asked.insert(name, now);
+        match self.last_asked.entry(name, |(other, _)| *other == name, own_hash) {
+            Entry::Occupied(mut asked) => asked.get_mut().1 = now,
+            Entry::Vacant(place) => drop(place.insert((name, now))),
+        }
         self.newest = now;
     }
 
@@ -56,16 +61,16 @@ impl Window {
 
     /// Forgets what has had its hour, and finds out when there is room.
     fn look_through(&mut self, limit: usize, now: Duration) {
-        self.last_asked.retain(|_, asked| *asked + HOUR > now);
+        self.last_asked.retain(|(_, asked)| *asked + HOUR > now);
         if self.last_asked.capacity() > 4 * self.last_asked.len() {
-            self.last_asked.shrink_to_fit();
+            self.last_asked.shrink_to_fit(own_hash);
         }
         self.looked_through = now;
         // More than the limit, if that was lowered: then several must go.
         let Some(too_many) = self.last_asked.len().checked_sub(limit) else {
             return;
         };
-        let mut times: Vec<_> = self.last_asked.values().copied().collect();
+        let mut times: Vec<_> = self.last_asked.iter().map(|(_, asked)| *asked).collect();
         let (_, last_to_go, _) = times.select_nth_unstable(too_many);
         self.room_at = *last_to_go + HOUR;
     }
@@ -74,6 +79,10 @@ impl Window {
     pub(super) fn len(&self) -> usize {
         self.last_asked.len()
     }
+}
+
+fn own_hash((name, _): &(u64, Duration)) -> u64 {
+    *name
 }
 
 #[cfg(test)]

@@ -75,6 +75,7 @@ impl CredentialAdmin for Admin {
             let (credential, _) = self.credential(&mut call, Action::CredentialsWrite, request.r#ref.as_ref())?;
             call.announce().await?;
             let (info, revision) = self.vault()?.delete(credential, request.expected_version).await?;
+            call.about_revision(revision);
             let credential = Some(changed(&call, &info)?);
             Ok::<_, ApiError>(v1::DeleteCredentialResponse {
                 credential,
@@ -94,6 +95,7 @@ impl CredentialAdmin for Admin {
             let (credential, _) = self.credential(&mut call, Action::CredentialsWrite, request.r#ref.as_ref())?;
             call.announce().await?;
             let (info, revision) = self.vault()?.undelete(credential, request.expected_version).await?;
+            call.about_revision(revision);
             let credential = Some(changed(&call, &info)?);
             Ok::<_, ApiError>(v1::UndeleteCredentialResponse {
                 credential,

@@ -4,7 +4,7 @@ use tonic::Code;
 
 use crate::api::fault::{ApiError, Fault};
 use crate::audit::{Audit, Entry, Intent, Outcome, Ticket, Unavailable};
-use crate::telemetry::metrics;
+use crate::telemetry::{metrics, traces};
 
 /// A call, or a part of one, that is over and whose line is under way.
 #[must_use = "nobody gets an answer before it is let out"]
@@ -39,8 +39,10 @@ impl<T> Ended<T> {
             outcome,
             mut unanswered,
         } = self;
+        let span = traces::child("audit");
         unanswered.own = Some(ticket.written().await.map_err(unavailable)?);
         unanswered.may_leave(announced).await?;
+        drop(span);
         outcome
     }
 }

@@ -2,6 +2,8 @@
 //! acknowledges is durable.
 
 mod file;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod line;
 mod report;
 mod resume;

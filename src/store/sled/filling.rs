@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use sled::Batch;
 
 use super::guard::{Lock, Mark, open_or_create};
-use super::{FORMAT_KEY, META, Opened, REVISION_KEY, damaged, folder, io_error, make_durable, record, sled_error};
+use super::{
+    FORMAT_KEY, META, Opened, REVISION_KEY, damaged, folder, io_error, make_durable, record, settle, sled_error,
+};
 use crate::store::{Key, Revision, StoreError};
 
 const MARKER: &str = "restoring";
@@ -165,7 +167,8 @@ fn finish(
     batch.insert(REVISION_KEY, &revision.0.to_be_bytes());
     let applied = open.tree.apply_batch(batch);
     applied.map_err(|error| sled_error(path, &error))?;
-    make_durable(path, open, &Mark::open(path).map_err(&io)?, revision)
+    make_durable(path, open)?;
+    settle(path, open, &Mark::open(path).map_err(&io)?, revision)
 }
 
 fn is_unfinished(path: &Path) -> Result<bool, StoreError> {

@@ -5,7 +5,7 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-use super::{StoreError, io_error, open_tree, read_revision};
+use super::{StoreError, io_error, log, open_tree, read_revision, wait_for_release};
 use crate::store::Revision;
 
 /// Held for as long as the store is open: the lock goes with the file.
@@ -90,6 +90,11 @@ impl Mark {
         })
     }
 
+    /// Whether it says nothing: the store is new, or its mark was lost.
+    pub(super) fn is_blank(&self) -> bool {
+        self.length == 0
+    }
+
     pub(super) fn write(&self, revision: Revision, length: u64) -> io::Result<()> {
         self.file.write_all_at(numbers(revision, length).as_bytes(), 0)
     }
@@ -120,15 +125,18 @@ impl Mark {
     }
 
     /// Refuses a store whose file is gone, or that was cut short so that it lost something. sled makes the best of a short
-    /// file in place, so a copy shows whether that is good enough; the original stays as it is for a rescue. A file may also
-    /// be shorter because sled gave free space back; then the copy is fine.
-    pub(super) fn check_length(&self, path: &Path) -> Result<(), StoreError> {
+    /// file in place, and of one that is broken in its middle, so a copy shows whether that is good enough; the original stays as
+    /// it is for a rescue. A file may also be shorter because sled gave free space back, and be broken in what a crash has left
+    /// unacknowledged; then the copy is fine.
+    pub(super) fn check_file(&self, path: &Path) -> Result<(), StoreError> {
         let length = match fs::metadata(path.join("db")) {
             Ok(metadata) => metadata.len(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return self.check(path, Revision(0)),
             Err(error) => return Err(io_error(path)(error)),
         };
-        if length >= self.length {
+        wait_for_release(path);
+        let is_broken = || log::is_broken_before_its_end(path).map_err(io_error(path));
+        if length >= self.length && !is_broken()? {
             return Ok(());
         }
         let copy = path.join(CHECK);

@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::writer::{Pending, Writer};
-use super::{Opened, io_error, lock_when_released, make_durable, quietly, read_revision};
+use super::{Opened, damaged, io_error, lock_when_released, make_durable, quietly, read_revision, settle};
 use crate::store::{RESERVE, Revision, StoreError};
 
 /// How long to wait before the first and before every later attempt, at most: each wait is twice the one before.
@@ -65,12 +65,12 @@ impl Writer {
 
     /// Says what keeps it from writing, after it has tried to mend that.
     pub(super) fn tend(&mut self) -> Result<(), StoreError> {
-        if self.opened.is_err()
-            && self.pause.is_over()
-            && let Err(error) = self.mend()
-        {
-            tracing::warn!(%error, "the store is not mended yet");
-            self.pause.begin();
+        if self.opened.is_err() && self.pause.is_over() {
+            let mended = quietly(|| self.mend());
+            if let Err(error) = mended.unwrap_or_else(|| Err(damaged(&self.path, "sled has panicked"))) {
+                tracing::warn!(%error, "the store is not mended yet");
+                self.pause.begin();
+            }
         }
         has_room(&self.path, &self.opened()?.file)
     }
@@ -87,7 +87,8 @@ impl Writer {
                 acknowledged,
             });
         }
-        make_durable(&self.path, &opened, &self.mark, found)?;
+        make_durable(&self.path, &opened)?;
+        settle(&self.path, &opened, &self.mark, found)?;
         let in_doubt = self.unpublished.len();
         self.unpublished.retain(|change| change.revision <= found);
         tracing::info!(

@@ -69,6 +69,12 @@ impl Counted {
         self.started
     }
 
+    /// The path of its method; `/other/other` if there is none.
+    #[must_use]
+    pub fn path(&self) -> &'static str {
+        &CALLS.methods[self.method].path
+    }
+
     /// Whether its answer is a stream, which may fail after it has begun.
     #[must_use]
     pub fn is_stream(&self) -> bool {

@@ -30,7 +30,7 @@ impl Inspector for Noted {
 
 async fn findings(vault: &TestVault) -> Vec<String> {
     let mut noted = Noted::default();
-    let records = vault.check(&mut noted).await.unwrap();
+    let records = vault.check(None, &mut noted).await.unwrap();
     assert_eq!(records, vault.keys().await.len() as u64);
     noted.0
 }
@@ -201,7 +201,7 @@ async fn a_check_finds_nothing_wrong_with_what_changes_meanwhile() {
     });
     for _ in 0..15 {
         let mut noted = Noted::default();
-        vault.check(&mut noted).await.unwrap();
+        vault.check(None, &mut noted).await.unwrap();
         assert_eq!(noted.0, [""; 0]);
     }
     is_over.store(true, Ordering::Relaxed);

@@ -1,0 +1,78 @@
+//! What the log says was written last of each credential and each assignment.
+
+use std::io;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+
+use super::read::{Filter, Reader};
+use super::record::Record;
+use crate::vault::check::{Ledger, Log};
+use crate::vault::ids::TenantId;
+use crate::vault::scope::CredentialRef;
+
+/// Methods that write a credential.
+const SAVES: [&str; 6] = [
+    "PutCredential",
+    "ImportCredentials",
+    "RollbackCredential",
+    "SetCredentialState",
+    "DeleteCredential",
+    "UndeleteCredential",
+];
+
+/// The folder of a log, as somebody who compares a store with it.
+pub struct LogFolder(pub PathBuf);
+
+#[async_trait]
+impl Log for LogFolder {
+    async fn ledger(&self) -> Result<Ledger, String> {
+        let folder = self.0.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let reader = match Reader::new(&folder) {
+                // A vault that has not served yet has none.
+                Err(error) if error.error.kind() == io::ErrorKind::NotFound => return Ok(Ledger::default()),
+                opened => opened?,
+            };
+            let mut ledger = Ledger::default();
+            reader.lines(&Filter::default(), u64::MAX, |_, record| {
+                note(&mut ledger, record);
+                ControlFlow::Continue(())
+            })?;
+            Ok(ledger)
+        });
+        let read = read.await.map_err(|error| error.to_string())?;
+        read.map_err(|error: super::ReadError| error.to_string())
+    }
+}
+
+/// Changes alone are announced, so that only they name the line that did.
+fn note(ledger: &mut Ledger, record: &Record<'_>) {
+    let method = record.method.as_deref().unwrap_or_default();
+    if record.event == "upkeep" {
+        if matches!(method, "Restore" | "Rescue") {
+            ledger.went_back_to(record.revision.unwrap_or(0));
+        }
+        return;
+    }
+    if record.event != "call" || record.outcome.as_deref() != Some("ok") || record.intent.is_none() {
+        return;
+    }
+    let Some(tenant) = record.tenant.as_deref() else { return };
+    let provider = record.provider.as_deref().unwrap_or_default();
+    let scope = record.scope.as_deref().unwrap_or_default();
+    let credential = || CredentialRef::from_path(&format!("{tenant}/{provider}/{scope}"));
+    let (version, revision) = (record.version.unwrap_or(0), record.revision.unwrap_or(0));
+    match method {
+        "SetAssignment" => ledger.assigned(tenant, provider, revision),
+        "PurgeCredential" => credential().iter().for_each(|credential| ledger.purged(credential)),
+        "EraseTenant" => TenantId::parse(tenant).iter().for_each(|tenant| ledger.erased(tenant)),
+        save if SAVES.contains(&save) => {
+            credential()
+                .iter()
+                .for_each(|credential| ledger.saved(credential, version, revision));
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,80 @@
+"""The image, built by buildah from deploy/Dockerfile: its last stage as it stands, from a static program of the usual test build."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from contract import ROOT
+from provisions import KEPT, buildah
+from support import TARGET
+
+# Seconds since 1970. Any will do: it is the one time that an image has.
+EPOCH = "1700000000"
+
+
+def _run(*command: str | Path, **env: str) -> str:
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | env)
+    assert done.returncode == 0, f"{command}:\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+@functools.cache
+def _storage() -> list[str | Path]:
+    """A place of our own, which begins empty."""
+    storage = KEPT / "containers"
+    shutil.rmtree(storage, ignore_errors=True)
+    # As files, not as layers that the kernel puts together: that works on every file system.
+    return ["--root", storage / "root", "--runroot", storage / "run", "--storage-driver", "vfs"]
+
+
+def _buildah(*command: str | Path) -> str:
+    return _run(buildah(), *_storage(), *command)
+
+
+@functools.cache
+def assembled() -> Path:
+    """What the first stage leaves to the last, made by the same script, without optimisation."""
+    folder = KEPT / "assembled/image"
+    try:
+        _run("deploy/image/assemble", folder, "dev", CARGO_TARGET_DIR=str(TARGET))
+    finally:
+        # The other tests have the program that it has taken the place of: both are kept, so this compiles nothing.
+        _run("cargo", "build", "--quiet", "--bin", "tresor", CARGO_TARGET_DIR=str(TARGET))
+    return folder
+
+
+def build(name: str, format: str = "docker") -> str:
+    """Builds it: its id. What OCI calls an image has no health check; Docker's names the machine that it was made on."""
+    last_stage = ["--format", format, "--timestamp", EPOCH, "--build-context", f"build={assembled().parent}"]
+    labels = ["--build-arg", "VERSION=0.0.0-test", "--build-arg", "REVISION=0123456"]
+    described = ["--file", "deploy/Dockerfile", "--tag", name, "--no-cache", "--quiet"]
+    return _buildah("build", *last_stage, *labels, *described, ".").strip()
+
+
+@functools.cache
+def image() -> str:
+    return build("tresor-test")
+
+
+@functools.cache
+def configuration() -> dict:
+    """What the image says about itself, as an engine of Docker's kind reads it."""
+    return json.loads(_buildah("inspect", "--type", "image", image()))["Docker"]
+
+
+@functools.cache
+def root() -> Path:
+    """Its files, for containers to be started from."""
+    container = _buildah("from", "--pull-never", image()).strip()
+    return Path(_buildah("mount", container).strip())
+
+
+def fresh_root(directory: Path) -> Path:
+    """The same for one container, which gets its mount points there."""
+    _run("cp", "--archive", "--reflink=auto", root(), directory / "root")
+    return directory / "root"

@@ -1,0 +1,171 @@
+"""The image of deploy/Dockerfile: what is in it, and that it serves as nobody in particular, with nothing to write to."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import image
+import pytest
+from container import Container, Described, Mount
+from contract import ROOT
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+from names import NameServer
+from pki import Pki
+from support import TRESOR, run
+
+NOBODY = 65532
+OPERATOR = "spiffe://dynarex.local/operator"
+ORDER_SERVICE = "spiffe://dynarex.local/order-service"
+
+
+def test_it_holds_one_program_and_nothing_that_could_run_another() -> None:
+    root = image.root()
+    files = sorted(str(path.relative_to(root)) for path in root.rglob("*") if not path.is_dir())
+    assert files == ["usr/bin/tresor", "usr/share/doc/tresor/LICENSE", "usr/share/doc/tresor/sbom.cdx.json"]
+    # Nothing belongs to the user that it runs as, so nothing of it can be changed.
+    assert {(path.stat().st_uid, path.stat().st_mode & 0o022) for path in root.rglob("*")} == {(0, 0)}
+    linkage = subprocess.run(["ldd", root / "usr/bin/tresor"], capture_output=True, text=True)
+    assert "statically linked" in linkage.stdout + linkage.stderr
+
+
+def test_it_says_what_it_is_and_how_it_is_run() -> None:
+    config = image.configuration()["config"]
+    assert config["User"] == f"{NOBODY}:{NOBODY}"
+    assert config["Entrypoint"] == ["/usr/bin/tresor"]
+    assert config["Cmd"] == ["serve", "--config", "/etc/tresor/tresor.toml"]
+    assert config["Healthcheck"]["Test"] == ["CMD", "/usr/bin/tresor", "health", "--timeout", "2s"]
+    labels = {name.removeprefix("org.opencontainers.image."): text for name, text in config["Labels"].items()}
+    assert labels["version"] == "0.0.0-test"
+    assert labels["revision"] == "0123456"
+    manifest = tomllib.loads((ROOT / "Cargo.toml").read_text())["package"]
+    assert (labels["description"], labels["licenses"]) == (manifest["description"], manifest["license"])
+
+
+def test_what_is_built_twice_is_the_same_image() -> None:
+    assert image.build("tresor-test-oci", "oci") == image.build("tresor-test-oci-again", "oci")
+
+
+def test_its_bill_of_materials_names_every_crate_that_is_linked() -> None:
+    text = (image.root() / "usr/share/doc/tresor/sbom.cdx.json").read_text()
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    bill = json.loads(text)
+    manifest = tomllib.loads((ROOT / "Cargo.toml").read_text())
+    lock = tomllib.loads((ROOT / "Cargo.lock").read_text())["package"]
+    locked = {(each["name"], each["version"]): each.get("checksum") for each in lock}
+    named = {(each["name"], each["version"]): each["hashes"][0]["content"] for each in bill["components"]}
+    assert named.items() <= locked.items()
+    names = {name for name, _ in named}
+    assert manifest["dependencies"].keys() | {"tokio-macros", "aws-lc-sys", "h2"} <= names
+    # What only tests or builds it; and what nobody has switched on.
+    assert not {"proptest", "protox", "ring"} & names
+    assert all(each["licenses"] for each in bill["components"])
+    refs = {each["ref"]: set(each["dependsOn"]) for each in bill["dependencies"]}
+    assert "pkg:cargo/rustls" in " ".join(refs[bill["metadata"]["component"]["bom-ref"]])
+    assert all(needed <= refs.keys() for needed in refs.values())
+
+
+class Serving:
+    """The image, started as its own configuration says, with files that root has prepared for it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.pki = Pki()
+        config = image.configuration()["config"]
+        described = Described(
+            root=image.fresh_root(directory),
+            args=config["Entrypoint"] + config["Cmd"],
+            env=dict(variable.split("=", 1) for variable in config["Env"] or []),
+            user=NOBODY,
+            group=NOBODY,
+            mounts=[
+                Mount(self._files(), "/etc/tresor"),
+                Mount(self._volume("data"), "/var/lib/tresor", writable=True),
+                Mount(self._hosts(), "/etc/hosts"),
+                Mount(self._resolver(), "/etc/resolv.conf"),
+            ],
+            directory=directory,
+        )
+        self.container = Container(described)
+
+    def _files(self) -> Path:
+        folder = self.directory / "etc"
+        made = run(TRESOR, "init", folder)
+        assert made.returncode == 0, made.stderr
+        text = (folder / "tresor.toml").read_text()
+        for name, path in (("data", "/var/lib/tresor/store"), ("audit", "/var/lib/tresor/audit")):
+            assert f'= "{name}"' in text
+            text = text.replace(f'= "{name}"', f'= "{path}"')
+        (folder / "tresor.toml").write_text(text)
+        issued = self.pki.server("vault.example", "localhost")
+        for file, content in (("server.pem", issued.certificate), ("server.key", issued.key), ("client-ca.pem", issued.ca)):
+            (folder / "tls").mkdir(exist_ok=True)
+            (folder / "tls" / file).write_bytes(content)
+        for path in [folder, *folder.rglob("*")]:
+            os.chown(path, 0, NOBODY)
+            path.chmod(0o750 if path.is_dir() else 0o440)
+        return folder
+
+    def _volume(self, name: str) -> Path:
+        folder = self.directory / name
+        folder.mkdir()
+        os.chown(folder, NOBODY, NOBODY)
+        return folder
+
+    def _hosts(self) -> Path:
+        file = self.directory / "hosts"
+        file.write_text("127.0.0.1 localhost from-hosts\n")
+        return file
+
+    def _resolver(self) -> Path:
+        file = self.directory / "resolv.conf"
+        file.write_text("nameserver 127.0.0.1\noptions attempts:1 timeout:2\n")
+        return file
+
+
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    serving = Serving(tmp_path_factory.mktemp("image"))
+    with serving.container:
+        serving.container.start()
+        serving.container.says('"message":"serving"')
+        yield serving
+
+
+def test_it_serves_as_nobody_with_a_root_file_system_that_is_read_only(serving: Serving) -> None:
+    port = serving.container.forward(8443)
+    operator = serving.pki.caller(serving.directory / "operator", port, OPERATOR)
+    order_service = serving.pki.caller(serving.directory / "order-service", port, ORDER_SERVICE)
+    operator.save("firm", password="kept")
+    assert order_service.resolve("firm").credential.login.password == "kept"
+    status = Path(f"/proc/{serving.container.pid}/status").read_text()
+    said = dict(line.split(":\t", 1) for line in status.splitlines())
+    assert said["Uid"].split() == [str(NOBODY)] * 4
+    assert int(said["CapEff"], 16) == int(said["CapBnd"], 16) == 0
+    # Its own sandbox is on within the container's.
+    assert '"system_call_filter":"on"' in serving.container.output
+    assert '"file_sandbox":"on"' in serving.container.output
+
+
+def test_its_health_check_passes(serving: Serving) -> None:
+    checked = serving.container.run(*image.configuration()["config"]["Healthcheck"]["Test"][1:])
+    assert (checked.returncode, checked.stdout.strip()) == (0, "serving"), checked.stderr
+
+
+@pytest.mark.parametrize("name", ["localhost", "from-hosts", "from-a-name-server.example"])
+def test_a_static_program_finds_hosts_by_their_names(serving: Serving, name: str) -> None:
+    with NameServer(serving.container.pid, {"from-a-name-server.example": "127.0.0.1"}):
+        checked = serving.container.run("/usr/bin/tresor", "health", "--address", f"http://{name}:8086")
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_it_ends_well_when_the_engine_asks(serving: Serving) -> None:
+    assert image.configuration()["config"]["StopSignal"] == f"SIG{signal.SIGTERM.name.removeprefix('SIG')}"
+    assert serving.container.stop() == 0, serving.container.output
+    assert '"message":"stopped"' in serving.container.output

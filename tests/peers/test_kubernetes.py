@@ -1,0 +1,340 @@
+"""The manifests of deploy/kubernetes: whether the API of Kubernetes would take them, and whether a vault serves when it is started
+with exactly what they say."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tomllib
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import kubernetes_validate
+import pytest
+from cloudcoil.models.cert_manager import v1 as cert_manager
+from container import Container, Described, Mount
+from contract import ROOT, STUBS
+from kms import Plugin
+from kubelet import Cluster, Pod, probe, rendered
+from support import TRESOR, Client, office, refused, run, wait_for
+
+OVERLAYS = ["dev", "production", "production-kms"]
+# The oldest that has what the manifests use, and the newest that the schemas are there for.
+VERSIONS = ["1.32", "1.37"]
+OPERATOR = "spiffe://dynarex.local/operator"
+ORDER_SERVICE = "spiffe://dynarex.local/order-service"
+
+
+@pytest.fixture(scope="module", params=OVERLAYS)
+def objects(request: pytest.FixtureRequest) -> list[dict]:
+    return rendered(f"overlays/{request.param}")
+
+
+def pods(objects: list[dict]) -> dict[str, dict]:
+    """The template of each workload's pods."""
+    found = {}
+    for each in objects:
+        spec = each.get("spec", {})
+        if template := spec.get("template") or spec.get("jobTemplate", {}).get("spec", {}).get("template"):
+            found[f"{each['kind']}/{each['metadata']['name']}"] = template
+    return found
+
+
+def pod_specs(objects: list[dict]) -> dict[str, dict]:
+    return {name: template["spec"] for name, template in pods(objects).items()}
+
+
+def pod_labels(objects: list[dict]) -> dict[str, dict]:
+    return {name: template["metadata"]["labels"] for name, template in pods(objects).items()}
+
+
+def containers(spec: dict) -> list[dict]:
+    return spec["containers"] + spec.get("initContainers", [])
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_kubernetes_knows_every_field(objects: list[dict], version: str) -> None:
+    own = [each for each in objects if not each["apiVersion"].startswith("cert-manager.io/")]
+    assert {each["kind"] for each in own} >= {"StatefulSet", "Service", "CronJob", "NetworkPolicy", "PodDisruptionBudget"}
+    for each in own:
+        kubernetes_validate.validate(each, version, strict=True)
+
+
+def test_cert_manager_knows_every_field(objects: list[dict]) -> None:
+    foreign = [each for each in objects if each["apiVersion"].startswith("cert-manager.io/")]
+    assert {each["kind"] for each in foreign} == {"Certificate", "Issuer"}
+    for each in foreign:
+        model = getattr(cert_manager, each["kind"]).model_validate(each)
+        # What it does not know it leaves out.
+        assert json.loads(model.model_dump_json(by_alias=True, exclude_unset=True)) == each
+
+
+def test_schemas_notice_what_is_misspelt() -> None:
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "x"}, "spec": {"port": []}}
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(service, VERSIONS[0], strict=True)
+    misspelt = {"metadata": {"name": "x"}, "spec": {"secretName": "x", "issuerRef": {"name": "x"}, "uri": ["x"]}}
+    model = cert_manager.Certificate.model_validate(misspelt)
+    assert "uri" not in json.loads(model.model_dump_json(by_alias=True, exclude_unset=True))["spec"]
+
+
+def test_every_pod_is_as_closed_as_restricted_asks_and_more(objects: list[dict]) -> None:
+    (namespace,) = (each for each in objects if each["kind"] == "Namespace")
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    for name, spec in pod_specs(objects).items():
+        context = spec["securityContext"]
+        assert context["runAsNonRoot"] and context["runAsUser"] > 0, name
+        assert context["seccompProfile"] == {"type": "RuntimeDefault"}, name
+        assert spec["automountServiceAccountToken"] is False, name
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys(), name
+        allowed = {"configMap", "secret", "emptyDir", "persistentVolumeClaim", "name"}
+        assert all(volume.keys() <= allowed for volume in spec["volumes"]), name
+        for container in containers(spec):
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }, name
+            assert container["resources"]["requests"].keys() == {"cpu", "memory"}, name
+            assert "memory" in container["resources"]["limits"], name
+
+
+def test_what_is_referred_to_is_there(objects: list[dict]) -> None:
+    def names(kind: str) -> set[str]:
+        return {each["metadata"]["name"] for each in objects if each["kind"] == kind}
+
+    issued = {each["spec"]["secretName"] for each in objects if each["kind"] == "Certificate"}
+    # What an operator makes by hand, as deploy/README.md says.
+    secrets = names("Secret") | issued | {"tresor-kek"}
+    for name, spec in pod_specs(objects).items():
+        for volume in spec["volumes"]:
+            if "secret" in volume:
+                assert volume["secret"]["secretName"] in secrets, name
+            if "configMap" in volume:
+                assert volume["configMap"]["name"] in names("ConfigMap"), name
+            if "persistentVolumeClaim" in volume:
+                assert volume["persistentVolumeClaim"]["claimName"] in names("PersistentVolumeClaim"), name
+    for certificate in (each for each in objects if each["kind"] == "Certificate"):
+        assert certificate["spec"]["issuerRef"]["name"] in names("Issuer")
+    (vault,) = (each for each in objects if each["kind"] == "StatefulSet")
+    assert vault["spec"]["serviceName"] in names("Service")
+
+
+def test_nobody_gets_in_or_out_but_callers_prometheus_and_their_name_server(objects: list[dict]) -> None:
+    policies = {each["metadata"]["name"]: each["spec"] for each in objects if each["kind"] == "NetworkPolicy"}
+    assert policies["default-deny"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    vault = policies["tresor"]
+    assert [[port["port"] for port in rule["ports"]] for rule in vault["ingress"]] == [[8443], [9464]]
+    assert "egress" not in vault
+    ways_out = [port["port"] for rule in policies["tresor-clients"]["egress"] for port in rule["ports"]]
+    assert ways_out == [8443, 53, 53]
+    clients = [name for name, labels in pod_labels(objects).items() if labels.get("tresor.dynarex/client") == "true"]
+    assert clients == [name for name in pod_labels(objects) if "StatefulSet" not in name]
+
+
+def test_what_selects_pods_selects_them(objects: list[dict]) -> None:
+    (vault,) = (labels for name, labels in pod_labels(objects).items() if "StatefulSet" in name)
+    selectors = [each["spec"]["selector"] for each in objects if each["kind"] == "Service"]
+    budgets = [each["spec"]["selector"]["matchLabels"] for each in objects if each["kind"] == "PodDisruptionBudget"]
+    assert len(selectors) == 2 and len(budgets) == 1
+    assert all(selector.items() <= vault.items() for selector in [*selectors, *budgets])
+
+
+def test_a_vault_has_the_time_that_it_may_take_to_end(objects: list[dict]) -> None:
+    (vault,) = (each["spec"] for each in objects if each["kind"] == "StatefulSet")
+    spec = vault["template"]["spec"]
+    (configuration,) = (each["data"]["tresor.toml"] for each in objects if "tresor.toml" in each.get("data", {}))
+    drain = int(tomllib.loads(configuration)["server"]["drain_timeout"].removesuffix("s"))
+    before = spec["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+    # And some seconds to close the audit log and the store.
+    assert spec["terminationGracePeriodSeconds"] >= before + drain + 15
+
+
+def test_one_process_has_the_store(objects: list[dict]) -> None:
+    (vault,) = (each["spec"] for each in objects if each["kind"] == "StatefulSet")
+    assert vault["replicas"] == 1
+    (claim,) = vault["volumeClaimTemplates"]
+    assert claim["spec"]["accessModes"][0] in ("ReadWriteOnce", "ReadWriteOncePod")
+
+
+class Vault:
+    """The vault of an overlay, in a container that the StatefulSet describes."""
+
+    def __init__(self, overlay: str, directory: Path) -> None:
+        self.cluster = Cluster(rendered(f"overlays/{overlay}"), directory, {"tresor-kek": {"kek.key": new_key(directory)}})
+        self.pod: Pod = self.cluster.pod("StatefulSet", "tresor")
+        self.container: Container | None = None
+
+    def start(self) -> Vault:
+        self.container = self.pod.start()
+        wait_for(lambda: self.passes("startupProbe"), "the startup probe")
+        return self
+
+    def passes(self, name: str) -> bool:
+        assert self.container.is_running(), self.container.output
+        return probe(self.container, self.pod.container[name])
+
+    def metrics(self) -> str:
+        """What Prometheus reads."""
+        (port,) = (port["containerPort"] for port in self.pod.container["ports"] if port["name"] == "metrics")
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.container.forward(port)}/metrics") as answer:
+            return answer.read().decode()
+
+    def caller(self, secret: str) -> Client:
+        """Somebody with the certificate in that Secret, through a port that leads to the pod."""
+        files = self.cluster.secrets[secret]
+        folder = self.cluster.directory / secret
+        folder.mkdir(exist_ok=True)
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+        return Client(
+            f"localhost:{self.container.forward(8443)}",
+            ca=folder / "ca.crt",
+            certificate=folder / "tls.crt",
+            key=folder / "tls.key",
+        )
+
+
+def new_key(directory: Path) -> bytes:
+    made = run(TRESOR, "init", directory / "made")
+    assert made.returncode == 0, made.stderr
+    return (directory / "made/kek.key").read_bytes()
+
+
+@pytest.fixture(scope="module", params=["dev", "production"])
+def vault(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vault]:
+    vault = Vault(request.param, tmp_path_factory.mktemp(request.param))
+    try:
+        yield vault.start()
+    finally:
+        vault.container.remove()
+
+
+def test_a_vault_started_as_the_manifests_say_passes_its_probes_and_serves(vault: Vault) -> None:
+    wait_for(lambda: vault.passes("readinessProbe"), "the readiness probe")
+    assert vault.passes("livenessProbe")
+    operator = vault.caller("tresor-operator-tls")
+    operator.save("demo", "dat", password="kept")
+    status = operator.GetStatus()
+    assert not status.sealed
+    # The operator of these manifests keeps credentials and reads none.
+    assert refused(operator.resolve, "demo").is_("PERMISSION_DENIED", "NOT_GRANTED")
+    assert '"system_call_filter":"on"' in vault.container.output
+
+
+def test_metrics_are_where_prometheus_is_let_in(vault: Vault) -> None:
+    assert "tresor_build_info" in vault.metrics()
+
+
+def test_the_cron_job_makes_backups_that_are_whole(vault: Vault) -> None:
+    pod = vault.cluster.pod("CronJob", "tresor-backup")
+    for _ in range(2):
+        vault.caller("tresor-operator-tls").save("demo", "wom")
+        job = pod.start(beside=vault.container, tresor="127.0.0.1")
+        try:
+            assert job.wait() == 0, job.output
+        finally:
+            job.remove()
+    backups = sorted(pod.source("backups").iterdir())
+    assert len(backups) == 2 and all(backup.name.startswith("tresor-") for backup in backups)
+    assert {backup.stat().st_mode & 0o777 for backup in backups} == {0o600}
+    jwks = vault.cluster.directory / "keys.json"
+    jwks.write_text(vault.caller("tresor-operator-tls").GetSigningKeys().jwks)
+    verified = run(TRESOR, "backup", "verify", backups[-1], "--jwks", jwks)
+    assert verified.returncode == 0, verified.stderr
+
+
+def test_renewed_certificates_and_a_changed_policy_come_through_the_volumes(vault: Vault) -> None:
+    pod = vault.pod
+    renewed = vault.cluster.pki.server("tresor", "localhost")
+    pod.replace("tls", {"tls.crt": renewed.certificate, "tls.key": renewed.key, "ca.crt": renewed.ca})
+    policy = vault.cluster.find("ConfigMap", "tresor-policy")["data"]["policy.toml"]
+    changed = policy.replace('may = ["resolve", "watch"]', 'may = ["resolve"]')
+    assert changed != policy
+    pod.replace("policy", {"policy.toml": changed.encode()})
+
+    def taken() -> bool:
+        lines = vault.metrics().splitlines()
+        counted = {line.split()[0]: float(line.split()[1]) for line in lines if line.startswith("tresor_reloads_total{")}
+        assert not any(count for name, count in counted.items() if "refused" in name), vault.container.output
+        return all(
+            any(count for name, count in counted.items() if what in name and "taken" in name)
+            for what in ("policy", "certificate")
+        )
+
+    wait_for(taken, "the certificate and the policy to be taken into use")
+    pod.replace("policy", {"policy.toml": policy.encode()})
+
+
+def test_a_pod_that_ends_leaves_its_volume_to_the_next_one(vault: Vault) -> None:
+    vault.caller("tresor-operator-tls").save("demo", "egub", office("leipzig"), password="kept")
+    grace = vault.pod.spec["terminationGracePeriodSeconds"]
+    before = vault.pod.container["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert vault.container.stop(grace - before) == 0, vault.container.output
+    vault.pod.remount("data")
+    vault.start()
+    wait_for(lambda: vault.passes("readinessProbe"), "the readiness probe")
+    kept = vault.caller("tresor-operator-tls").ListCredentials(tenant="demo").credentials
+    assert {"egub"} <= {each.ref.provider for each in kept}
+
+
+def test_the_example_order_service_gets_its_credential(tmp_path: Path) -> None:
+    vault = Vault("dev", tmp_path)
+    try:
+        vault.start()
+        operator = vault.caller("tresor-operator-tls")
+        operator.save("demo", "dat", office("leipzig"), password="Planted-for-the-example")
+        operator.assign("demo", "dat", "PER_OFFICE")
+        pod = vault.cluster.pod("Deployment", "order-service")
+        root, mounts = python_machine(tmp_path)
+        script = "/app/order_service.py"
+        described = pod.described(root, [sys.executable, script], {"tresor": "127.0.0.1"})
+        described.mounts += [*mounts, Mount(ROOT / "deploy/kubernetes/example/order_service.py", script)]
+        # Where the image's folder has what protoc has generated.
+        described.env["PYTHONPATH"] = str(STUBS)
+        described.beside = vault.container
+        with Container(described) as order_service:
+            order_service.start()
+            order_service.says("order 2026-0815: version 1, good for 60 s")
+            assert "Planted" not in order_service.output
+    finally:
+        vault.container.remove()
+
+
+def python_machine(directory: Path) -> tuple[Path, list[Mount]]:
+    """A root file system with this machine's programs and Python's packages, in place of the image that a registry would have."""
+    root = directory / "python"
+    root.mkdir()
+    mounts = []
+    for name in ("usr", "bin", "sbin", "lib", "lib64"):
+        path = Path("/", name)
+        if path.is_symlink():
+            (root / name).symlink_to(os.readlink(path))
+        elif path.is_dir():
+            mounts.append(Mount(path, str(path)))
+    for path in {sys.base_prefix, sys.prefix, str(STUBS)}:
+        if not path.startswith("/usr"):
+            mounts.append(Mount(Path(path).resolve(), path))
+    return root, mounts
+
+
+def test_a_sealed_vault_is_not_ready_and_not_restarted(tmp_path: Path) -> None:
+    vault = Vault("production-kms", tmp_path)
+    socket = vault.pod.source("kms") / "plugin.sock"
+    plugin = Plugin(socket)
+    try:
+        vault.start()
+        assert vault.passes("livenessProbe")
+        assert not vault.passes("readinessProbe")
+        assert vault.caller("tresor-operator-tls").GetStatus().sealed
+        plugin.start()
+        # The two containers of the pod have one user.
+        socket.chmod(0o666)
+        wait_for(lambda: vault.passes("readinessProbe"), "the vault to open by itself")
+        vault.caller("tresor-operator-tls").save("demo")
+        assert vault.passes("livenessProbe")
+    finally:
+        plugin.stop()
+        vault.container.remove()
