@@ -57,6 +57,7 @@ impl Admin {
                 under_way: VecDeque::new(),
             },
             answers: inlet,
+            newest: 0,
             end: call.stream(),
             _place: place,
         };
@@ -69,6 +70,8 @@ impl Admin {
 struct Import {
     batches: Batches,
     answers: mpsc::Sender<Result<v1::ImportCredentialsResponse, Status>>,
+    /// The newest revision that was told. Batches are saved in any order.
+    newest: u64,
     end: StreamEnd,
     _place: OwnedSemaphorePermit,
 }
@@ -138,8 +141,14 @@ impl Import {
     }
 
     /// Answers; false if that was the last answer.
-    async fn answer(&mut self, outcome: Outcome) -> bool {
+    async fn answer(&mut self, mut outcome: Outcome) -> bool {
         let is_last = outcome.is_err();
+        if let Ok(answer) = &mut outcome
+            && answer.revision > 0
+        {
+            self.newest = self.newest.max(answer.revision);
+            answer.revision = self.newest;
+        }
         let sent = self.answers.send(outcome.map_err(|fault| (*fault).into())).await;
         if sent.is_ok() && !is_last {
             self.end.count();

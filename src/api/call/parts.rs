@@ -1,5 +1,8 @@
 //! Calls that come many in one message, such as the saves of an import: each is counted, decided and listed like a call.
 
+use std::time::Duration;
+
+use tokio::time::Instant;
 use tonic::Code;
 
 use super::{About, Call, Unanswered, ended, unavailable};
@@ -15,6 +18,8 @@ pub(in crate::api) struct Parts {
     all: Vec<Part>,
     /// The announcement of the last of them.
     intent: Option<Intent>,
+    /// How long quotas have held them back.
+    held_back: Duration,
 }
 
 struct Part {
@@ -40,6 +45,7 @@ impl Call {
             call: self.opened(),
             all: Vec::new(),
             intent: None,
+            held_back: Duration::ZERO,
         }
     }
 
@@ -94,9 +100,16 @@ impl Parts {
                 (None, true) => Ok(()),
             };
             let Err(room_after) = counted else { return Ok(()) };
+            let began = Instant::now();
             tokio::time::sleep(room_after).await;
+            self.held_back += began.elapsed();
             self.renew()?;
         }
+    }
+
+    /// How long quotas have held them back.
+    pub(in crate::api) fn held_back(&self) -> Duration {
+        self.held_back
     }
 
     /// What the caller may do this with.

@@ -60,6 +60,25 @@ async fn an_import_ends_with_the_identity_of_its_caller() {
     assert_eq!(api.vault.revision(), before);
 }
 
+/// Batches are saved in any order, and answered in that of the requests.
+#[tokio::test]
+async fn the_revision_of_an_answer_covers_all_answers_before_it() {
+    let api = Api::new().await;
+    api.grant(GRANT);
+    let (requests, mut answers) = open(&api, &api.connection(IMPORTER)).await.unwrap();
+    // The larger ones take longer than those behind them.
+    for (first, count) in [(0, 300), (300, 1), (301, 200), (501, 1), (502, 1)] {
+        requests.send(Ok(lines(first..first + count))).await.unwrap();
+    }
+    let mut newest = 0;
+    for _ in 0..5 {
+        let answer = answers.next().await.unwrap().unwrap();
+        assert!(answer.revision >= newest, "{} after {newest}", answer.revision);
+        newest = answer.revision;
+    }
+    assert_eq!(newest, api.vault.revision().0);
+}
+
 #[tokio::test]
 async fn what_a_replaced_policy_takes_away_is_denied_from_the_next_request_on() {
     let api = Api::new().await;

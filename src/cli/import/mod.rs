@@ -43,7 +43,7 @@ came stands in FILE.import-state, which goes away with the end of the import.
 Lines that cannot be saved do not hold up the others. If there are any, the exit code is 3.
 
 Each line counts as a call of your certificate. Whoever is over its quota calls_per_second (500, unless the server's policy
-says otherwise) is slowed down: raise it in the policy for large imports.
+says otherwise) is slowed down, and told so: raise it in the policy for large imports.
 
 Example:
   tresor import logins.csv --dry-run

@@ -21,6 +21,12 @@ use crate::cli::output::{Output, plain};
 const TOLD: u64 = 20;
 /// How often it is noted how far the import is.
 const NOTE: Duration = Duration::from_millis(200);
+/// How long an answer was held back if it is worth a word.
+const HELD_BACK: Duration = Duration::from_millis(100);
+
+/// Said once, as soon as it is so.
+const QUOTA: &str = "the server takes no more lines a second than the quota of this certificate allows; for a faster import \
+                     raise calls_per_second and total_calls_per_second in its grants in the server's policy";
 
 /// What has become of the lines so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +45,7 @@ pub(super) struct Report {
     revision: u64,
     told_warnings: u64,
     told_failures: u64,
+    told_of_quota: bool,
     errors: Option<Errors>,
     progress: Option<Progress>,
     noted: Instant,
@@ -71,6 +78,7 @@ impl Report {
             revision: 0,
             told_warnings: 0,
             told_failures: 0,
+            told_of_quota: false,
             errors: errors.map(|path| Errors::open(path, is_going_on)).transpose()?,
             progress,
             noted: Instant::now(),
@@ -112,6 +120,12 @@ impl Report {
                 self.bar.suspend(|| output.warn(&text));
             }
             self.told_warnings += 1;
+        }
+        let held_back = answer
+            .held_back
+            .and_then(|held_back| Duration::try_from(held_back).ok());
+        if held_back >= Some(HELD_BACK) && !std::mem::replace(&mut self.told_of_quota, true) {
+            self.bar.suspend(|| output.warn(QUOTA));
         }
         self.bar.set_position(end.offset);
         if self.counts != before {

@@ -196,8 +196,10 @@ impl Batch {
     fn answered(self) -> v1::ImportCredentialsResponse {
         let failures = self.numbers.into_iter().zip(self.outcomes);
         let failures = failures.filter_map(|(number, outcome)| Some(failure(number, outcome?.err()?)));
+        let held_back = Some(self.parts.held_back()).filter(|held_back| !held_back.is_zero());
         v1::ImportCredentialsResponse {
             failures: failures.collect(),
+            held_back: held_back.and_then(|held_back| held_back.try_into().ok()),
             ..self.answer
         }
     }
