@@ -3,7 +3,9 @@
 import base64
 import hashlib
 import json
+import re
 from pathlib import Path
+from subprocess import CompletedProcess
 from types import SimpleNamespace
 
 import grpc_tools
@@ -13,7 +15,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from grpc_tools import protoc
 from joserfc import jws
 from joserfc.jwk import KeySet
-from support import Client, login, mail_account, office, ref, refused
+from support import TRESOR, Client, Tresor, login, mail_account, office, ref, refused, run
 
 FIRST_LINE = b"tresor backup 1\n"
 PASSWORD = "Planted-in-a-backup-7d1f"
@@ -89,3 +91,27 @@ def test_a_check_tells_how_far_it_is_and_that_it_is_done(operator: Client, tenan
     assert seen[-1].WhichOneof("seen") == "records"
     assert {answer.WhichOneof("seen") for answer in seen[:-1]} == {"records_so_far"}
     assert isinstance(seen[-1], v1.CheckStoreResponse) and seen[-1].records >= 4
+
+
+def test_a_folder_is_filled_and_keeps_the_newest(tresor: Tresor, operator: Client, tenant: str, tmp_path: Path) -> None:
+    def back_up(*arguments: str | Path) -> CompletedProcess[str]:
+        return run(TRESOR, "backup", *arguments, "--server", f"https://{tresor.address}", "--dev-dir", tresor.data)
+
+    (tmp_path / "notes.txt").write_text("mine")
+    revisions = []
+    for _ in range(3):
+        revisions.append(operator.save(tenant).revision)
+        done = back_up(tmp_path, "--keep", "2", "--output", "json")
+        assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names[0] == "notes.txt" and len(names) == 3
+    assert all(int(re.search(r"-r(\d+)[.]backup", name)[1]) >= revision for name, revision in zip(names[1:], revisions[1:]))
+    assert told["file"] == str(tmp_path / names[-1])
+    assert [Path(removed).name < names[1] for removed in told["removed"]] == [True]
+    verified = run(TRESOR, "backup", "verify", told["file"], "--server", f"https://{tresor.address}", "--dev-dir", tresor.data)
+    assert verified.returncode == 0, verified.stderr
+    # What would be removed beside a file that was named, nobody has said.
+    refused = back_up(tmp_path / "one.backup", "--keep", "2")
+    assert refused.returncode == 2 and "is no folder" in refused.stderr
+    assert not (tmp_path / "one.backup").exists()
