@@ -269,7 +269,7 @@ fn without_reason(answer: &Response<Body>, path: &str) -> Option<Fault> {
 
 /// Refuses a call that has come to no service, once that is listed.
 async fn refuse(audit: &Audit, fault: Fault, path: &str, peer: &Peer, id: Option<&HeaderValue>) -> Response<Body> {
-    let id = id.and_then(named).unwrap_or_else(request_id::new);
+    let id = id.and_then(named).unwrap_or_else(request_id::fresh);
     // Apart from what every call carries along.
     let listed = Box::pin(list(audit, fault.code, fault.reason, path, peer, Some(&id))).await;
     let fault = Fault {
