@@ -297,6 +297,7 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
         max_connections_per_caller: server.max_connections_per_caller,
         max_calls_per_caller: server.max_calls_per_caller,
         max_streams_per_connection: server.max_streams_per_connection,
+        longest_wait: server.longest_wait,
         default_deadline: server.default_deadline,
         drain_timeout: server.drain_timeout,
     };

@@ -1,9 +1,10 @@
-//! What every call passes before and after its service: nobody without an identity gets in, no call goes on for ever, and
-//! no error leaves without a reason.
+//! What every call passes before and after its service: nobody without an identity gets in, nothing is begun that the worker
+//! has no time for, no call goes on for ever, and no error leaves without a reason.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -14,13 +15,16 @@ use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
+use super::admission::{Admission, Turn, Waiting};
+use super::class::Class;
 use super::counted::count;
 use super::dispatch::Dispatch;
 use super::ending::EndingBody;
 use super::held::hold;
 use super::protocol::refuse_other_protocols;
+use super::refusal::refusal;
 use crate::access::{Caller, LivePermissions, Standing};
-use crate::api::{ApiError, Calls, DEADLINE_EXCEEDED, Fault, Line, Passage, Peer, ended};
+use crate::api::{ApiError, Calls, DEADLINE_EXCEEDED, Fault, Line, OVERLOADED, Passage, Peer, ended};
 use crate::audit::{Audit, Entry, Event, Unavailable};
 use crate::pb;
 use crate::telemetry::metrics::Counted;
@@ -33,8 +37,9 @@ const LONGEST_PATH: usize = 256;
 /// The gate of one worker.
 #[derive(Clone)]
 pub(super) struct Gate {
-    dispatch: Dispatch,
+    dispatch: Arc<Dispatch>,
     calls: Calls,
+    admission: Arc<Admission>,
     default_deadline: Duration,
     is_ending: signal::Receiver<bool>,
 }
@@ -43,15 +48,22 @@ impl Gate {
     pub(super) fn new(
         dispatch: Dispatch,
         calls: Calls,
+        admission: Admission,
         default_deadline: Duration,
         is_ending: signal::Receiver<bool>,
     ) -> Self {
         Self {
-            dispatch,
+            dispatch: Arc::new(dispatch),
             calls,
+            admission: Arc::new(admission),
             default_deadline,
             is_ending,
         }
+    }
+
+    /// What must be told when the worker comes to rest.
+    pub(super) fn admission(&self) -> Arc<Admission> {
+        Arc::clone(&self.admission)
     }
 
     /// The gate that stands before the calls of one connection.
@@ -107,13 +119,25 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionGate {
         let deadline = asked_deadline(&request)
             .unwrap_or(self.gate.default_deadline)
             .min(LONGEST_DEADLINE);
-        let until = Instant::from(counted.started()) + deadline;
+        let waiting = Waiting {
+            class: Class::of(&path),
+            since: counted.started(),
+            until: counted.started() + deadline,
+        };
         let is_stream = is_stream(&path);
         let ending = is_stream.then(|| (standing.end(), self.gate.is_ending.clone()));
-        let answer = self.gate.dispatch.call(request);
+        let (dispatch, admission) = (Arc::clone(&self.gate.dispatch), Arc::clone(&self.gate.admission));
         Box::pin(async move {
-            // Before the call is dropped, which then lists itself for us.
-            let answer = within(until, answer, || passage.give_up()).await;
+            // It is polled for the first time when the worker has come to it.
+            let answer = match admission.turn(waiting, std::time::Instant::now()) {
+                Turn::Begins => {
+                    // Before the call is dropped, which then lists itself for us.
+                    let give_up = || passage.give_up();
+                    within(waiting.until.into(), dispatch.call(request), give_up).await
+                }
+                Turn::ComesTooLate => None,
+                Turn::IsRefused => return Ok(count(counted, refuse_for_now(&audit, &path, &peer).await)),
+            };
             let Some(Ok(answer)) = answer else {
                 let message = format!("the call took longer than its deadline of {deadline:?}");
                 let fault = Fault::new(Code::DeadlineExceeded, DEADLINE_EXCEEDED, message);
@@ -245,6 +269,12 @@ async fn refuse(audit: &Audit, fault: Fault, path: &str, peer: &Peer) -> Respons
     Status::from(listed.err().unwrap_or(fault)).into_http()
 }
 
+/// Refuses a call that the worker has no time for.
+async fn refuse_for_now(audit: &Audit, path: &str, peer: &Peer) -> Response<Body> {
+    let listed = Box::pin(list(audit, Code::ResourceExhausted, OVERLOADED, path, peer)).await;
+    listed.map_or_else(|fault| Status::from(fault).into_http(), |()| refusal())
+}
+
 /// Lists a call that has come to no service. An error is what its caller gets instead of its answer.
 async fn list(audit: &Audit, code: Code, reason: &'static str, path: &str, peer: &Peer) -> Result<(), Fault> {
     tracing::debug!(target: "tresor::call", path, peer = %peer.address(), ?code, reason, "call");
@@ -279,7 +309,7 @@ fn method(path: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
     use std::task::Context;
 
     use super::*;
