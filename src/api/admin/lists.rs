@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Action, Admin, ApiError, Call, CoverageQuery, CredentialRef, ProviderId, Violations, parse, v1, wire};
 use crate::access::Reach;
-use crate::vault::{ListQuery, StateFilter};
+use crate::vault::{ListQuery, StateFilter, VaultError};
 
 const DEFAULT_PAGE: usize = 100;
 const MAX_PAGE: usize = 1000;
