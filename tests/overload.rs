@@ -52,7 +52,12 @@ fn serve(directory: &Path) -> Server {
 /// The providers of logins that there are, each with a credential.
 async fn fill(operator: &Callers) -> Vec<String> {
     let listed = operator.admin.clone().list_providers(v1::ListProvidersRequest {}).await;
-    let all = listed.unwrap().into_inner().providers.into_iter().map(|provider| provider.id);
+    let all = listed
+        .unwrap()
+        .into_inner()
+        .providers
+        .into_iter()
+        .map(|provider| provider.id);
     let mut saved = Vec::new();
     for provider in all {
         let request = put_login(name("firm", &provider, general()), login("password"));
@@ -275,9 +280,15 @@ async fn readers_that_stop_reading_harm_nobody() {
     for round in 0..200 {
         let put = v1::PutCredentialRequest {
             note: "x".repeat(1000),
-            ..put_login(name("firm", &providers[round % providers.len()], general()), login("other"))
+            ..put_login(
+                name("firm", &providers[round % providers.len()], general()),
+                login("other"),
+            )
         };
-        CredentialAdminClient::new(operator.channel.clone()).put_credential(put).await.unwrap();
+        CredentialAdminClient::new(operator.channel.clone())
+            .put_credential(put)
+            .await
+            .unwrap();
         let asked = Instant::now();
         resolve(&order_service.resolver, &providers).await.unwrap();
         times.push(asked.elapsed());

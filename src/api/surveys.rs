@@ -31,7 +31,10 @@ impl Surveys {
     ///
     /// # Errors
     /// [`ApiError::Overloaded`] if too much waits already.
-    pub(super) async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, ApiError> {
         let is_known = Arc::clone(&self.known).try_acquire_owned();
         let is_known = is_known.map_err(|_| ApiError::Overloaded)?;
         let is_at_work = Arc::clone(&self.at_work).acquire_owned().await;

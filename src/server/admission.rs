@@ -153,12 +153,20 @@ mod tests {
         assert_eq!(worker.turn(Class::Resolve, ms(90)), Turn::Begins);
         worker.now += ms(11);
         assert_eq!(worker.turn(Class::Resolve, ms(11)), Turn::IsRefused);
-        assert_eq!(worker.turn(Class::Resolve, BOUND), Turn::Begins, "what has come late in it");
+        assert_eq!(
+            worker.turn(Class::Resolve, BOUND),
+            Turn::Begins,
+            "what has come late in it"
+        );
         worker.admission.rests(worker.now);
         worker.now += ms(50);
         assert_eq!(worker.turn(Class::Resolve, ms(50)), Turn::Begins, "it has come to rest");
         worker.now += ms(49);
-        assert_eq!(worker.turn(Class::Resolve, ms(101)), Turn::IsRefused, "a burst has an end too");
+        assert_eq!(
+            worker.turn(Class::Resolve, ms(101)),
+            Turn::IsRefused,
+            "a burst has an end too"
+        );
     }
 
     #[test]
@@ -210,6 +218,9 @@ mod tests {
             until,
         };
         assert_eq!(worker.admission.turn(call(worker.now), worker.now), Turn::ComesTooLate);
-        assert_eq!(worker.admission.turn(call(worker.now + ms(1)), worker.now), Turn::Begins);
+        assert_eq!(
+            worker.admission.turn(call(worker.now + ms(1)), worker.now),
+            Turn::Begins
+        );
     }
 }

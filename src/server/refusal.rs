@@ -55,6 +55,9 @@ mod tests {
         times.sort_unstable();
         times.dedup();
         assert!(times.len() > 1, "{times:?}");
-        assert!(times.iter().all(|time| (500..1500).contains(&time.as_millis())), "{times:?}");
+        assert!(
+            times.iter().all(|time| (500..1500).contains(&time.as_millis())),
+            "{times:?}"
+        );
     }
 }
