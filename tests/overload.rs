@@ -205,7 +205,7 @@ async fn at_twice_the_capacity_the_excess_is_refused_and_the_rest_served_and_the
         _ = listing => unreachable!("it goes on"),
     };
     let grown = resident(&server).saturating_sub(before);
-    let rate = |calls: &[Duration]| calls.len() as f64 / overload_lasts().as_secs_f64();
+    let rate = |calls: &[Duration]| f64::from(u32::try_from(calls.len()).unwrap()) / overload_lasts().as_secs_f64();
     println!(
         "capacity {capacity:.0}/s; accepted {:.0}/s, p99 {:?}; refused {:.0}/s, p99 {:?}; {} health checks, p99 {:?}; grown {} KiB",
         rate(&seen.accepted),

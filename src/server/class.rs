@@ -23,9 +23,9 @@ impl Class {
         };
         match service {
             v1::credential_resolver_server::SERVICE_NAME => Self::Resolve,
-            v1::credential_admin_server::SERVICE_NAME if is_survey(method) => Self::Survey,
-            v1::vault_operator_server::SERVICE_NAME if is_survey(method) => Self::Survey,
-            v1::credential_admin_server::SERVICE_NAME | v1::vault_operator_server::SERVICE_NAME => Self::Change,
+            v1::credential_admin_server::SERVICE_NAME | v1::vault_operator_server::SERVICE_NAME => {
+                if is_survey(method) { Self::Survey } else { Self::Change }
+            }
             "grpc.health.v1.Health" => Self::Vital,
             // Reflection, and what there is not.
             _ => Self::Survey,
