@@ -156,7 +156,7 @@ pub(super) fn audit(table: &mut Table<'_>, folder: &Path) -> Result<Settings, Re
     let ms = Duration::from_millis;
     let directory = table.required("directory", |value| value.path(folder));
     let sync_interval = table.or("sync_interval", ms(100), |value| value.duration(ms(1)..=seconds(10)));
-    let timeout = table.or("timeout", seconds(1), |value| value.duration(ms(50)..=seconds(30)));
+    let timeout = table.or("timeout", seconds(3), |value| value.duration(ms(50)..=seconds(30)));
     let rotate_size = table.or("rotate_size", 64 * MIB, |value| value.size(MIB..=1024 * MIB));
     let rotate_age = table.or("rotate_age", seconds(DAY), |value| {
         value.duration(seconds(60)..=seconds(365 * DAY))
