@@ -20,10 +20,12 @@ use super::output::{Output, details, plain};
 /// What was written where the file cannot be read is missing, so a record can be an older one, or be there though it was removed.
 /// How many such places there are is told; then ends with code 9, as it does if something in the new store is wrong.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  tresor rescue /var/lib/tresor/damaged --config /etc/tresor/tresor.toml --dry-run\n  \
+#[command(
+    after_help = "Example:\n  tresor rescue /var/lib/tresor/damaged --config /etc/tresor/tresor.toml --dry-run\n  \
     tresor rescue /var/lib/tresor/damaged --config /etc/tresor/tresor.toml --aside set-aside.jsonl\n\n\
     JSON: {store, is_dry_run, is_whole, records, revision, gaps, unreadable, set_aside[]: {record, defect}, findings[]: {record, \
-    revision, defect}}")]
+    revision, defect}}"
+)]
 pub(crate) struct Rescue {
     /// The folder of the damaged store.
     #[arg(value_name = "FOLDER")]

@@ -34,7 +34,7 @@ const CONNECTIONS: NonZeroUsize = NonZeroUsize::new(4096).expect("it is not 0");
 const CONNECTIONS_PER_CALLER: NonZeroUsize = NonZeroUsize::new(1024).expect("it is not 0");
 const CALLS_PER_CALLER: NonZeroUsize = NonZeroUsize::new(4096).expect("it is not 0");
 const STREAMS: NonZeroU32 = NonZeroU32::new(256).expect("it is not 0");
-const LONGEST_WAIT: Duration = Duration::from_millis(10);
+const LONGEST_WAIT: Duration = Duration::from_millis(25);
 const BACKUPS: NonZeroUsize = NonZeroUsize::new(14).expect("it is not 0");
 
 const ISSUER: &str = "tresor";
