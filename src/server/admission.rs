@@ -13,6 +13,9 @@ use super::class::Class;
 /// For how long a worker may be busy without a pause before what waits for it is more than a burst; and the longest that
 /// anything waits in a burst.
 const BURST: Duration = Duration::from_millis(100);
+/// After how long without a turn of any call a worker has stood still: the machine or the disk has held it up. What came meanwhile
+/// is late through nobody's load, and is served.
+const STANDSTILL: Duration = Duration::from_millis(20);
 /// For how long after a refusal what can wait best is not begun.
 const AFTERMATH: Duration = Duration::from_secs(1);
 
@@ -23,6 +26,8 @@ pub(super) struct Admission {
     /// All times are in microseconds since then.
     began: Instant,
     rested_at: AtomicU64,
+    turned_at: AtomicU64,
+    stood_still_until: AtomicU64,
     /// 0: never.
     refused_at: AtomicU64,
 }
@@ -54,6 +59,8 @@ impl Admission {
             longest_wait,
             began: Instant::now(),
             rested_at: AtomicU64::new(0),
+            turned_at: AtomicU64::new(0),
+            stood_still_until: AtomicU64::new(0),
             refused_at: AtomicU64::new(0),
         }
     }
@@ -65,8 +72,12 @@ impl Admission {
 
     /// What becomes of a call whose turn it is now.
     pub(super) fn turn(&self, call: Waiting, now: Instant) -> Turn {
+        let stood_still_until = self.stood_still_until(now);
         if now >= call.until {
             return Turn::ComesTooLate;
+        }
+        if self.ticks(call.since) < stood_still_until {
+            return Turn::Begins;
         }
         if now.saturating_duration_since(call.since) > self.longest_wait_of(call.class, now) {
             self.refused_at.store(self.ticks(now).max(1), Ordering::Relaxed);
@@ -77,6 +88,15 @@ impl Admission {
             return Turn::IsRefused;
         }
         Turn::Begins
+    }
+
+    fn stood_still_until(&self, now: Instant) -> u64 {
+        let ticks = self.ticks(now);
+        let last = self.turned_at.swap(ticks, Ordering::Relaxed);
+        if self.since(last, now) > STANDSTILL {
+            self.stood_still_until.store(ticks, Ordering::Relaxed);
+        }
+        self.stood_still_until.load(Ordering::Relaxed)
     }
 
     fn longest_wait_of(&self, class: Class, now: Instant) -> Duration {
@@ -134,8 +154,17 @@ mod tests {
         /// One that has not come to rest for a while.
         fn behind() -> Self {
             let mut worker = Self::new();
-            worker.now += BURST + ms(1);
+            worker.works(BURST + ms(1));
             worker
+        }
+
+        /// Takes calls all the time.
+        fn works(&mut self, time: Duration) {
+            let until = self.now + time;
+            while self.now < until {
+                self.now += ms(1);
+                self.turn(Class::Vital, ms(0));
+            }
         }
 
         /// What becomes of a call that has waited so long.
@@ -149,9 +178,9 @@ mod tests {
     #[test]
     fn a_burst_is_served_and_a_queue_that_stays_is_cut() {
         let mut worker = Worker::new();
-        worker.now += ms(90);
+        worker.works(ms(90));
         assert_eq!(worker.turn(Class::Resolve, ms(90)), Turn::Begins);
-        worker.now += ms(11);
+        worker.works(ms(11));
         assert_eq!(worker.turn(Class::Resolve, ms(11)), Turn::IsRefused);
         assert_eq!(
             worker.turn(Class::Resolve, BOUND),
@@ -159,14 +188,29 @@ mod tests {
             "what has come late in it"
         );
         worker.admission.rests(worker.now);
-        worker.now += ms(50);
+        worker.works(ms(50));
         assert_eq!(worker.turn(Class::Resolve, ms(50)), Turn::Begins, "it has come to rest");
-        worker.now += ms(49);
+        worker.works(ms(49));
         assert_eq!(
             worker.turn(Class::Resolve, ms(101)),
             Turn::IsRefused,
             "a burst has an end too"
         );
+    }
+
+    #[test]
+    fn what_came_while_the_worker_stood_still_is_served() {
+        let mut worker = Worker::behind();
+        worker.now += ms(300);
+        assert_eq!(worker.turn(Class::Resolve, ms(299)), Turn::Begins);
+        assert_eq!(worker.turn(Class::Change, ms(1)), Turn::Begins);
+        worker.works(ms(30));
+        assert_eq!(
+            worker.turn(Class::Resolve, ms(40)),
+            Turn::Begins,
+            "it is still one of those"
+        );
+        assert_eq!(worker.turn(Class::Resolve, ms(29)), Turn::IsRefused, "it came later");
     }
 
     #[test]
@@ -194,7 +238,7 @@ mod tests {
         assert_eq!(worker.turn(Class::Resolve, ms(11)), Turn::IsRefused);
         assert_eq!(worker.turn(Class::Survey, ms(0)), Turn::IsRefused);
         assert_eq!(worker.turn(Class::Change, ms(0)), Turn::Begins);
-        worker.now += AFTERMATH + ms(1);
+        worker.works(AFTERMATH + ms(1));
         assert_eq!(worker.turn(Class::Survey, ms(0)), Turn::Begins);
     }
 
@@ -203,7 +247,7 @@ mod tests {
         let mut worker = Worker::behind();
         assert_eq!(worker.turn(Class::Resolve, ms(11)), Turn::IsRefused);
         for _ in 0..11 {
-            worker.now += ms(100);
+            worker.works(ms(100));
             worker.turn(Class::Survey, ms(0));
         }
         assert_eq!(worker.turn(Class::Survey, ms(0)), Turn::Begins);
