@@ -397,6 +397,7 @@ fn limits(server: &ServerConfig) -> Limits {
         max_connections_per_caller: server.max_connections_per_caller,
         max_calls_per_caller: server.max_calls_per_caller,
         max_streams_per_connection: server.max_streams_per_connection,
+        longest_wait: server.longest_wait,
         default_deadline: server.default_deadline,
         drain_timeout: server.drain_timeout,
     }

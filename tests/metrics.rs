@@ -27,8 +27,8 @@ fn get(address: SocketAddr, path: &str) -> String {
     ask(address, &format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n"))
 }
 
-/// The value of the metric whose name and labels are written so.
-fn value(address: SocketAddr, metric: &str) -> f64 {
+/// The value of the metric whose name and labels are written so, which counts something.
+fn count(address: SocketAddr, metric: &str) -> u64 {
     let answer = get(address, "/metrics");
     let found = answer
         .lines()
@@ -119,21 +119,18 @@ async fn calls_decisions_and_credentials_are_counted() {
             _ => "CredentialAdmin",
         };
         let labels = format!("service=\"dynarex.credentials.v1.{service}\",method=\"{method}\"");
-        let calls = value(address, &format!("tresor_grpc_calls_total{{{labels},code=\"{code}\"}}"));
-        let timed = value(address, &format!("tresor_grpc_call_duration_seconds_count{{{labels}}}"));
-        assert_eq!(value(address, &format!("tresor_grpc_open_calls{{{labels}}}")), 0.0);
+        let calls = count(address, &format!("tresor_grpc_calls_total{{{labels},code=\"{code}\"}}"));
+        let timed = count(address, &format!("tresor_grpc_call_duration_seconds_count{{{labels}}}"));
+        assert_eq!(count(address, &format!("tresor_grpc_open_calls{{{labels}}}")), 0);
         (calls, timed)
     };
     // What was looked up a moment ago may be shown for a second; calls are counted at once.
-    assert_eq!(call("ResolveForOrder", "OK"), (1.0, 2.0));
-    assert_eq!(call("ResolveForOrder", "NOT_FOUND"), (1.0, 2.0));
-    assert_eq!(call("PutCredential", "PERMISSION_DENIED"), (1.0, 2.0));
-    assert_eq!(value(address, "tresor_call_errors_total{reason=\"NOT_GRANTED\"}"), 1.0);
-    assert_eq!(
-        value(address, "tresor_store_transactions_total{outcome=\"failed\"}"),
-        0.0
-    );
-    assert!(value(address, "tresor_store_sync_duration_seconds_count") >= 1.0);
+    assert_eq!(call("ResolveForOrder", "OK"), (1, 2));
+    assert_eq!(call("ResolveForOrder", "NOT_FOUND"), (1, 2));
+    assert_eq!(call("PutCredential", "PERMISSION_DENIED"), (1, 2));
+    assert_eq!(count(address, "tresor_call_errors_total{reason=\"NOT_GRANTED\"}"), 1);
+    assert_eq!(count(address, "tresor_store_transactions_total{outcome=\"failed\"}"), 0);
+    assert!(count(address, "tresor_store_sync_duration_seconds_count") >= 1);
     let resolves = |provider: &str, rule: u8, outcome: &str| {
         format!(
             "tresor_resolves_total{{provider=\"{provider}\",mode=\"GENERAL\",rule=\"{rule}\",outcome=\"{outcome}\"}} 1"
@@ -157,7 +154,7 @@ async fn calls_decisions_and_credentials_are_counted() {
             .then_some(())
     });
     // The sandbox keeps nobody from looking at the process.
-    assert!(value(address, "process_open_fds") > 10.0);
-    assert!(value(address, "process_resident_memory_bytes") > 1e6);
+    assert!(count(address, "process_open_fds") > 10);
+    assert!(count(address, "process_resident_memory_bytes") > 1_000_000);
     server.stop().await;
 }

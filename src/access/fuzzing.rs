@@ -16,6 +16,8 @@ use crate::vault::catalogue::Catalogue;
 use crate::vault::ids::{ProviderId, SubjectId, TenantId};
 use crate::vault::scope::Scope;
 
+static CATALOGUE: OnceLock<Catalogue> = OnceLock::new();
+
 /// A policy: each of its decisions is the one that it explains.
 pub(crate) fn policy(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
@@ -23,7 +25,6 @@ pub(crate) fn policy(data: &[u8]) {
         Ok(policy) => policy,
         Err(errors) => return assert!(errors.to_string().contains("policy.toml")),
     };
-    static CATALOGUE: OnceLock<Catalogue> = OnceLock::new();
     let server = ServedBy {
         catalogue: CATALOGUE.get_or_init(Catalogue::built_in),
         trust_domains: &TrustDomains::default(),

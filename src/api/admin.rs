@@ -6,6 +6,7 @@ use tonic::{Request, Response, Status};
 
 use super::call::{Call, Calls};
 use super::fault::{ApiError, Fault};
+use super::surveys::Surveys;
 use super::violations::Violations;
 use super::{parse, parse_secret, wire};
 use crate::access::{Action, Reveal, Rooms};
@@ -30,6 +31,7 @@ pub struct Admin {
     door: Arc<Door>,
     calls: Calls,
     importers: Rooms,
+    surveys: Surveys,
 }
 
 /// Checks the caller's rights to a credential by its name as it came, before anything else is looked at.
@@ -82,7 +84,12 @@ fn put(vault: &Vault, request: v1::PutCredentialRequest, by: String) -> Result<(
 impl Admin {
     pub(super) fn new(door: Arc<Door>, calls: Calls) -> Self {
         let importers = Rooms::new(import::OF_ONE_CALLER);
-        Self { door, calls, importers }
+        Self {
+            door,
+            calls,
+            importers,
+            surveys: Surveys::new(),
+        }
     }
 
     /// The vault. Asked for after the caller's rights were looked at, so that only who may know learns that it is sealed.

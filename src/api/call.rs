@@ -261,7 +261,7 @@ impl Call {
     /// Ends the call: translates the outcome, and lets it out once its line is written.
     pub(super) async fn end<T>(mut self, outcome: Result<T, ApiError>) -> Result<Response<T>, Status> {
         if outcome.is_err() && self.about.request.is_none() {
-            self.about.request = SubjectId::parse(&request_id::new()).ok();
+            self.about.request = SubjectId::parse(&request_id::fresh()).ok();
         }
         traces::describe(|| self.trace());
         let ended = self.finish(outcome);
@@ -272,7 +272,7 @@ impl Call {
                 self.about
                     .request
                     .as_ref()
-                    .map_or_else(request_id::new, ToString::to_string)
+                    .map_or_else(request_id::fresh, ToString::to_string)
             };
             fault.request_id.get_or_insert_with(id);
             Status::from(*fault)

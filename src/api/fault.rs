@@ -27,6 +27,8 @@ const DOMAIN: &str = "credentials.dynarex";
 const CORRUPT: &str = "CORRUPT_RECORD";
 /// When a caller may try again what failed for a passing reason.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// The reason of calls that are not begun because there is too much to do.
+pub(crate) const OVERLOADED: &str = "OVERLOADED";
 
 /// Why a call fails.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +85,9 @@ pub(crate) enum ApiError {
     /// The caller has as many calls open as one may have.
     #[error("this caller has too many calls open; end some, or take the answers; see server.max_calls_per_caller")]
     TooManyCalls,
+    /// More is asked for than can be done.
+    #[error("the server has more to do than it can; try again in a while, or another server")]
+    Overloaded,
     /// The caller has as many imports under way as one may have.
     #[error("this caller has too many imports under way; wait for the end of one, then try again")]
     TooManyImports,
@@ -221,6 +226,7 @@ impl From<&ApiError> for Fault {
             }
             ApiError::NotBuilt(_) => Self::new(Code::Unimplemented, "NOT_BUILT", message),
             ApiError::TooManyCalls => Self::new(Code::ResourceExhausted, "TOO_MANY_CALLS", message).retry(),
+            ApiError::Overloaded => Self::new(Code::ResourceExhausted, OVERLOADED, message).retry(),
             ApiError::TooManyImports => Self::new(Code::ResourceExhausted, "TOO_MANY_IMPORTS", message).retry(),
             ApiError::Unreadable(status) => Self::of_transport(status, message),
             ApiError::ShuttingDown => Self::new(Code::Unavailable, "SHUTTING_DOWN", message).retry(),

@@ -17,7 +17,7 @@ pub(crate) fn sent(headers: &HeaderMap) -> Option<HeaderValue> {
 }
 
 /// One that nobody else has: 128 random bits.
-pub(crate) fn new() -> String {
+pub(crate) fn fresh() -> String {
     let mut random = [0; 16];
     // Without randomness it finds nothing, and does no harm.
     let _ = getrandom::fill(&mut random);

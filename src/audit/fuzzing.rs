@@ -67,9 +67,9 @@ pub(crate) fn entry(data: &[u8]) {
     };
     let (mut link, mut lines) = (Link::START, Vec::new());
     link.append(&mut lines, "2026-01-01T00:00:00.000Z", entry.body().as_str());
-    let line = lines.strip_suffix(b"\n").expect("a line has its end");
-    assert!(!line.contains(&b'\n'));
-    let record = Record::parse(line).expect("it was just written");
+    let written = lines.strip_suffix(b"\n").expect("a line has its end");
+    assert!(!written.contains(&b'\n'));
+    let record = Record::parse(written).expect("it was just written");
     let read = [
         &record.caller,
         &record.tenant,

@@ -69,9 +69,9 @@ fn note(ledger: &mut Ledger, record: &Record<'_>) {
         "PurgeCredential" => credential().iter().for_each(|credential| ledger.purged(credential)),
         "EraseTenant" => TenantId::parse(tenant).iter().for_each(|tenant| ledger.erased(tenant)),
         save if SAVES.contains(&save) => {
-            credential()
-                .iter()
-                .for_each(|credential| ledger.saved(credential, version, revision));
+            if let Some(credential) = &credential() {
+                ledger.saved(credential, version, revision);
+            }
         }
         _ => {}
     }

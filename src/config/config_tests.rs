@@ -37,6 +37,7 @@ fn what_is_not_given_has_its_default() {
     assert_eq!(config.server.max_connections_per_caller.get(), 1024);
     assert_eq!(config.server.max_calls_per_caller.get(), 4096);
     assert_eq!(config.server.max_streams_per_connection.get(), 256);
+    assert_eq!(config.server.longest_wait, Duration::from_millis(25));
     assert_eq!(config.server.default_deadline, Duration::from_secs(5));
     assert_eq!(config.server.drain_timeout, Duration::from_secs(20));
     assert_eq!(config.keys.kek, KekConfig::File("etc/kek.key".into()));

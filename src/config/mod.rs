@@ -92,6 +92,8 @@ pub struct ServerConfig {
     pub max_calls_per_caller: NonZeroUsize,
     /// How many calls may be open at once on a connection.
     pub max_streams_per_connection: NonZeroU32,
+    /// How long a call may wait for its turn while there is more to do than can be done.
+    pub longest_wait: Duration,
     /// The deadline of a call whose client sets none.
     pub default_deadline: Duration,
     /// How long open calls may take to finish at shutdown.

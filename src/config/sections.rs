@@ -34,6 +34,7 @@ const CONNECTIONS: NonZeroUsize = NonZeroUsize::new(4096).expect("it is not 0");
 const CONNECTIONS_PER_CALLER: NonZeroUsize = NonZeroUsize::new(1024).expect("it is not 0");
 const CALLS_PER_CALLER: NonZeroUsize = NonZeroUsize::new(4096).expect("it is not 0");
 const STREAMS: NonZeroU32 = NonZeroU32::new(256).expect("it is not 0");
+const LONGEST_WAIT: Duration = Duration::from_millis(25);
 const BACKUPS: NonZeroUsize = NonZeroUsize::new(14).expect("it is not 0");
 
 const ISSUER: &str = "tresor";
@@ -67,6 +68,9 @@ pub(super) fn server(table: &mut Table<'_>, folder: &Path) -> Result<ServerConfi
         value.count(1..=1_000_000)
     });
     let max_streams = table.or("max_streams_per_connection", STREAMS, |value| value.count(1..=65_535));
+    let longest_wait = table.or("longest_wait", LONGEST_WAIT, |value| {
+        value.duration(Duration::from_millis(1)..=seconds(1))
+    });
     let default_deadline = table.or("default_deadline", seconds(5), |value| {
         // No call gets more, whatever its client asks for.
         value.duration(Duration::from_millis(100)..=seconds(30))
@@ -87,6 +91,7 @@ pub(super) fn server(table: &mut Table<'_>, folder: &Path) -> Result<ServerConfi
         max_connections_per_caller: connections_per_caller?,
         max_calls_per_caller: calls_per_caller?,
         max_streams_per_connection: max_streams?,
+        longest_wait: longest_wait?,
         default_deadline: default_deadline?,
         drain_timeout: drain_timeout?,
     };
@@ -151,7 +156,7 @@ pub(super) fn audit(table: &mut Table<'_>, folder: &Path) -> Result<Settings, Re
     let ms = Duration::from_millis;
     let directory = table.required("directory", |value| value.path(folder));
     let sync_interval = table.or("sync_interval", ms(100), |value| value.duration(ms(1)..=seconds(10)));
-    let timeout = table.or("timeout", seconds(1), |value| value.duration(ms(50)..=seconds(30)));
+    let timeout = table.or("timeout", seconds(3), |value| value.duration(ms(50)..=seconds(30)));
     let rotate_size = table.or("rotate_size", 64 * MIB, |value| value.size(MIB..=1024 * MIB));
     let rotate_age = table.or("rotate_age", seconds(DAY), |value| {
         value.duration(seconds(60)..=seconds(365 * DAY))

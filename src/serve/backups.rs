@@ -192,27 +192,24 @@ async fn tell(restored: &Restored, audit: &Audit) -> bool {
     };
     let note: serde_json::Value = serde_json::from_slice(&note).unwrap_or_default();
     let (revision, restored_at) = (note["revision"].as_u64(), note["restored_at"].as_str());
-    let method = match note["rescued_from"].as_str() {
-        Some(rescued_from) => {
-            tracing::warn!(
-                rescued_from,
-                revision,
-                restored_at,
-                "the store was saved from a damaged one"
-            );
-            "Rescue"
-        }
-        None => {
-            let (backup, made_at) = (note["backup"].as_str(), note["made_at"].as_str());
-            tracing::warn!(
-                backup,
-                revision,
-                made_at,
-                restored_at,
-                "the store was restored from a backup"
-            );
-            "Restore"
-        }
+    let method = if let Some(rescued_from) = note["rescued_from"].as_str() {
+        tracing::warn!(
+            rescued_from,
+            revision,
+            restored_at,
+            "the store was saved from a damaged one"
+        );
+        "Rescue"
+    } else {
+        let (backup, made_at) = (note["backup"].as_str(), note["made_at"].as_str());
+        tracing::warn!(
+            backup,
+            revision,
+            made_at,
+            restored_at,
+            "the store was restored from a backup"
+        );
+        "Restore"
     };
     let entry = Entry {
         revision,

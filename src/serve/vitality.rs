@@ -36,9 +36,10 @@ impl Vitality {
             let trouble = trouble(&self.pulse.silent().await, self.store.has_ended());
             if trouble != told.0 {
                 self.health.set_alive(trouble.is_none()).await;
-                match &trouble {
-                    Some(trouble) => tracing::error!(trouble, "the server is stuck: it has to be started again"),
-                    None => tracing::warn!("the server gets on again"),
+                if let Some(trouble) = &trouble {
+                    tracing::error!(trouble, "the server is stuck: it has to be started again");
+                } else {
+                    tracing::warn!("the server gets on again");
                 }
             }
             let status = self.status();

@@ -1,9 +1,10 @@
-//! What every call passes before and after its service: nobody without an identity gets in, no call goes on for ever, and
-//! no error leaves without a reason.
+//! What every call passes before and after its service: nobody without an identity gets in, nothing is begun that the worker
+//! has no time for, no call goes on for ever, and no error leaves without a reason.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -14,14 +15,17 @@ use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
+use super::admission::{Admission, Turn, Waiting};
+use super::class::Class;
 use super::counted::count;
 use super::dispatch::{Answer, Dispatch};
 use super::ending::EndingBody;
 use super::held::hold;
 use super::protocol::refuse_other_protocols;
+use super::refusal::refusal;
 use crate::access::{Caller, LivePermissions, Standing};
 use crate::api::request_id::{self, REQUEST_ID};
-use crate::api::{ApiError, Calls, DEADLINE_EXCEEDED, Fault, Line, Passage, Peer, ended};
+use crate::api::{ApiError, Calls, DEADLINE_EXCEEDED, Fault, Line, OVERLOADED, Passage, Peer, ended};
 use crate::audit::{Audit, Entry, Event, Unavailable};
 use crate::pb;
 use crate::telemetry::metrics::Counted;
@@ -35,8 +39,9 @@ const LONGEST_PATH: usize = 256;
 /// The gate of one worker.
 #[derive(Clone)]
 pub(super) struct Gate {
-    dispatch: Dispatch,
+    dispatch: Arc<Dispatch>,
     calls: Calls,
+    admission: Arc<Admission>,
     default_deadline: Duration,
     is_ending: signal::Receiver<bool>,
 }
@@ -45,15 +50,22 @@ impl Gate {
     pub(super) fn new(
         dispatch: Dispatch,
         calls: Calls,
+        admission: Admission,
         default_deadline: Duration,
         is_ending: signal::Receiver<bool>,
     ) -> Self {
         Self {
-            dispatch,
+            dispatch: Arc::new(dispatch),
             calls,
+            admission: Arc::new(admission),
             default_deadline,
             is_ending,
         }
+    }
+
+    /// What must be told when the worker comes to rest.
+    pub(super) fn admission(&self) -> Arc<Admission> {
+        Arc::clone(&self.admission)
     }
 
     /// The gate that stands before the calls of one connection.
@@ -111,21 +123,34 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionGate {
         let deadline = asked_deadline(&request)
             .unwrap_or(self.gate.default_deadline)
             .min(LONGEST_DEADLINE);
-        let until = Instant::from(counted.started()) + deadline;
+        let waiting = Waiting {
+            class: Class::of(&path),
+            since: counted.started(),
+            until: counted.started() + deadline,
+        };
         let is_stream = is_stream(&path);
         let ending = is_stream.then(|| (standing.end(), self.gate.is_ending.clone()));
         let is_traced = !path.starts_with(INFRASTRUCTURE);
         let traced = is_traced
             .then(|| TracedCall::begin(counted.path(), request.headers()))
             .flatten();
-        let answer = self.gate.dispatch.call(request);
-        let answer: Answer = match &traced {
-            Some(traced) => Box::pin(traced.around(answer)),
-            None => answer,
-        };
+        let (dispatch, admission) = (Arc::clone(&self.gate.dispatch), Arc::clone(&self.gate.admission));
         Box::pin(async move {
-            // Before the call is dropped, which then lists itself for us.
-            let answer = within(until, answer, || passage.give_up()).await;
+            // It is polled for the first time when the worker has come to it.
+            let answer = match admission.turn(waiting, std::time::Instant::now()) {
+                Turn::Begins => {
+                    let answer = dispatch.call(request);
+                    let answer: Answer = match &traced {
+                        Some(traced) => Box::pin(traced.around(answer)),
+                        None => answer,
+                    };
+                    // Before the call is dropped, which then lists itself for us.
+                    let give_up = || passage.give_up();
+                    within(waiting.until.into(), answer, give_up).await
+                }
+                Turn::ComesTooLate => None,
+                Turn::IsRefused => return Ok(count(counted, traced, refuse_for_now(&audit, &path, &peer, id).await)),
+            };
             let Some(Ok(answer)) = answer else {
                 let message = format!("the call took longer than its deadline of {deadline:?}");
                 let fault = Fault {
@@ -269,7 +294,7 @@ fn without_reason(answer: &Response<Body>, path: &str) -> Option<Fault> {
 
 /// Refuses a call that has come to no service, once that is listed.
 async fn refuse(audit: &Audit, fault: Fault, path: &str, peer: &Peer, id: Option<&HeaderValue>) -> Response<Body> {
-    let id = id.and_then(named).unwrap_or_else(request_id::new);
+    let id = id.and_then(named).unwrap_or_else(request_id::fresh);
     // Apart from what every call carries along.
     let listed = Box::pin(list(audit, fault.code, fault.reason, path, peer, Some(&id))).await;
     let fault = Fault {
@@ -281,6 +306,25 @@ async fn refuse(audit: &Audit, fault: Fault, path: &str, peer: &Peer, id: Option
 
 fn named(id: &HeaderValue) -> Option<String> {
     id.to_str().ok().map(str::to_owned)
+}
+
+/// Refuses a call that the worker has no time for.
+async fn refuse_for_now(audit: &Audit, path: &str, peer: &Peer, id: Option<HeaderValue>) -> Response<Body> {
+    let named = id.as_ref().and_then(named);
+    let listed = Box::pin(list(
+        audit,
+        Code::ResourceExhausted,
+        OVERLOADED,
+        path,
+        peer,
+        named.as_deref(),
+    ))
+    .await;
+    let mut answer = listed.map_or_else(|fault| Status::from(fault).into_http(), |()| refusal());
+    if let Some(id) = id {
+        answer.headers_mut().insert(REQUEST_ID, id);
+    }
+    answer
 }
 
 /// Lists a call that has come to no service. An error is what its caller gets instead of its answer.
@@ -324,136 +368,5 @@ fn method(path: &str) -> &str {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::{Arc, Mutex};
-    use std::task::Context;
-
-    use super::*;
-    use crate::access::{LivePolicy, Policy};
-    use crate::config::Config;
-    use crate::time::SystemClock;
-
-    fn deadline(header: &str) -> Option<Duration> {
-        asked_deadline(
-            &Request::builder()
-                .header("grpc-timeout", header)
-                .body(Body::empty())
-                .unwrap(),
-        )
-    }
-
-    #[tokio::test]
-    async fn a_call_on_a_connection_whose_identity_has_ended_is_refused() {
-        let directory = tempfile::tempdir().unwrap();
-        let mut settings = Config::parse(crate::init::CONFIGURATION, "", []).unwrap().audit;
-        settings.directory = directory.path().into();
-        let audit = Audit::open(&settings, Arc::new(SystemClock)).unwrap();
-        let text = "[[grant]]\nwho = 'a'\nmay = ['operate']\ntenants = ['*']\nproviders = ['*']\n";
-        let policy = LivePolicy::new(Policy::parse(text, "test").unwrap());
-        let standing = Standing::for_good();
-        let permissions = LivePermissions::new(Caller::parse("a").unwrap(), policy).while_holds(Arc::clone(&standing));
-        let peer = Peer::new(([127, 0, 0, 1], 1).into(), Ok(permissions));
-        let calls = Calls::new(audit, Arc::default());
-        assert!(identify(&peer, &calls, "/").is_ok());
-        standing.end_now();
-        let refused = identify(&peer, &calls, "/").err();
-        assert!(matches!(refused, Some(ApiError::IdentityEnded)), "{refused:?}");
-    }
-
-    /// Never answers, and says when it goes.
-    struct Endless<'a>(&'a Mutex<Vec<&'static str>>);
-
-    impl Future for Endless<'_> {
-        type Output = ();
-
-        fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
-            Poll::Pending
-        }
-    }
-
-    impl Drop for Endless<'_> {
-        fn drop(&mut self) {
-            self.0.lock().unwrap().push("dropped");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_call_is_given_up_at_its_deadline_and_dropped_after_that() {
-        let said = Mutex::default();
-        let until = Instant::now() + Duration::from_millis(5);
-        let answer = within(until, Endless(&said), || said.lock().unwrap().push("given up")).await;
-        assert_eq!(answer, None);
-        assert_eq!(*said.lock().unwrap(), ["given up", "dropped"]);
-    }
-
-    #[tokio::test]
-    async fn an_answer_in_time_is_the_answer_however_often_it_is_asked_for() {
-        for times in 0..2 * ASKED_WITHOUT_TIMER {
-            let answer = async {
-                for _ in 0..times {
-                    tokio::task::yield_now().await;
-                }
-                times
-            };
-            let until = Instant::now() + Duration::from_mins(5);
-            let answer = within(until, answer, || unreachable!("it is in time")).await;
-            assert_eq!(answer, Some(times));
-        }
-        let answer = tokio::time::sleep(Duration::from_millis(5));
-        let until = Instant::now() + Duration::from_mins(5);
-        let answer = within(until, answer, || unreachable!("it is in time")).await;
-        assert_eq!(answer, Some(()), "it is asked again when it says so");
-    }
-
-    #[test]
-    fn an_answer_that_is_quick_takes_no_timer() {
-        // This runtime has no timers: whoever asks for one panics.
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let ask = |times: u32| {
-            let answer = async move {
-                for _ in 1..times {
-                    tokio::task::yield_now().await;
-                }
-            };
-            let until = Instant::now() + Duration::from_mins(5);
-            let asked = || runtime.block_on(within(until, answer, || unreachable!("it is in time")));
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(asked)).ok()
-        };
-        for times in 1..=ASKED_WITHOUT_TIMER {
-            assert_eq!(ask(times), Some(Some(())), "after {times}");
-        }
-        assert_eq!(ask(ASKED_WITHOUT_TIMER + 1), None, "it takes a timer, and is noticed");
-    }
-
-    #[test]
-    fn only_what_is_written_like_a_method_is_listed_by_its_name() {
-        for (path, name) in [
-            ("/dynarex.credentials.v1.VaultOperator/GetStatus", "GetStatus"),
-            ("/dynarex.credentials.v1.VaultOperator/Nothing", "Nothing"),
-            ("/other.Service/Method", "other.Service/Method"),
-            (
-                "/dynarex.credentials.v1.Other/GetStatus",
-                "dynarex.credentials.v1.Other/GetStatus",
-            ),
-            (
-                "/dynarex.credentials.v1.VaultOperator/a/GetStatus",
-                "dynarex.credentials.v1.VaultOperator/a/GetStatus",
-            ),
-            ("/", "?"),
-            ("/a/\"b", "?"),
-            ("/%0a", "?"),
-        ] {
-            assert_eq!(method(path), name, "{path}");
-        }
-    }
-
-    #[test]
-    fn a_deadline_has_up_to_eight_digits_and_a_unit() {
-        assert_eq!(deadline("5S"), Some(Duration::from_secs(5)));
-        assert_eq!(deadline("250m"), Some(Duration::from_millis(250)));
-        assert_eq!(deadline("99999999H"), Some(Duration::from_hours(99_999_999)));
-        for malformed in ["", "5", "S", "5x", "-5S", "123456789S", "5 S", "ü"] {
-            assert_eq!(deadline(malformed), None, "{malformed}");
-        }
-    }
-}
+#[path = "gate_tests.rs"]
+mod tests;

@@ -5,6 +5,8 @@
 //! elsewhere. Liveness in plaintext has a listener of its own.
 
 mod accept;
+mod admission;
+mod class;
 mod connection;
 mod counted;
 mod dispatch;
@@ -16,6 +18,7 @@ mod metrics;
 mod newcomers;
 mod protocol;
 mod pulse;
+mod refusal;
 mod seldom;
 mod standing;
 mod tls;
@@ -30,6 +33,7 @@ use tokio::task::JoinHandle;
 
 use self::accept::Acceptor;
 pub use self::accept::Access;
+use self::admission::Admission;
 use self::dispatch::Dispatch;
 use self::gate::Gate;
 pub use self::health::{Health, Obstacle};
@@ -133,6 +137,8 @@ pub struct Limits {
     pub max_calls_per_caller: NonZeroUsize,
     /// Open calls on a connection.
     pub max_streams_per_connection: NonZeroU32,
+    /// How long a call may wait for its turn while there is more to do than can be done.
+    pub longest_wait: Duration,
     /// The deadline of a call whose client sets none.
     pub default_deadline: Duration,
     /// How long open calls may take to finish at shutdown.
@@ -172,6 +178,7 @@ impl Server {
                 let gate = Gate::new(
                     Dispatch::new(services, &health),
                     calls.clone(),
+                    Admission::new(limits.longest_wait),
                     limits.default_deadline,
                     ending.clone(),
                 );

@@ -40,7 +40,11 @@ impl Worker {
         let (inlet, accepted) = mpsc::channel(WAITING);
         let (finished, done) = oneshot::channel();
         let (cut_off, is_cut_off) = oneshot::channel::<()>();
-        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let admission = gate.admission();
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .on_thread_park(move || admission.rests(std::time::Instant::now()))
+            .build()?;
         let handle = runtime.handle().clone();
         let serving = serve(gate, accepted, limits.max_streams_per_connection.get(), is_ending);
         let thread = std::thread::Builder::new()

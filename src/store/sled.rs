@@ -237,7 +237,9 @@ impl Store for SledStore {
             return closed(count);
         }
         let outcomes = answered.await.unwrap_or_else(|_| closed(count));
-        outcomes.iter().for_each(|outcome| note(began, outcome));
+        for outcome in &outcomes {
+            note(began, outcome);
+        }
         outcomes
     }
 

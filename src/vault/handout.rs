@@ -4,13 +4,11 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
-
 use super::assignment::{Assignment, Mode};
 use super::catalogue::{Provider, SignatureVariant};
 use super::credential::{CustomerSignature, Secret, Version};
 use super::error::Refused;
-use super::ids::{ProviderId, SubjectId, TenantId};
+use super::ids::{ProviderId, TenantId};
 use super::read::CredentialInfo;
 use super::record::{Content, Corrupt, HeadHeader, SealedHead};
 use super::resolve::{Decision, InReach, Order, Refusal, decide, wanted_scope};
@@ -18,7 +16,7 @@ use super::scope::{CredentialRef, Scope};
 use super::signature::{payload, time_limited_customer_signature, time_limited_validity};
 use super::{Vault, VaultError};
 use crate::access::{Reach, Reveal};
-use crate::keyring::{KeyringError, Signature, TokenKind};
+use crate::keyring::{Signature, TokenKind};
 use crate::store::Revision;
 use crate::telemetry::traces;
 use crate::time::Timestamp;
@@ -116,8 +114,8 @@ pub(super) struct Decided {
 }
 
 pub(super) struct Chosen {
-    credential: CredentialRef,
-    header: HeadHeader,
+    pub(super) credential: CredentialRef,
+    pub(super) header: HeadHeader,
     content: Content,
 }
 
@@ -399,58 +397,6 @@ impl Vault {
             key.compact(TokenKind::Credential, payload, bytes)
         }))
     }
-
-    /// A JWT (RFC 7519) that says what was handed out to whom and for which order, and its id.
-    fn receipt(
-        &self,
-        caller: &str,
-        order: &Order,
-        chosen: &Chosen,
-        resolution: &Resolution,
-        now: Timestamp,
-    ) -> Result<(String, String), VaultError> {
-        let CredentialRef {
-            tenant,
-            provider,
-            scope,
-        } = &chosen.credential;
-        let id = random_id()?;
-        let claims = Receipt {
-            iss: &self.settings.issuer,
-            sub: caller,
-            iat: now.unix_seconds(),
-            exp: now.after(self.settings.receipt_lifetime).unix_seconds(),
-            jti: &id,
-            order_id: order.id.as_str(),
-            tenant: tenant.as_str(),
-            provider: provider.as_str(),
-            scope: scope.kind().as_str(),
-            subject: scope.subject().map(SubjectId::as_str),
-            version: chosen.header.version.0,
-            saved_at: chosen.header.saved_at.to_string(),
-            fell_back: resolution.fell_back,
-        };
-        let json = serde_json::to_vec(&claims).expect("writing to memory cannot fail, and all keys are strings");
-        Ok((self.keyring.signing_key().token(TokenKind::Receipt, &json), id))
-    }
-}
-
-#[derive(Serialize)]
-struct Receipt<'a> {
-    iss: &'a str,
-    sub: &'a str,
-    iat: i64,
-    exp: i64,
-    jti: &'a str,
-    order_id: &'a str,
-    tenant: &'a str,
-    provider: &'a str,
-    scope: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    subject: Option<&'a str>,
-    version: u64,
-    saved_at: String,
-    fell_back: bool,
 }
 
 /// What a decision looked at.
@@ -494,11 +440,4 @@ fn limit_signature(secret: &mut Secret, now: Timestamp) {
         let made = time_limited_customer_signature(number, &login.username, password, now);
         login.customer_signature = Some(CustomerSignature::Made(made));
     }
-}
-
-/// 128 random bits in hex.
-fn random_id() -> Result<String, VaultError> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(|_| KeyringError::NoRandomness)?;
-    Ok(hex::encode(bytes))
 }

@@ -28,6 +28,7 @@ mod loading;
 mod provider;
 mod ranges;
 mod read;
+mod receipt;
 pub mod record;
 pub mod replica;
 pub mod resolve;

@@ -273,10 +273,7 @@ impl Importer {
                 put: Some(save(account.name(), &text)),
             }
         });
-        let request = v1::ImportCredentialsRequest {
-            lines: lines.collect(),
-            ..v1::ImportCredentialsRequest::default()
-        };
+        let request = v1::ImportCredentialsRequest { lines: lines.collect() };
         let requests = tokio_stream::once(request);
         let mut answers = self
             .caller

@@ -7,7 +7,6 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Action, Admin, ApiError, Call, CoverageQuery, CredentialRef, ProviderId, Violations, parse, v1, wire};
 use crate::access::Reach;
-use crate::store::StoreError;
 use crate::vault::{ListQuery, StateFilter, VaultError};
 
 const DEFAULT_PAGE: usize = 100;
@@ -55,9 +54,7 @@ impl Admin {
         let query = self.parse_list(&request, all, readable)?;
         let (vault, asked) = (std::sync::Arc::clone(self.vault()?), query.clone());
         // Up to a thousand credentials are opened, which must not hold up the calls on this thread.
-        let page = tokio::task::spawn_blocking(move || vault.list(&asked))
-            .await
-            .map_err(|_| VaultError::Store(StoreError::Closed))??;
+        let page = self.surveys.run(move || vault.list(&asked)).await??;
         let show = |info: &crate::vault::CredentialInfo| {
             let CredentialRef {
                 tenant,
@@ -189,9 +186,7 @@ impl Admin {
         let query = violations.finish(query)?;
         let vault = std::sync::Arc::clone(self.vault()?);
         // Up to 110,000 decisions, which must not hold up the calls on this thread.
-        let gaps = tokio::task::spawn_blocking(move || vault.coverage(&query))
-            .await
-            .map_err(|_| VaultError::Store(StoreError::Closed))??;
+        let gaps = self.surveys.run(move || vault.coverage(&query)).await??;
         Ok(v1::CheckCoverageResponse {
             gaps: gaps.iter().map(wire::gap).collect(),
         })

@@ -37,7 +37,7 @@ impl TestLog {
         let settings = Settings {
             directory: parent.path().join("audit"),
             sync_interval: Duration::from_millis(1),
-            timeout: Duration::from_millis(300),
+            timeout: Duration::from_secs(1),
             rotate_size: 1 << 20,
             rotate_age: Duration::from_hours(24),
             keep: None,

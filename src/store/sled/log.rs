@@ -45,11 +45,10 @@ impl Kind {
             2 => Self::Cap,
             3 => Self::Batch,
             4 => Self::Free,
-            5..=7 => Self::Other,
-            // 9 and 11 are kept in files of their own, which a store of this segment size never has.
             8 => Self::Node,
             10 => Self::Link,
-            9 | 11 => Self::Other,
+            // 9 and 11 are kept in files of their own, which a store of this segment size never has.
+            5..=7 | 9 | 11 => Self::Other,
             _ => return None,
         })
     }
@@ -210,7 +209,7 @@ impl<'a> Cursor<'a> {
         Some(*first)
     }
 
-    /// A number of 1 to 9 bytes (SQLite's variable-length integers, little-endian from 4 bytes on).
+    /// A number of 1 to 9 bytes (`SQLite`'s variable-length integers, little-endian from 4 bytes on).
     pub(super) fn number(&mut self) -> Option<u64> {
         Some(match self.byte()? {
             small @ 0..=240 => u64::from(small),

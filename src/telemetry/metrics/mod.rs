@@ -138,7 +138,7 @@ impl Committed {
 }
 
 /// What whoever watches over a vault waits for: these reasons are there before anything has failed.
-const REASONS: [&str; 16] = [
+const REASONS: [&str; 17] = [
     "AUDIT_UNAVAILABLE",
     "CORRUPT_RECORD",
     "DEADLINE_EXCEEDED",
@@ -147,6 +147,7 @@ const REASONS: [&str; 16] = [
     "NOT_GRANTED",
     "NO_IDENTITY",
     "NO_RANDOMNESS",
+    "OVERLOADED",
     "QUOTA_EXCEEDED",
     "REQUEST_TOO_LARGE",
     "SEALED",

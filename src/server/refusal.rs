@@ -1,0 +1,63 @@
+//! The answer to a call that is not begun because there is too much to do. It is made once: a refusal must cost next to nothing.
+
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use http::{HeaderMap, Response};
+use tonic::Status;
+use tonic::body::Body;
+
+use crate::api::{ApiError, Fault};
+
+/// When callers may try again, in milliseconds. They are told different times, so that they do not all come back at once.
+const RETRY_AFTER: [u64; 8] = [500, 640, 780, 920, 1060, 1200, 1340, 1480];
+
+static HEADS: LazyLock<[HeaderMap; RETRY_AFTER.len()]> = LazyLock::new(|| {
+    RETRY_AFTER.map(|retry_after| {
+        let fault = Fault {
+            retry_after: Some(Duration::from_millis(retry_after)),
+            ..Fault::from(&ApiError::Overloaded)
+        };
+        let answer: Response<Body> = Status::from(fault).into_http();
+        answer.into_parts().0.headers
+    })
+});
+
+static NEXT: AtomicUsize = AtomicUsize::new(0);
+
+/// The answer: `RESOURCE_EXHAUSTED`, and when to try again.
+pub(super) fn refusal() -> Response<Body> {
+    let next = NEXT.fetch_add(1, Ordering::Relaxed);
+    let mut answer = Response::new(Body::empty());
+    answer.headers_mut().clone_from(&HEADS[next % HEADS.len()]);
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::Code;
+    use tonic_types::StatusExt as _;
+
+    use super::*;
+
+    #[test]
+    fn refused_callers_are_told_to_try_again_at_different_times() {
+        let told = || {
+            let answer = refusal();
+            assert!(http_body::Body::is_end_stream(answer.body()));
+            let status = Status::from_header_map(answer.headers()).unwrap();
+            assert_eq!(status.code(), Code::ResourceExhausted);
+            assert_eq!(status.get_details_error_info().unwrap().reason, "OVERLOADED");
+            status.get_details_retry_info().unwrap().retry_delay.unwrap()
+        };
+        let mut times: Vec<_> = (0..RETRY_AFTER.len()).map(|_| told()).collect();
+        times.sort_unstable();
+        times.dedup();
+        assert!(times.len() > 1, "{times:?}");
+        assert!(
+            times.iter().all(|time| (500..1500).contains(&time.as_millis())),
+            "{times:?}"
+        );
+    }
+}

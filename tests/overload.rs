@@ -1,0 +1,310 @@
+//! Twice as much as a vault can do, and readers that stop reading.
+//!
+//! Here it is seconds, on whatever machine this is. `OVERLOAD_SECONDS=60 cargo test --release --test overload` is the whole
+//! minute, with the bounds that docs/RELIABILITY.md promises.
+#![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout)]
+
+mod support;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::{Code, Status};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_types::StatusExt as _;
+use tresor::pb::v1;
+use tresor::pb::v1::credential_admin_client::CredentialAdminClient;
+use tresor::pb::v1::credential_resolver_client::CredentialResolverClient;
+use tresor::pb::v1::vault_operator_client::VaultOperatorClient;
+
+use support::PATIENCE;
+use support::callers::Callers;
+use support::process::{Server, prepare};
+use support::requests::{general, login, name, order, put_login};
+
+/// A release is held to these times. In a debug build it is the client that is late: it begins calls by the dozen, long after they were
+/// due.
+const TIMES_COUNT: bool = !cfg!(debug_assertions);
+const REFUSED_WITHIN: Duration = Duration::from_millis(50);
+const ACCEPTED_WITHIN: Duration = Duration::from_millis(100);
+/// After which time a call that is alone is late in any build.
+const ALONE_WITHIN: Duration = Duration::from_secs(1);
+/// How much the process may grow while it is overloaded.
+const GROWTH: u64 = 96 << 20;
+const CONNECTIONS: usize = 8;
+
+fn overload_lasts() -> Duration {
+    let seconds = std::env::var("OVERLOAD_SECONDS").map_or(4, |seconds| seconds.parse().unwrap());
+    Duration::from_secs(seconds)
+}
+
+/// A vault with one worker, so that the client has a core too, and without quotas.
+fn serve(directory: &Path) -> Server {
+    prepare(directory);
+    let policy = directory.join("policy.toml");
+    let limits = "[quota]\ncalls_per_second = 1000000\ntotal_calls_per_second = 1000000\n\
+                  credentials_per_hour = 1000000\ntotal_credentials_per_hour = 1000000\n\n";
+    std::fs::write(&policy, limits.to_owned() + &std::fs::read_to_string(&policy).unwrap()).unwrap();
+    // A disk that other tests keep busy is not what is looked at here.
+    let settings = [("TRESOR_SERVER_WORKERS", "1"), ("TRESOR_AUDIT_TIMEOUT", "30s")];
+    Server::serve(directory, &settings)
+}
+
+/// The providers of logins that there are, each with a credential.
+async fn fill(operator: &Callers) -> Vec<String> {
+    let listed = operator.admin.clone().list_providers(v1::ListProvidersRequest {}).await;
+    let all = listed
+        .unwrap()
+        .into_inner()
+        .providers
+        .into_iter()
+        .map(|provider| provider.id);
+    let mut saved = Vec::new();
+    for provider in all {
+        let request = put_login(name("firm", &provider, general()), login("password"));
+        if operator.admin.clone().put_credential(request).await.is_ok() {
+            saved.push(provider);
+        }
+    }
+    // A call costs the vault much more than its client.
+    assert!(saved.len() > 4, "{saved:?}");
+    saved
+}
+
+fn resident(server: &Server) -> u64 {
+    let status = std::fs::read_to_string(server.proc("status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    kib << 10
+}
+
+/// Answers and refusals, with the time from when the call was to begin.
+#[derive(Default)]
+struct Seen {
+    accepted: Vec<Duration>,
+    refused: Vec<Duration>,
+}
+
+impl Seen {
+    fn note(&mut self, took: Duration, answer: &Result<(), Status>) {
+        let Err(status) = answer else {
+            return self.accepted.push(took);
+        };
+        let reason = status.get_details_error_info().map(|info| info.reason);
+        assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+        assert_eq!(reason.as_deref(), Some("OVERLOADED"), "{status:?}");
+        let retry_after = status.get_details_retry_info().unwrap().retry_delay.unwrap();
+        assert!(retry_after >= Duration::from_millis(500), "{retry_after:?}");
+        self.refused.push(took);
+    }
+}
+
+/// Of a hundred, the one that is exceeded by one.
+fn p99(times: &[Duration]) -> Duration {
+    let mut times = times.to_vec();
+    times.sort_unstable();
+    times.get(times.len() * 99 / 100).copied().unwrap_or_default()
+}
+
+async fn resolve(client: &CredentialResolverClient<Channel>, providers: &[String]) -> Result<(), Status> {
+    let request = v1::ResolveManyForOrderRequest {
+        tenant: "firm".into(),
+        providers: providers.to_vec(),
+        order: Some(order("leipzig")),
+        ..v1::ResolveManyForOrderRequest::default()
+    };
+    let answer = client.clone().resolve_many_for_order(request).await?.into_inner();
+    assert_eq!(answer.results.len(), providers.len());
+    assert!(answer.results.iter().all(|result| result.credential.is_some()));
+    Ok(())
+}
+
+/// How many calls a second are answered when two are always under way.
+async fn capacity(clients: &[CredentialResolverClient<Channel>], providers: &[String]) -> f64 {
+    let (begun, lasts) = (Instant::now(), Duration::from_millis(1500));
+    let one = async |client| {
+        let mut answered = 0_u32;
+        while begun.elapsed() < lasts {
+            answered += u32::from(resolve(client, providers).await.is_ok());
+        }
+        answered
+    };
+    let (one, other) = tokio::join!(one(&clients[0]), one(&clients[1]));
+    f64::from(one + other) / begun.elapsed().as_secs_f64()
+}
+
+/// Begins so many calls a second, whatever becomes of those before.
+async fn open_loop(clients: &[CredentialResolverClient<Channel>], providers: &[String], per_second: f64) -> Seen {
+    let seen = Arc::new(Mutex::new(Seen::default()));
+    let interval = Duration::from_secs_f64(1.0 / per_second);
+    let mut calls = JoinSet::new();
+    let (mut due, until) = (Instant::now(), Instant::now() + overload_lasts());
+    for client in clients.iter().cycle() {
+        if due >= until {
+            break;
+        }
+        // The runtime's clock ticks each millisecond: what has become due meanwhile follows at once.
+        tokio::time::sleep_until(due.into()).await;
+        let (client, providers, seen) = (client.clone(), providers.to_vec(), Arc::clone(&seen));
+        calls.spawn(async move {
+            let answer = resolve(&client, &providers).await;
+            seen.lock().unwrap().note(due.elapsed(), &answer);
+        });
+        due += interval;
+        while let Some(ended) = calls.try_join_next() {
+            ended.unwrap();
+        }
+    }
+    while let Some(ended) = calls.join_next().await {
+        ended.unwrap();
+    }
+    std::mem::take(&mut *seen.lock().unwrap())
+}
+
+#[tokio::test]
+async fn at_twice_the_capacity_the_excess_is_refused_and_the_rest_served_and_then_all_is_well() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = serve(directory.path());
+    let (operator, bystander) = (server.operator(), server.order_service());
+    let providers = fill(&operator).await;
+    let clients: Vec<_> = (0..CONNECTIONS).map(|_| server.order_service().resolver).collect();
+    for client in &clients {
+        resolve(client, &providers).await.unwrap();
+    }
+    let capacity = capacity(&clients, &providers).await;
+    let before = resident(&server);
+
+    let mut health = HealthClient::new(bystander.channel.clone());
+    let mut checks = Vec::new();
+    let plain = Endpoint::try_from(format!("http://{}", server.health_listen)).unwrap();
+    let mut plain = HealthClient::new(plain.connect_lazy());
+    let beside = async {
+        loop {
+            let asked = Instant::now();
+            health.check(HealthCheckRequest::default()).await.unwrap();
+            checks.push(asked.elapsed());
+            plain.check(HealthCheckRequest::default()).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let mut lists = Seen::default();
+    let listing = async {
+        loop {
+            let asked = Instant::now();
+            let request = v1::ListCredentialsRequest {
+                tenant: "firm".into(),
+                ..v1::ListCredentialsRequest::default()
+            };
+            let answer = operator.admin.clone().list_credentials(request).await;
+            lists.note(asked.elapsed(), &answer.map(drop));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let seen = tokio::select! {
+        seen = open_loop(&clients, &providers, 2.0 * capacity) => seen,
+        _ = beside => unreachable!("it goes on"),
+        _ = listing => unreachable!("it goes on"),
+    };
+    let grown = resident(&server).saturating_sub(before);
+    let rate = |calls: &[Duration]| f64::from(u32::try_from(calls.len()).unwrap()) / overload_lasts().as_secs_f64();
+    println!(
+        "capacity {capacity:.0}/s; accepted {:.0}/s, p99 {:?}; refused {:.0}/s, p99 {:?}; {} health checks, p99 {:?}; grown {} KiB",
+        rate(&seen.accepted),
+        p99(&seen.accepted),
+        rate(&seen.refused),
+        p99(&seen.refused),
+        checks.len(),
+        p99(&checks),
+        grown >> 10,
+    );
+    assert!(rate(&seen.refused) > capacity / 5.0, "it was no overload");
+    assert!(!seen.accepted.is_empty(), "none is served");
+    assert!(lists.refused.len() > lists.accepted.len(), "lists can wait");
+    assert!(!checks.is_empty(), "health does not answer");
+    if TIMES_COUNT {
+        assert!(rate(&seen.accepted) > capacity / 3.0, "too few are served");
+        assert!(p99(&seen.accepted) < ACCEPTED_WITHIN);
+        assert!(p99(&seen.refused) < REFUSED_WITHIN);
+        assert!(p99(&checks) < ACCEPTED_WITHIN);
+    }
+    assert!(grown < GROWTH, "it has grown by {grown} bytes");
+
+    // By itself.
+    let deadline = Instant::now() + PATIENCE;
+    let mut in_a_row = 0;
+    while in_a_row < 50 {
+        assert!(Instant::now() < deadline, "it has not recovered");
+        let asked = Instant::now();
+        let is_well = resolve(&clients[0], &providers).await.is_ok() && asked.elapsed() < ALONE_WITHIN;
+        in_a_row = if is_well { in_a_row + 1 } else { 0 };
+    }
+    server.stop().await;
+}
+
+/// A caller whose connection takes little before its answers are read.
+fn narrow(server: &Server, pair: &tresor::pki::Pair) -> Channel {
+    const LITTLE: u32 = 65_535;
+    let read = |path: &Path| std::fs::read(path).unwrap();
+    let tls = ClientTlsConfig::new()
+        .domain_name("localhost")
+        .ca_certificate(Certificate::from_pem(read(&server.pki.ca)))
+        .identity(Identity::from_pem(read(&pair.certificate), read(&pair.key)));
+    let endpoint = Endpoint::try_from(format!("https://{}", server.listen)).unwrap();
+    let endpoint = endpoint
+        .initial_stream_window_size(LITTLE)
+        .initial_connection_window_size(LITTLE);
+    endpoint.tls_config(tls).unwrap().connect_lazy()
+}
+
+#[tokio::test]
+async fn readers_that_stop_reading_harm_nobody() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = serve(directory.path());
+    let (operator, order_service) = (server.operator(), server.order_service());
+    let providers = fill(&operator).await;
+    // Enough lines of the audit log, and records, that none of the readers is sent all.
+    for _ in 0..100 {
+        resolve(&order_service.resolver, &providers).await.unwrap();
+    }
+    let before = resident(&server);
+    let watch = v1::WatchChangesRequest {
+        tenant: "firm".into(),
+        ..v1::WatchChangesRequest::default()
+    };
+    let channels: Vec<_> = (0..3).map(|_| narrow(&server, &server.pki.operator)).collect();
+    let watcher = narrow(&server, &server.pki.order_service);
+    let mut watching = CredentialResolverClient::new(watcher);
+    let _changes = watching.watch_changes(watch).await.unwrap();
+    let mut operators = channels.into_iter().map(VaultOperatorClient::new);
+    let mut next = || operators.next().unwrap();
+    let _lines = next().read_audit(v1::ReadAuditRequest::default()).await.unwrap();
+    let _backup = next().backup(v1::BackupRequest::default()).await.unwrap();
+    let _check = next().check_store(v1::CheckStoreRequest::default()).await;
+
+    let mut times = Vec::new();
+    for round in 0..200 {
+        let put = v1::PutCredentialRequest {
+            note: "x".repeat(256),
+            ..put_login(
+                name("firm", &providers[round % providers.len()], general()),
+                login("other"),
+            )
+        };
+        CredentialAdminClient::new(operator.channel.clone())
+            .put_credential(put)
+            .await
+            .unwrap();
+        let asked = Instant::now();
+        resolve(&order_service.resolver, &providers).await.unwrap();
+        times.push(asked.elapsed());
+    }
+    assert!(p99(&times) < ALONE_WITHIN, "{:?}", p99(&times));
+    let grown = resident(&server).saturating_sub(before);
+    println!("p99 {:?}, grown {} KiB", p99(&times), grown >> 10);
+    assert!(grown < GROWTH, "it has grown by {grown} bytes");
+    server.stop().await;
+}
