@@ -341,19 +341,14 @@ fn next_row(rows: &mut Rows, head: &StringRecord, room: &AtomicU64, from: Place)
             );
             Ok(Some((number, parsed.or_else(|_| problem(&expected)))))
         }
-        Err(error) => match error.kind() {
-            csv::ErrorKind::Io(_) => {
-                let csv::ErrorKind::Io(error) = error.into_kind() else {
-                    return Ok(None);
-                };
+        Err(error) => {
+            let number = error.position().map_or(begin, |place| from.lines + place.line());
+            if let csv::ErrorKind::Io(error) = error.into_kind() {
                 let text = format!("line {begin}: {error}");
-                Err(io::Error::new(error.kind(), text))
+                return Err(io::Error::new(error.kind(), text));
             }
-            _ => {
-                let number = error.position().map_or(begin, |place| from.lines + place.line());
-                Ok(Some((number, problem("is not UTF-8"))))
-            }
-        },
+            Ok(Some((number, problem("is not UTF-8"))))
+        }
     }
 }
 
