@@ -1,7 +1,7 @@
 //! Twice as much as a vault can do, and readers that stop reading.
 //!
 //! Here it is seconds, on whatever machine this is. `OVERLOAD_SECONDS=60 cargo test --release --test overload` is the whole
-//! minute, with the bounds that docs/RELIABILITY.md promises.
+//! minute, with bounds for the times.
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout)]
 
 mod support;
