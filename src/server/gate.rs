@@ -343,7 +343,7 @@ async fn list(
     }
     let entry = Entry {
         caller: caller.map(Caller::as_str),
-        peer: Some(peer.address()),
+        peer: Some(peer.address_text()),
         request: id,
         ..Entry::new(Event::Call, method(path))
     };
