@@ -6,6 +6,7 @@
 pub(crate) mod callers;
 pub(crate) mod certificates;
 pub(crate) mod documented;
+pub(crate) mod metrics;
 pub(crate) mod process;
 pub(crate) mod requests;
 
