@@ -28,6 +28,7 @@ mod import;
 pub(crate) mod import;
 mod init;
 mod keys;
+mod jwks;
 mod list;
 mod output;
 mod policy;
@@ -128,6 +129,7 @@ enum ClientCommand {
     Import(import::Import),
     Status(status::Status),
     #[command(subcommand)]
+    Jwks(jwks::Jwks),
     Rotate(keys::Rotate),
     Rewrap(keys::Rewrap),
     EraseTenant(keys::EraseTenant),
@@ -179,6 +181,7 @@ async fn call(command: ClientCommand, connection: &Connection, output: &mut Outp
         ClientCommand::Import(import) => import.run(connection, output).await,
         ClientCommand::Status(status) => status.run(connection, output).await,
         ClientCommand::Rotate(rotate) => rotate.run(connection, output).await,
+        ClientCommand::Jwks(jwks) => jwks.run(connection, output).await,
         ClientCommand::Rewrap(rewrap) => rewrap.run(connection, output).await,
         ClientCommand::EraseTenant(erase) => erase.run(connection, output).await,
     }
