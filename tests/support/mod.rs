@@ -55,3 +55,12 @@ pub(crate) fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
     }
     found
 }
+
+/// All lines of the audit log of a vault whose files are in this folder.
+pub(crate) fn audit_lines(folder: &Path) -> String {
+    let files = tresor::audit::files_in(&folder.join("audit")).unwrap();
+    files
+        .iter()
+        .map(|(_, path)| std::fs::read_to_string(path).unwrap())
+        .collect()
+}
