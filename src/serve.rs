@@ -323,12 +323,8 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
     if door.vault().is_err() {
         server.health().obstruct(Obstacle::Sealed).await;
     }
-    let storing = tokio::spawn(storing::tend(
-        Arc::clone(&opener.store),
-        Arc::clone(&door),
-        server.health(),
-        left_at,
-    ));
+    let tending = storing::tend(Arc::clone(&opener.store), Arc::clone(&door), server.health(), left_at);
+    let storing = tokio::spawn(tending);
     let vitality = Vitality {
         pulse: server.pulse(),
         store,
