@@ -118,7 +118,7 @@ pub struct Serving {
     backups: JoinHandle<()>,
     /// Compares the store with the audit log, and tells the log of revisions.
     revisions: JoinHandle<()>,
-    /// Mends the store, and tells health of it.
+    /// Mends the store, and tells whether it takes writes.
     storing: JoinHandle<()>,
     /// Opens the vault if it is sealed, then tends it.
     upkeep: JoinHandle<()>,
@@ -323,7 +323,12 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
     if door.vault().is_err() {
         server.health().obstruct(Obstacle::Sealed).await;
     }
-    let storing = tokio::spawn(storing::tend(Arc::clone(&opener.store), server.health(), left_at));
+    let storing = tokio::spawn(storing::tend(
+        Arc::clone(&opener.store),
+        Arc::clone(&door),
+        server.health(),
+        left_at,
+    ));
     let vitality = Vitality {
         pulse: server.pulse(),
         store,

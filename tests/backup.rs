@@ -15,7 +15,7 @@ use support::callers::{Callers, password};
 use support::documented::run_documented;
 use support::process::{Server, prepare, refusal, serve_command, tresor};
 use support::requests::{general, login, name, office, order, put_login};
-use support::{PATIENCE, told, wait_for};
+use support::{PATIENCE, audit_lines, told, wait_for};
 use tonic::Code;
 use tresor::pb::v1;
 
@@ -71,14 +71,6 @@ fn backups_in(folder: &Path) -> Vec<PathBuf> {
         .collect();
     found.sort();
     found
-}
-
-fn audit_lines(folder: &Path) -> String {
-    let files = tresor::audit::files_in(&folder.join("audit")).unwrap();
-    files
-        .iter()
-        .map(|(_, path)| fs::read_to_string(path).unwrap())
-        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

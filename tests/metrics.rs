@@ -3,38 +3,15 @@
 
 mod support;
 
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 
 use tonic::Code;
 use tresor::pb::v1::PutCredentialRequest;
 
+use support::metrics::{ask, count, get};
 use support::process::{Server, free_address, prepare};
 use support::requests::{general, login, name, put_login};
-use support::{PATIENCE, told, wait_for};
-
-/// The whole answer to a request, until the server closes the connection.
-fn ask(address: SocketAddr, request: &str) -> String {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut answer = String::new();
-    let _ = stream.read_to_string(&mut answer);
-    answer
-}
-
-fn get(address: SocketAddr, path: &str) -> String {
-    ask(address, &format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n"))
-}
-
-/// The value of the metric whose name and labels are written so, which counts something.
-fn count(address: SocketAddr, metric: &str) -> u64 {
-    let answer = get(address, "/metrics");
-    let found = answer
-        .lines()
-        .find_map(|line| line.strip_prefix(metric)?.strip_prefix(' '));
-    found.unwrap_or_else(|| panic!("{metric} in {answer}")).parse().unwrap()
-}
+use support::{told, wait_for};
 
 #[tokio::test]
 async fn metrics_are_served_in_plaintext_count_and_name_nobody() {
@@ -145,6 +122,7 @@ async fn calls_decisions_and_credentials_are_counted() {
         "tresor_serving 1".into(),
         "tresor_replica_lag_revisions 0".into(),
         "tresor_audit_healthy 1".into(),
+        "tresor_store_writable 1".into(),
     ];
     wait_for("what is looked up", || {
         let answer = get(address, "/metrics");

@@ -9,6 +9,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::process::Command;
 
+use support::audit_lines;
 use support::callers::password;
 use support::documented::run_documented;
 use support::process::{Server, prepare, refusal, serve_command, tresor};
@@ -70,14 +71,6 @@ fn flip(path: &Path, at: u64) {
     let mut byte = [0];
     file.read_exact_at(&mut byte, at).unwrap();
     file.write_all_at(&[byte[0] ^ 1], at).unwrap();
-}
-
-fn audit_lines(folder: &Path) -> String {
-    let files = tresor::audit::files_in(&folder.join("audit")).unwrap();
-    files
-        .iter()
-        .map(|(_, path)| fs::read_to_string(path).unwrap())
-        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

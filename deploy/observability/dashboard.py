@@ -35,6 +35,8 @@ ROWS = [
         [
             ("Serving", "stat", "bool_yes_no", [(value("tresor_serving"), "{{instance}}")]),
             ("Sealed", "stat", "bool_yes_no", [(value("tresor_sealed"), "{{instance}}")]),
+            ("Store takes writes", "stat", "bool_yes_no", [(value("tresor_store_writable"), "{{instance}}")]),
+            ("Audit log takes lines", "stat", "bool_yes_no", [(value("tresor_audit_healthy"), "{{instance}}")]),
             ("Version", "stat", "none", [(value("tresor_build_info", by="version"), "{{version}}")]),
             ("Resolves", "stat", "reqps", [(rate("tresor_resolves_total"), "resolves")]),
             (
@@ -216,7 +218,7 @@ ROWS = [
     ),
 ]
 
-WIDTH = {"stat": 4, "timeseries": 12}
+WIDTH = {"stat": 3, "timeseries": 12}
 HEIGHT = {"stat": 4, "timeseries": 8}
 
 

@@ -106,6 +106,7 @@ impl Operator {
             version: env!("CARGO_PKG_VERSION").into(),
             store_format: FORMAT,
             audit: Some(self.audit_status()),
+            store_trouble: self.door.store_trouble().unwrap_or_default(),
             ..v1::GetStatusResponse::default()
         };
         let Ok(vault) = self.vault() else {

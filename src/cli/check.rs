@@ -10,10 +10,10 @@ use tresor::config::Config;
 use tresor::offline;
 use tresor::pb::v1::CheckStoreRequest;
 use tresor::pb::v1::check_store_response::Seen;
-use tresor::vault::check::Finding;
 
 use super::connection::{Connection, ConnectionArgs};
 use super::failure::{Exit, Failure};
+use super::finding::{FindingView, lines, must_be_new};
 use super::output::{Output, plain};
 
 /// Look at everything in the store: open every record and every version, and look for what they refer to.
@@ -44,23 +44,6 @@ struct Answer {
     set_aside: Vec<String>,
 }
 
-#[derive(Serialize)]
-pub(super) struct FindingView {
-    pub(super) record: String,
-    pub(super) revision: u64,
-    pub(super) defect: String,
-}
-
-impl From<Finding> for FindingView {
-    fn from(finding: Finding) -> Self {
-        Self {
-            record: finding.key.to_string(),
-            revision: finding.revision.0,
-            defect: finding.defect.to_string(),
-        }
-    }
-}
-
 impl Check {
     pub(crate) async fn run(self, connection: &ConnectionArgs, output: &mut Output) -> Result<Exit, Failure> {
         let answer = if let Some(config) = &self.config {
@@ -79,10 +62,7 @@ impl Check {
 
 async fn check(config: &Path, repair: Option<&Path>) -> Result<Answer, Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::Start(error.to_string());
-    if let Some(file) = repair.filter(|file| file.exists()) {
-        let text = format!("--repair {}: is there already; name a file that is not", file.display());
-        return Err(Failure::Usage(text));
-    }
+    must_be_new("--repair", repair)?;
     let config = Config::load(config).map_err(|error| failed(&error))?;
     let checked = offline::check(&config, repair).await.map_err(|error| failed(&error))?;
     Ok(Answer {
@@ -106,11 +86,7 @@ async fn ask(connection: &Connection) -> Result<Answer, Failure> {
     let (mut findings, mut records) = (Vec::new(), None);
     while let Some(message) = seen.message().await? {
         match message.seen {
-            Some(Seen::Finding(finding)) => findings.push(FindingView {
-                record: finding.record,
-                revision: finding.revision,
-                defect: finding.defect,
-            }),
+            Some(Seen::Finding(finding)) => findings.push(finding.into()),
             Some(Seen::RecordsSoFar(so_far)) => progress.set_position(so_far),
             Some(Seen::Records(all)) => records = Some(all),
             None => {}
@@ -130,15 +106,7 @@ fn text(answer: &Answer) -> String {
         0 => format!("sound: {} records\n", answer.records),
         wrong => format!("NOT SOUND: {wrong} findings in {} records\n", answer.records),
     };
-    for FindingView {
-        record,
-        revision,
-        defect,
-    } in &answer.findings
-    {
-        text += &plain(&format!("{record} (revision {revision}): {defect}"));
-        text.push('\n');
-    }
+    text += &lines(&answer.findings);
     for record in &answer.set_aside {
         text += &plain(&format!("set aside: {record}"));
         text.push('\n');

@@ -19,6 +19,7 @@ mod explain;
 mod failure;
 #[cfg(test)]
 mod fake;
+mod finding;
 mod health;
 mod hint;
 mod identity;
@@ -27,6 +28,7 @@ mod import;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod import;
 mod init;
+mod jwks;
 mod keys;
 mod list;
 mod output;
@@ -127,6 +129,7 @@ enum ClientCommand {
     Coverage(coverage::Coverage),
     Import(import::Import),
     Status(status::Status),
+    Jwks(jwks::Jwks),
     #[command(subcommand)]
     Rotate(keys::Rotate),
     Rewrap(keys::Rewrap),
@@ -178,6 +181,7 @@ async fn call(command: ClientCommand, connection: &Connection, output: &mut Outp
         ClientCommand::Coverage(coverage) => coverage.run(connection, output).await,
         ClientCommand::Import(import) => import.run(connection, output).await,
         ClientCommand::Status(status) => status.run(connection, output).await,
+        ClientCommand::Jwks(jwks) => jwks.run(connection, output).await,
         ClientCommand::Rotate(rotate) => rotate.run(connection, output).await,
         ClientCommand::Rewrap(rewrap) => rewrap.run(connection, output).await,
         ClientCommand::EraseTenant(erase) => erase.run(connection, output).await,

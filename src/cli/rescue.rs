@@ -7,8 +7,8 @@ use serde::Serialize;
 use tresor::config::Config;
 use tresor::offline;
 
-use super::check::FindingView;
 use super::failure::{Exit, Failure};
+use super::finding::{FindingView, lines, must_be_new};
 use super::output::{Output, details, plain};
 
 /// Save what is left of a store that does not open, record by record, into a new one.
@@ -63,10 +63,7 @@ struct AsideView {
 impl Rescue {
     pub(crate) async fn run(self, output: &mut Output) -> Result<Exit, Failure> {
         let failed = |error: &dyn std::fmt::Display| Failure::Start(error.to_string());
-        if let Some(file) = self.aside.as_ref().filter(|file| file.exists()) {
-            let text = format!("--aside {}: is there already; name a file that is not", file.display());
-            return Err(Failure::Usage(text));
-        }
+        must_be_new("--aside", self.aside.as_deref())?;
         let config = Config::load(&self.config).map_err(|error| failed(&error))?;
         let rescued = offline::rescue(&config, &self.from, self.aside.as_deref(), self.dry_run).await;
         let rescued = rescued.map_err(|error| failed(&format!("{error}; nothing was changed")))?;
@@ -106,14 +103,5 @@ fn text(answer: &Answer) -> String {
         text += &plain(&format!("not saved: {record}: {defect}"));
         text.push('\n');
     }
-    for FindingView {
-        record,
-        revision,
-        defect,
-    } in &answer.findings
-    {
-        text += &plain(&format!("{record} (revision {revision}): {defect}"));
-        text.push('\n');
-    }
-    text
+    text + &lines(&answer.findings)
 }

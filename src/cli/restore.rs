@@ -36,7 +36,7 @@ pub(crate) struct Restore {
     config: PathBuf,
     #[command(flatten)]
     identity: IdentityFile,
-    /// The vault's public keys as `GetSigningKeys` has given them, where the key-encryption key is lost.
+    /// The vault's public keys as `tresor jwks` has printed them, where the key-encryption key is lost.
     #[arg(long, value_name = "FILE")]
     jwks: Option<PathBuf>,
     /// Look at everything, and write nothing.

@@ -17,7 +17,7 @@ use keys::{NextSigningKeyView, RewrapView, RotationView, WrappingView, set};
 /// Show how the server is doing.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  tresor status\n\n\
-    JSON: {version, started_at, store, store_format, revision, sealed, sealed_reason, kek_id, \
+    JSON: {version, started_at, store, store_format, store_trouble, revision, sealed, sealed_reason, kek_id, \
     wrapping: {keys, wrapped_by_another, has_recovery_key, lacking_recovery, trouble}, \
     next_signing_key: {kid, use_from}, published_signing_keys, \
     rotations[]: {tenant, requested_at, data_key_id, records, records_done, trouble}, rotation_count, erasing_tenants[], \
@@ -32,6 +32,7 @@ struct Answer {
     started_at: Option<String>,
     store: String,
     store_format: u32,
+    store_trouble: Option<String>,
     revision: u64,
     sealed: bool,
     sealed_reason: Option<String>,
@@ -92,6 +93,7 @@ impl From<GetStatusResponse> for Answer {
             started_at: time(wire.started_at.as_ref()),
             store: wire.store,
             store_format: wire.store_format,
+            store_trouble: set(wire.store_trouble),
             revision: wire.revision,
             sealed: wire.sealed,
             sealed_reason: set(wire.sealed_reason),
@@ -144,7 +146,7 @@ impl Answer {
                     (false, _) => "no".to_owned(),
                 },
             ),
-            ("store", format!("{}, format {}", self.store, self.store_format)),
+            ("store", self.store_text()),
             ("revision", self.revision.to_string()),
             (
                 "replica",
@@ -167,6 +169,19 @@ impl Answer {
         ];
         let rows: Vec<_> = rows.into_iter().chain(self.under_way()).collect();
         details(&rows)
+    }
+}
+
+impl Answer {
+    fn store_text(&self) -> String {
+        let trouble = self.store_trouble.as_ref();
+        let trouble = trouble.map(|why| format!("; takes no writes: {why}"));
+        format!(
+            "{}, format {}{}",
+            self.store,
+            self.store_format,
+            trouble.unwrap_or_default()
+        )
     }
 }
 
@@ -218,5 +233,28 @@ mod tests {
             serde_json::to_value(&answer).unwrap()["data_keys"]["oldest_age_seconds"],
             3600
         );
+    }
+
+    #[test]
+    fn a_store_that_takes_no_writes_is_said_to_be_one() {
+        let of = |trouble: &str| {
+            Answer::from(GetStatusResponse {
+                store: "sled".into(),
+                store_format: 2,
+                store_trouble: trouble.into(),
+                ..Default::default()
+            })
+        };
+        let answer = of("the disk is full");
+        assert!(
+            answer
+                .details()
+                .contains("  sled, format 2; takes no writes: the disk is full\n")
+        );
+        let told = |answer| serde_json::to_value(answer).unwrap()["store_trouble"].clone();
+        assert_eq!(told(answer), "the disk is full");
+        let answer = of("");
+        assert!(answer.details().contains("  sled, format 2\n"));
+        assert!(told(answer).is_null());
     }
 }

@@ -33,6 +33,7 @@ pub(super) fn look(
             connections: Connections::default(),
             audit: audit.readings(),
             certificates: CertificateKind::ALL.map(certificates),
+            is_store_writable: door.store_trouble().is_none(),
             backup_interval,
             vault: vault.map(|vault| vault.figures(&SOON.map(|(_, within)| within))),
         }

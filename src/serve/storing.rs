@@ -1,10 +1,11 @@
-//! Has the store mended when its disk has failed it, and tells health whether it takes writes.
+//! Has the store mended when its disk has failed it, and tells health, metrics and the status whether it takes writes.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::server::{Health, Obstacle};
 use crate::store::{Revision, Store};
+use crate::vault::Door;
 
 /// How often it is looked whether the store takes writes.
 const LOOK: Duration = Duration::from_secs(1);
@@ -12,7 +13,7 @@ const LOOK: Duration = Duration::from_secs(1);
 const STUCK: Duration = Duration::from_secs(10);
 
 /// Says what was recovered, if the process before has left the store at some revision, then looks after it for as long as it is let.
-pub(super) async fn tend(store: Arc<dyn Store>, health: Health, left_at: Option<Revision>) {
+pub(super) async fn tend(store: Arc<dyn Store>, door: Arc<Door>, health: Health, left_at: Option<Revision>) {
     if let Some(acknowledged) = left_at {
         tracing::warn!(
             revision = store.revision().0,
@@ -30,6 +31,8 @@ pub(super) async fn tend(store: Arc<dyn Store>, health: Health, left_at: Option<
             Ok(Err(error)) => Some(error.to_string()),
             Err(_) => Some("the disk of the store does not answer".to_owned()),
         };
+        // Before health: whoever hears from that finds the reason.
+        door.note_store(trouble.clone());
         match (&before, &trouble) {
             (None, Some(why)) => {
                 tracing::error!(why, "nothing can be saved; what is in memory is handed out as before");

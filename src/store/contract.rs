@@ -325,11 +325,22 @@ async fn a_store_that_lost_its_file_or_its_end_is_refused() {
         std::fs::copy(dir.path().join("acknowledged"), other.path().join("acknowledged")).unwrap();
         std::fs::copy(dir.path().join("conf"), other.path().join("conf")).unwrap();
         std::fs::write(other.path().join("db"), &whole[..length]).unwrap();
+        let refused = SledStore::open(other.path()).err().unwrap();
+        let StoreError::LostWrites {
+            found, acknowledged, ..
+        } = &refused
+        else {
+            panic!("cut to {length} of {} bytes: {refused}", whole.len());
+        };
         assert!(
-            SledStore::open(other.path()).is_err(),
-            "cut to {length} of {} bytes",
-            whole.len()
+            *found < Revision(50) && *acknowledged == Revision(50),
+            "cut to {length} bytes: {refused}"
         );
+        let said = format!(
+            "the store {} is at revision {found} but had acknowledged revision 50; it was cut short",
+            other.path().display()
+        );
+        assert!(refused.to_string().starts_with(&said), "{refused}");
     }
     std::fs::remove_file(file).unwrap();
     let refused = SledStore::open(dir.path()).err().unwrap();

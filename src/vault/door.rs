@@ -16,6 +16,8 @@ pub struct Door {
     vault: OnceLock<Arc<Vault>>,
     /// Why it is not open.
     why: Mutex<String>,
+    /// Why the store behind it takes no writes; none if it does.
+    store_trouble: Mutex<Option<String>>,
 }
 
 impl Door {
@@ -46,6 +48,18 @@ impl Door {
             Ok(_) => String::new(),
             Err(Sealed) => self.why.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
+    }
+
+    /// Notes why the store takes no writes, or that it does. For operators alone.
+    pub fn note_store(&self, trouble: Option<String>) {
+        *self.store_trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    }
+
+    /// Why the store takes no writes, so that nothing can be changed; none if it does.
+    #[must_use]
+    pub fn store_trouble(&self) -> Option<String> {
+        let trouble = self.store_trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        trouble.clone()
     }
 
     /// The vault.

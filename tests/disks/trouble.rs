@@ -1,6 +1,8 @@
 //! Disks that are full, cannot be written, or fail: what is stored is handed out, what cannot be kept is refused, and nothing is
 //! lost.
 
+use std::net::SocketAddr;
+
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 use tresor::pb::v1;
@@ -12,9 +14,10 @@ use crate::endurance::clients::look;
 use crate::endurance::truth::Known;
 use crate::endurance::vault::Vault;
 use crate::support::callers::{Callers, password};
-use crate::support::process::{Server, refusal};
+use crate::support::metrics::count;
+use crate::support::process::{Server, free_address, refusal};
 use crate::support::requests::{login, name, office, put_login};
-use crate::support::{PATIENCE, told};
+use crate::support::{PATIENCE, told, wait_for};
 
 const MEBIBYTES: u64 = 192;
 
@@ -24,10 +27,13 @@ struct Scene {
     server: Server,
     operator: Callers,
     orders: Callers,
+    metrics: SocketAddr,
 }
 
 impl Scene {
-    async fn new(vault: Vault) -> Self {
+    async fn new(mut vault: Vault) -> Self {
+        let metrics = free_address();
+        vault.environment.push(("TRESOR_METRICS_LISTEN", metrics.to_string()));
         let server = vault.start();
         let (operator, orders) = (server.operator(), server.order_service());
         operator.assign("firm", "wom", v1::AssignmentMode::PerOffice).await;
@@ -36,6 +42,7 @@ impl Scene {
             server,
             operator,
             orders,
+            metrics,
         };
         scene.save("before").await.unwrap();
         scene
@@ -77,9 +84,21 @@ impl Scene {
         tokio::time::timeout(PATIENCE, saving).await.expect("saves are refused")
     }
 
-    /// What callers and health say while the store takes no writes.
+    /// Why the store takes no writes, as an operator is told and whoever gathers metrics; nothing if it does.
+    async fn store_trouble(&self) -> String {
+        let why = self.operator.status().await.unwrap().store_trouble;
+        // What was looked up a moment ago may be shown for a second.
+        let expected = u64::from(why.is_empty());
+        wait_for("the gauge to say what the status says", || {
+            (count(self.metrics, "tresor_store_writable") == expected).then_some(())
+        });
+        why
+    }
+
+    /// What callers, health, the status and metrics say while the store takes no writes.
     async fn only_reads(&self) {
         until_serving(&self.server, ADMIN, false).await;
+        assert_ne!(self.store_trouble().await, "");
         assert!(is_serving(&self.server, "").await && is_serving(&self.server, RESOLVER).await);
         self.resolve().await.unwrap();
     }
@@ -88,6 +107,7 @@ impl Scene {
     async fn goes_on_from(self, before: &Known) {
         until_serving(&self.server, ADMIN, true).await;
         assert!(is_serving(&self.server, "").await);
+        assert_eq!(self.store_trouble().await, "");
         let mut now = self.look().await;
         // What was in doubt is there or not.
         let in_doubt = now.versions.split_off(before.versions.len().min(now.versions.len()));
@@ -133,6 +153,8 @@ async fn when_the_disk_of_the_store_is_full_saves_are_refused_and_resolves_go_on
     assert!(refused.get_details_retry_info().is_some());
     assert_eq!(told::<()>(Err(refused)), store_unavailable());
     scene.only_reads().await;
+    let why = scene.store_trouble().await;
+    assert!(why.contains("less than 32 MiB left"), "{why}");
     assert_eq!(scene.look().await, before, "histories are read as before");
     drop(filler);
     scene.goes_on_from(&before).await;

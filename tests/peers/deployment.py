@@ -16,7 +16,29 @@ SERVER = replace(Plan(), names=dns("localhost"), purposes=x509.ExtendedKeyUsage(
 ORDER_SERVICE = "spiffe://dynarex.local/order-service"
 
 
-class Deployment(Tresor):
+class Configured(Tresor):
+    """`tresor serve` with a configuration file."""
+
+    configuration: Path
+
+    def spawn(self) -> subprocess.Popen[bytes]:
+        self.starts += 1
+        with self._output("stdout").open("wb") as stdout, self._output("stderr").open("wb") as stderr:
+            self.process = subprocess.Popen(
+                [TRESOR, "serve", "--config", self.configuration],
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                env=self.env,
+            )
+        return self.process
+
+    def _is_ready(self) -> bool:
+        assert self.process.poll() is None, f"ended with {self.process.returncode}: {self.stderr}"
+        return '"serving"' in self.stderr
+
+
+class Deployment(Configured):
     """A vault that serves what `tresor init` has made in a folder."""
 
     def __init__(self, directory: Path, **env: str) -> None:
@@ -47,27 +69,11 @@ class Deployment(Tresor):
         self.order_service_holder.write(self.pki / "order-service")
         return self
 
-    def spawn(self) -> subprocess.Popen[bytes]:
-        self.starts += 1
-        with self._output("stdout").open("wb") as stdout, self._output("stderr").open("wb") as stderr:
-            self.process = subprocess.Popen(
-                [TRESOR, "serve", "--config", self.configuration],
-                stdin=subprocess.DEVNULL,
-                stdout=stdout,
-                stderr=stderr,
-                env=self.env,
-            )
-        return self.process
-
     def configure(self, section: str, line: str) -> None:
         """Adds a line to a section of the configuration."""
         text = self.configuration.read_text()
         assert text.count(f"[{section}]\n") == 1
         self.configuration.write_text(text.replace(f"[{section}]\n", f"[{section}]\n{line}\n"))
-
-    def _is_ready(self) -> bool:
-        assert self.process.poll() is None, f"ended with {self.process.returncode}: {self.stderr}"
-        return '"serving"' in self.stderr
 
 
 def revocation_list(issuer: Holder, *revoked: Holder) -> bytes:

@@ -2,8 +2,10 @@
 
 import json
 import subprocess
+from pathlib import Path
 
 import pytest
+from joserfc.jwk import KeySet
 from support import TRESOR, Client, Tresor, free_port, office, run
 
 DONE, USAGE, INVALID, NOT_FOUND, DENIED, CONFLICT, UNAVAILABLE, GAPS = 0, 2, 3, 4, 5, 6, 7, 8
@@ -49,6 +51,18 @@ def test_status_is_shown(cli: Cli, operator: Client) -> None:
     status = cli.tells("status")
     assert (status["store"], status["sealed"]) == ("sled", False)
     assert status["revision"] == operator.revision()
+
+
+def test_the_public_keys_are_printed_so_that_a_backup_is_verified_without_the_server(
+    cli: Cli, operator: Client, tmp_path: Path
+) -> None:
+    jwks, backup = tmp_path / "keys.json", tmp_path / "vault.backup"
+    jwks.write_text(cli.does("jwks"))
+    assert KeySet.import_key_set(json.loads(jwks.read_text())).keys
+    assert cli.tells("jwks") == json.loads(operator.GetSigningKeys().jwks)
+    cli.does("backup", str(backup))
+    verified = run(TRESOR, "backup", "verify", backup, "--jwks", jwks)
+    assert verified.returncode == DONE, verified.stderr
 
 
 def test_the_samples_credential_is_shown_without_its_secret(cli: Cli, operator: Client) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import grpc
 import pytest
 from contract import ROOT
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from deployment import Configured
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from kms import Plugin
 from support import TRESOR, Tresor, base64url, refused, run, wait_for
@@ -18,7 +18,7 @@ from support import TRESOR, Tresor, base64url, refused, run, wait_for
 POLICY = ROOT / "deploy/dev/policy.toml"
 
 
-class Served(Tresor):
+class Served(Configured):
     """`tresor serve` whose key-encryption key is in a KMS."""
 
     def __init__(self, directory: Path, plugin: Plugin, **env: str) -> None:
@@ -36,21 +36,8 @@ class Served(Tresor):
             f"[policy]\nfile = '{POLICY}'\n[metrics]\nlisten = 'off'\n[audit]\ndirectory = 'audit'\n"
         )
 
-    def spawn(self) -> subprocess.Popen[bytes]:
-        self.starts += 1
-        with self._output("stdout").open("wb") as stdout, self._output("stderr").open("wb") as stderr:
-            self.process = subprocess.Popen(
-                [TRESOR, "serve", "--config", self.configuration],
-                stdin=subprocess.DEVNULL,
-                stdout=stdout,
-                stderr=stderr,
-                env=self.env,
-            )
-        return self.process
-
     def _is_ready(self) -> bool:
-        assert self.process.poll() is None, f"ended with {self.process.returncode}: {self.stderr}"
-        return '"serving"' in self.stderr or '"listening, and sealed"' in self.stderr
+        return super()._is_ready() or '"listening, and sealed"' in self.stderr
 
     def is_serving(self) -> bool:
         """What the kubelet is told."""

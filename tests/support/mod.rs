@@ -6,6 +6,7 @@
 pub(crate) mod callers;
 pub(crate) mod certificates;
 pub(crate) mod documented;
+pub(crate) mod metrics;
 pub(crate) mod process;
 pub(crate) mod requests;
 
@@ -53,4 +54,13 @@ pub(crate) fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
         }
     }
     found
+}
+
+/// All lines of the audit log of a vault whose files are in this folder.
+pub(crate) fn audit_lines(folder: &Path) -> String {
+    let files = tresor::audit::files_in(&folder.join("audit")).unwrap();
+    files
+        .iter()
+        .map(|(_, path)| std::fs::read_to_string(path).unwrap())
+        .collect()
 }

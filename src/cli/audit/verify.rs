@@ -25,7 +25,7 @@ pub(crate) struct Verify {
     /// The directory of the log.
     #[arg(value_name = "DIR")]
     directory: PathBuf,
-    /// The vault's public keys as `GetSigningKeys` gives them; then no server is asked.
+    /// The vault's public keys as `tresor jwks` prints them; then no server is asked.
     #[arg(long, value_name = "FILE")]
     jwks: Option<PathBuf>,
     /// A signed line that must be in the log: the file `audit-checkpoint` in the store's folder, or a copy of it.

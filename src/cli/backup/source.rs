@@ -45,7 +45,7 @@ pub(crate) fn input(path: &Path) -> Result<Box<dyn Read>, Failure> {
     Ok(Box::new(file))
 }
 
-/// The public keys in a file, as `GetSigningKeys` gives them.
+/// The public keys in a file, as `tresor jwks` prints them.
 pub(crate) fn keys_in(path: &Path) -> Result<Keys, Failure> {
     let text = std::fs::read_to_string(path).map_err(|source| Failure::File {
         option: "--jwks",

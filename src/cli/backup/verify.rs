@@ -29,7 +29,7 @@ pub(super) struct Verify {
     file: PathBuf,
     #[command(flatten)]
     identity: IdentityFile,
-    /// The vault's public keys as `GetSigningKeys` gives them; then no server is asked.
+    /// The vault's public keys as `tresor jwks` prints them; then no server is asked.
     #[arg(long, value_name = "FILE", conflicts_with = "config")]
     jwks: Option<PathBuf>,
     /// The vault's configuration; then every record is opened, and no server is asked.

@@ -30,6 +30,8 @@ pub struct Readings {
     pub audit: AuditReadings,
     /// Certificates, by their kind.
     pub certificates: [Certificates; 3],
+    /// Whether the store takes writes.
+    pub is_store_writable: bool,
     /// How often a backup is made; none if none is.
     pub backup_interval: Option<Duration>,
     /// The vault in numbers; none while it is sealed.
@@ -120,6 +122,11 @@ impl Readings {
             "certificates_overdue",
             "Certificates and revocation lists that should have been renewed: 30 days before their end, or a quarter of their life",
             overdue.map(|of| ([("kind", of.kind.as_str())], of.overdue.cast_signed())),
+        );
+        register.number(
+            "store_writable",
+            "1 while the store takes writes",
+            u64::from(self.is_store_writable),
         );
         register.number(
             "backup_interval_seconds",
