@@ -224,7 +224,9 @@ fn identify<'a>(peer: &'a Peer, calls: &Calls, path: &str) -> Result<&'a Standin
     if !standing.holds() {
         return Err(ApiError::IdentityEnded);
     }
-    if !path.starts_with(INFRASTRUCTURE) {
+    if path.starts_with(INFRASTRUCTURE) {
+        calls.count_health_check(peer)?;
+    } else {
         calls.count(peer)?;
     }
     Ok(standing)
