@@ -17,6 +17,7 @@ pub mod dev;
 pub mod fuzzing;
 pub mod hardening;
 pub mod init;
+mod json;
 pub mod keyring;
 pub mod offline;
 pub mod pb;

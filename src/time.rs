@@ -48,10 +48,19 @@ impl Timestamp {
     }
 }
 
-/// RFC 3339 in UTC.
+/// RFC 3339 in UTC, with milliseconds if there are any.
 impl fmt::Display for Timestamp {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        prost_types::Timestamp::from(*self).fmt(out)
+        let Ok(ms) = u64::try_from(self.0) else {
+            // humantime knows no time before 1970.
+            return prost_types::Timestamp::from(*self).fmt(out);
+        };
+        let time = UNIX_EPOCH + Duration::from_millis(ms);
+        if ms % 1000 == 0 {
+            humantime::format_rfc3339_seconds(time).fmt(out)
+        } else {
+            humantime::format_rfc3339_millis(time).fmt(out)
+        }
     }
 }
 
@@ -136,6 +145,12 @@ mod tests {
             let timestamp = Timestamp::from_unix_ms(ms);
             let wire = prost_types::Timestamp::from(timestamp);
             prop_assert_eq!(Timestamp::try_from(&wire).unwrap(), timestamp);
+        }
+
+        #[test]
+        fn prints_like_its_protobuf(ms in prop_oneof![MIN_MS..=MAX_MS, (MIN_MS / 1000..=MAX_MS / 1000).prop_map(|s| s * 1000)]) {
+            let timestamp = Timestamp::from_unix_ms(ms);
+            prop_assert_eq!(timestamp.to_string(), prost_types::Timestamp::from(timestamp).to_string());
         }
     }
 }

@@ -35,9 +35,9 @@ const SLACK: f64 = 4.0;
 /// How many allocations an empty call (`Health/Check`) may make. Most are those of tonic, hyper and rustls.
 const EMPTY: f64 = 29.0;
 /// How many more than that the others may make.
-const RESOLVE: f64 = 34.0;
-const RESOLVE_MAIL: f64 = 33.0;
-const RESOLVE_WITH_RECEIPT: f64 = 48.0;
+const RESOLVE: f64 = 28.0;
+const RESOLVE_MAIL: f64 = 27.0;
+const RESOLVE_WITH_RECEIPT: f64 = 38.0;
 
 #[test]
 fn no_call_allocates_more_than_it_did() {

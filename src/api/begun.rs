@@ -9,10 +9,10 @@ use http_body::{Body as _, Frame};
 use tonic::Status;
 use tonic::body::Body;
 
-type Next = Result<Frame<Bytes>, Status>;
+pub(super) type Next = Result<Frame<Bytes>, Status>;
 
 /// What stands before each message, in bytes: whether it is compressed, and its length (gRPC over HTTP/2).
-const PREFIX: usize = 5;
+pub(super) const PREFIX: usize = 5;
 
 /// A body whose first frames are here already.
 pub(super) struct Begun {
@@ -49,6 +49,15 @@ impl Begun {
             read,
             rest: Some(body),
             is_large: true,
+        }
+    }
+
+    /// A body of which these frames have been read; without a rest, all of it.
+    pub(super) fn after(read: impl IntoIterator<Item = Next>, rest: Option<Body>) -> Self {
+        Self {
+            read: read.into_iter().collect(),
+            rest,
+            is_large: false,
         }
     }
 

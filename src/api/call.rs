@@ -343,7 +343,7 @@ impl Call {
         } = about;
         Entry {
             caller: self.known_caller().map(Caller::as_str),
-            peer: self.peer.as_ref().map(Peer::address),
+            peer: self.peer.as_ref().map(Peer::address_text),
             tenant: tenant.as_ref().map(TenantId::as_str),
             provider: provider.as_ref().map(ProviderId::as_str),
             scope: scope.as_ref(),
@@ -385,7 +385,7 @@ impl Call {
             target: "tresor::call",
             method = self.method,
             caller = entry.caller,
-            peer = entry.peer.map(tracing::field::display),
+            peer = entry.peer,
             tenant = entry.tenant,
             provider = entry.provider,
             scope = entry.scope.map(tracing::field::display),

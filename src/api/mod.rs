@@ -25,6 +25,7 @@ mod size;
 mod surveys;
 mod violations;
 mod watch;
+mod whole;
 pub(crate) mod wire;
 mod wire_status;
 
@@ -39,8 +40,8 @@ pub(crate) use self::passage::{Line, Passage};
 pub use self::peer::Peer;
 pub use self::resolver::Resolver;
 pub use self::size::BySize;
+pub use self::whole::Resolving;
 use crate::pb::v1::credential_admin_server::CredentialAdminServer;
-use crate::pb::v1::credential_resolver_server::CredentialResolverServer;
 use crate::pb::v1::vault_operator_server::VaultOperatorServer;
 use crate::vault::Door;
 
@@ -53,7 +54,7 @@ const MAX_COVERAGE_REQUEST: usize = 4 * 1024 * 1024;
 #[derive(Clone)]
 pub struct Services {
     /// For order services.
-    pub resolver: CredentialResolverServer<Resolver>,
+    pub resolver: Resolving,
     /// For administrators.
     pub admin: BySize,
     /// For operators.
@@ -69,7 +70,7 @@ impl Services {
         let operator = Operator::new(Arc::clone(door), calls.clone());
         let admin = |limit| CredentialAdminServer::from_arc(Arc::clone(&admin)).max_decoding_message_size(limit);
         Self {
-            resolver: CredentialResolverServer::new(resolver).max_decoding_message_size(MAX_REQUEST),
+            resolver: Resolving::new(resolver),
             admin: BySize::new(admin(MAX_REQUEST), admin(MAX_COVERAGE_REQUEST)),
             operator: VaultOperatorServer::new(operator).max_decoding_message_size(MAX_REQUEST),
         }

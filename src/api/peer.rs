@@ -14,6 +14,8 @@ pub struct Peer(Arc<PeerInfo>);
 
 struct PeerInfo {
     address: SocketAddr,
+    /// The same as each line of the audit log has it.
+    address_text: String,
     identity: Result<LivePermissions, String>,
     /// One place for each call that the caller may have open; none if it may have any number.
     room: Option<Arc<Semaphore>>,
@@ -27,6 +29,7 @@ impl Peer {
     pub fn new(address: SocketAddr, identity: Result<LivePermissions, String>) -> Self {
         Self(Arc::new(PeerInfo {
             address,
+            address_text: address.to_string(),
             identity,
             room: None,
             usage: OnceLock::new(),
@@ -38,6 +41,7 @@ impl Peer {
     pub fn with_room(address: SocketAddr, identity: LivePermissions, room: Arc<Semaphore>) -> Self {
         Self(Arc::new(PeerInfo {
             address,
+            address_text: address.to_string(),
             identity: Ok(identity),
             room: Some(room),
             usage: OnceLock::new(),
@@ -54,6 +58,12 @@ impl Peer {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.0.address
+    }
+
+    /// The same in text.
+    #[must_use]
+    pub fn address_text(&self) -> &str {
+        &self.0.address_text
     }
 
     /// Who it is, and what it may do.

@@ -17,3 +17,4 @@ mod reading;
 mod scopes;
 mod secret_fields;
 mod watches;
+mod whole;

@@ -28,6 +28,15 @@ impl Hash {
     }
 }
 
+impl Hash {
+    /// Appends its text.
+    fn push_hex(self, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.resize(start + 2 * self.0.len(), b'0');
+        hex::encode_to_slice(self.0, &mut out[start..]).expect("there are two digits for each byte");
+    }
+}
+
 impl From<Sha256> for Hash {
     fn from(hasher: Sha256) -> Self {
         Self(hasher.finalize().into())
@@ -94,9 +103,12 @@ impl Link {
         use std::io::Write as _;
 
         let start = lines.len();
-        let (seq, prev) = (self.seq + 1, self.hash);
-        write!(lines, r#"{{"seq":{seq},"time":"{time}",{body},"prev":"{prev}""#)
-            .expect("writing to memory cannot fail");
+        write!(lines, r#"{{"seq":{}"#, self.seq + 1).expect("writing to memory cannot fail");
+        for part in [r#","time":""#, time, r#"","#, body, r#","prev":""#] {
+            lines.extend_from_slice(part.as_bytes());
+        }
+        self.hash.push_hex(lines);
+        lines.push(b'"');
         start
     }
 

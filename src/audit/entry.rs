@@ -1,8 +1,8 @@
 //! What a call says of itself, and how that is written. Identifiers only, and only those that were parsed.
 
 use std::fmt::{self, Write as _};
-use std::net::SocketAddr;
 
+use crate::json::push_text;
 use crate::vault::scope::Scope;
 
 /// What a line is about.
@@ -38,8 +38,8 @@ pub struct Entry<'a> {
     pub method: &'a str,
     /// The caller's identity.
     pub caller: Option<&'a str>,
-    /// Where it called from.
-    pub peer: Option<SocketAddr>,
+    /// Where it called from: an address and a port.
+    pub peer: Option<&'a str>,
     /// The firm.
     pub tenant: Option<&'a str>,
     /// The third-party system.
@@ -121,13 +121,11 @@ impl<'a> Entry<'a> {
         let mut body = Body::event(self.event.as_str());
         body.text("method", self.method);
         body.optional("caller", self.caller);
-        if let Some(peer) = self.peer {
-            body.plain("peer", &peer);
-        }
+        body.optional("peer", self.peer);
         body.optional("tenant", self.tenant);
         body.optional("provider", self.provider);
         if let Some(scope) = self.scope {
-            body.plain("scope", scope);
+            body.scope(scope);
         }
         body.number("version", self.version);
         body.optional("order_id", self.order);
@@ -163,7 +161,7 @@ impl Body {
 
     pub(super) fn text(&mut self, name: &str, value: &str) {
         self.name(name);
-        push_json(&mut self.0, value);
+        push_text(&mut self.0, value);
     }
 
     pub(super) fn optional(&mut self, name: &str, value: Option<&str>) {
@@ -179,13 +177,25 @@ impl Body {
         }
     }
 
+    /// A scope, as it stands in a credential's path.
+    fn scope(&mut self, scope: &Scope) {
+        self.name("scope");
+        self.0.push('"');
+        self.0.push_str(scope.kind().as_str());
+        if let Some(subject) = scope.subject() {
+            self.0.push('/');
+            self.0.push_str(subject.as_str());
+        }
+        self.0.push('"');
+    }
+
     /// A value that is JSON already.
     pub(super) fn raw(&mut self, name: &str, json: &str) {
         self.name(name);
         self.0.push_str(json);
     }
 
-    /// A value whose text needs no escapes: an address, a hash, a scope made of ids.
+    /// A value whose text needs no escapes, like a hash.
     pub(super) fn plain(&mut self, name: &str, value: &dyn fmt::Display) {
         self.name(name);
         write!(self.0, "\"{value}\"").expect("writing to memory cannot fail");
@@ -195,18 +205,6 @@ impl Body {
         self.0.push_str(",\"");
         self.0.push_str(name);
         self.0.push_str("\":");
-    }
-}
-
-/// A JSON string (RFC 8259, 7).
-fn push_json(out: &mut String, value: &str) {
-    let is_plain = |byte: &u8| *byte >= 0x20 && *byte != b'"' && *byte != b'\\';
-    if value.as_bytes().iter().all(is_plain) {
-        out.push('"');
-        out.push_str(value);
-        out.push('"');
-    } else {
-        out.push_str(&serde_json::to_string(value).expect("a text is always JSON"));
     }
 }
 
@@ -226,7 +224,7 @@ mod tests {
         let scope = Scope::Office(SubjectId::parse("leipzig").unwrap());
         let entry = Entry {
             caller: Some("spiffe://td/orders"),
-            peer: Some(([127, 0, 0, 1], 7).into()),
+            peer: Some("127.0.0.1:7"),
             tenant: Some("demo"),
             provider: Some("dat"),
             scope: Some(&scope),

@@ -1,6 +1,5 @@
 //! Lines of an audit log that somebody else may have written.
 
-use std::net::{Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use super::chain::Link;
@@ -49,7 +48,7 @@ pub(crate) fn entry(data: &[u8]) {
     let scope = SubjectId::parse(&input.text()).ok().map(Scope::Office);
     let entry = Entry {
         caller: Some(caller),
-        peer: Some(SocketAddr::from((Ipv6Addr::LOCALHOST, 7))),
+        peer: Some("[::1]:7"),
         tenant: Some(tenant),
         provider: Some(provider),
         scope: scope.as_ref(),

@@ -18,6 +18,7 @@ mod wrapped;
 use std::sync::Arc;
 
 use dashmap::DashMap;
+use hashbrown::DefaultHashBuilder;
 use tokio::sync::{Mutex, watch};
 
 pub use self::data_key::{DataKey, DataKeyId, OpenError, SealError, Sealed};
@@ -87,7 +88,8 @@ pub struct Keyring {
     recovery: Option<RecoveryKey>,
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
-    data_keys: DashMap<(TenantId, DataKeyId), Arc<DataKey>>,
+    /// Looked up by every resolve.
+    data_keys: DashMap<(TenantId, DataKeyId), Arc<DataKey>, DefaultHashBuilder>,
     /// The key that seals a tenant's new records: the one with the greatest id.
     sealing: DashMap<TenantId, Arc<DataKey>>,
     /// How each key in the store is wrapped.
@@ -141,7 +143,7 @@ impl Keyring {
             recovery,
             store,
             clock,
-            data_keys: DashMap::new(),
+            data_keys: DashMap::default(),
             sealing: DashMap::new(),
             wrappings: DashMap::new(),
             erased: DashMap::new(),

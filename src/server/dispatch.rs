@@ -13,12 +13,10 @@ use tonic_health::server::HealthService;
 use tower::Service as _;
 
 use super::health::Health;
-use crate::api::{BySize, MAX_REQUEST, Operator, Resolver, Services};
+use crate::api::{BySize, MAX_REQUEST, Operator, Resolving, Services};
 use crate::pb;
-use crate::pb::v1::credential_resolver_server::CredentialResolverServer;
 use crate::pb::v1::vault_operator_server::VaultOperatorServer;
 
-type ResolverServer = CredentialResolverServer<Resolver>;
 type OperatorServer = VaultOperatorServer<Operator>;
 pub(super) type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
@@ -42,7 +40,7 @@ impl Dispatch {
 
     pub(super) fn call(&self, request: Request<Body>) -> Answer {
         match service(request.uri().path()) {
-            ResolverServer::NAME => self.services.resolver.clone().call(request),
+            Resolving::NAME => self.services.resolver.clone().call(request),
             BySize::NAME => self.services.admin.clone().call(request),
             OperatorServer::NAME => self.services.operator.clone().call(request),
             HealthServer::<HealthService>::NAME => self.health.clone().call(request),

@@ -22,7 +22,7 @@ use super::class::Class;
 use super::counted::count;
 use super::dispatch::{Answer, Dispatch};
 use super::ending::EndingBody;
-use super::held::hold;
+use super::held::{HeldBody, hold};
 use super::protocol::refuse_other_protocols;
 use super::refusal::refusal;
 use crate::access::{Caller, LivePermissions, Standing};
@@ -91,9 +91,9 @@ pub(super) struct ConnectionGate {
 }
 
 impl hyper::service::Service<Request<Incoming>> for ConnectionGate {
-    type Response = Response<Body>;
+    type Response = Response<HeldBody>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<HeldBody>, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let mut request = request.map(Body::new);
@@ -107,7 +107,7 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionGate {
             Ok(admitted) => admitted,
             Err(error) => {
                 let refuse = async move { refuse(&audit, Fault::from(&error), &path, &peer, id.as_ref()).await };
-                return Box::pin(async move { Ok(count(counted, None, refuse.await)) });
+                return Box::pin(async move { Ok(hold(count(counted, None, refuse.await), None)) });
             }
         };
         if let Some(answer) = refuse_other_protocols(&request) {
@@ -115,7 +115,8 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionGate {
                 let named = id.as_ref().and_then(named);
                 let listed = list(&audit, Code::Unimplemented, "NOT_GRPC", &path, &peer, named.as_deref()).await;
                 counted.end(Code::Unimplemented);
-                Ok(listed.map_or_else(|fault| Status::from(fault).into_http(), |()| answer))
+                let answer = listed.map_or_else(|fault| Status::from(fault).into_http(), |()| answer);
+                Ok(hold(answer, None))
             });
         }
         let deadline = asked_deadline(&request)
@@ -134,9 +135,8 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionGate {
                 if !is_stream {
                     let _ = tokio::time::timeout_at(until.into(), read_to_its_end(request.into_body())).await;
                 }
-                let answer = refuse_for_now(&audit, &path, &peer, id).await;
-                drop(place);
-                Ok(count(counted, traced, answer))
+                let refusal = refuse_for_now(&audit, &path, &peer, id).await;
+                Ok(hold(count(counted, traced, refusal), place))
             });
         };
         let passage = Passage::default();
@@ -166,28 +166,21 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionGate {
                 };
                 let listed = match passage.line() {
                     Line::Missing => {
-                        return Ok(count(
-                            counted,
-                            traced,
-                            refuse(&audit, fault, &path, &peer, id.as_ref()).await,
-                        ));
+                        let refusal = refuse(&audit, fault, &path, &peer, id.as_ref()).await;
+                        return Ok(hold(count(counted, traced, refusal), None));
                     }
                     Line::OfTheEnd(ticket) => ticket.written().await.map(drop),
                     // It has waited for nothing else.
                     Line::OfTheOutcome => Err(Unavailable),
                 };
                 let listed = listed.map_err(|error| Fault::from(&ApiError::Audit(error)));
-                return Ok(count(
-                    counted,
-                    traced,
-                    Status::from(listed.err().unwrap_or(fault)).into_http(),
-                ));
+                let refusal = Status::from(listed.err().unwrap_or(fault)).into_http();
+                return Ok(hold(count(counted, traced, refusal), None));
             };
             let answer = match without_reason(&answer, &path) {
                 Some(fault) => refuse(&audit, fault, &path, &peer, id.as_ref()).await,
                 None => answer,
             };
-            let answer = hold(answer, place);
             let answer = match ending {
                 Some((identity, server)) => answer.map(|body| Body::new(EndingBody::new(body, identity, server))),
                 None => answer,
@@ -196,7 +189,7 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionGate {
             if let Some(id) = id {
                 answer.headers_mut().insert(REQUEST_ID, id);
             }
-            Ok(answer)
+            Ok(hold(answer, place))
         })
     }
 }
@@ -364,7 +357,7 @@ async fn list(
     }
     let entry = Entry {
         caller: caller.map(Caller::as_str),
-        peer: Some(peer.address()),
+        peer: Some(peer.address_text()),
         request: id,
         ..Entry::new(Event::Call, method(path))
     };

@@ -17,7 +17,7 @@ const COPIED: usize = 1023;
 const SMALL: usize = 8 * 1024;
 
 /// A body that gives its caller's place free when it has been sent, or when nobody waits for it any more.
-struct HeldBody {
+pub(super) struct HeldBody {
     body: Body,
     /// What is left of a frame of which pieces have been taken.
     rest: Bytes,
@@ -25,16 +25,12 @@ struct HeldBody {
 }
 
 /// Keeps the place, if there is one, for as long as there is something to send.
-pub(super) fn hold(answer: Response<Body>, place: Option<OwnedSemaphorePermit>) -> Response<Body> {
-    if answer.body().is_end_stream() {
-        return answer;
-    }
-    answer.map(|body| {
-        Body::new(HeldBody {
-            body,
-            rest: Bytes::new(),
-            _place: place,
-        })
+pub(super) fn hold(answer: Response<Body>, place: Option<OwnedSemaphorePermit>) -> Response<HeldBody> {
+    let place = place.filter(|_| !answer.body().is_end_stream());
+    answer.map(|body| HeldBody {
+        body,
+        rest: Bytes::new(),
+        _place: place,
     })
 }
 

@@ -379,7 +379,10 @@ impl Vault {
             secret = secret.without_password();
         }
         let payload = payload(&self.settings.issuer, credential.into(), &header.dates(), &secret);
-        let signed = self.keyring.signing_key().token(TokenKind::Credential, &payload);
+        let signed = self
+            .keyring
+            .signing_key()
+            .token(TokenKind::Credential, payload.as_bytes());
         Ok((Some(secret), Some(signed)))
     }
 

@@ -85,6 +85,13 @@ macro_rules! id {
             }
         }
 
+        /// A clone: so maps can be asked by reference, and clone what they lack.
+        impl From<&Self> for $name {
+            fn from(id: &Self) -> Self {
+                id.clone()
+            }
+        }
+
         impl Borrow<str> for $name {
             fn borrow(&self) -> &str {
                 &self.0

@@ -135,12 +135,9 @@ impl Content {
         show: impl FnOnce(&[u8]) -> T,
     ) -> T {
         match &self.payload {
-            Payload::Of { issuer } => show(&super::signature::payload(
-                issuer,
-                credential.into(),
-                dates,
-                &self.secret,
-            )),
+            Payload::Of { issuer } => {
+                show(super::signature::payload(issuer, credential.into(), dates, &self.secret).as_bytes())
+            }
             Payload::Kept(payload) => show(payload),
         }
     }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use dashmap::DashMap;
+use hashbrown::DefaultHashBuilder;
 use tokio::sync::{broadcast, watch};
 
 use super::assignment::{Choice, Mode};
@@ -96,7 +97,7 @@ pub struct Counts {
 pub struct Replica {
     keyring: Arc<Keyring>,
     heads: Heads,
-    choices: DashMap<Key, Result<Arc<Choice>, Corrupt>>,
+    choices: DashMap<Key, Result<Arc<Choice>, Corrupt>, DefaultHashBuilder>,
     applied: watch::Sender<Revision>,
     history: Mutex<History>,
     live: broadcast::Sender<Arc<Event>>,
@@ -115,7 +116,7 @@ impl Replica {
         let replica = Arc::new(Self {
             keyring,
             heads: Heads::default(),
-            choices: DashMap::new(),
+            choices: DashMap::default(),
             applied: watch::Sender::new(Revision(0)),
             history: Mutex::new(History {
                 events: VecDeque::new(),

@@ -332,7 +332,9 @@ impl Vault {
     fn sign(&self, credential: &CredentialRef, header: &HeadHeader, secret: &Secret) -> Signature {
         let issuer = &self.settings.issuer;
         let payload = super::signature::payload(issuer, credential.into(), &header.dates(), secret);
-        self.keyring.signing_key().sign(TokenKind::Credential, &payload)
+        self.keyring
+            .signing_key()
+            .sign(TokenKind::Credential, payload.as_bytes())
     }
 
     /// DAT's plain signature, if the provider has one and the login has what it is made of.

@@ -1,17 +1,17 @@
 //! The two signatures: DAT's `customerSignature` over a login, and the payload that the vault signs over a credential.
 
-use std::io;
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
-use serde::{Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-use super::credential::{Login, MailAccount, MailAuth, MailSecurity, OAuth2Client, Secret};
+use super::credential::{CustomerSignature, Login, MailAccount, MailAuth, MailSecurity, OAuth2Client, Secret};
 use super::ids::SubjectId;
 use super::record::VersionHeader;
 use super::scope::CredentialRef;
+use crate::json::{push_text, text_length};
 use crate::time::Timestamp;
 
 /// A time-limited signature holds in the 10-minute frame in which it was made, and in the one before and after.
@@ -87,188 +87,164 @@ impl<'a> From<&'a CredentialRef> for Named<'a> {
 /// The store keeps no copy of it but puts it together again from the record that holds the credential. So not a byte of it may
 /// ever change: signatures that were made before would not hold any more.
 #[must_use]
-pub fn payload(issuer: &str, named: Named<'_>, dates: &VersionHeader, secret: &Secret) -> Zeroizing<Vec<u8>> {
+pub fn payload(issuer: &str, named: Named<'_>, dates: &VersionHeader, secret: &Secret) -> Zeroizing<String> {
     let Named {
         tenant,
         provider,
         scope,
         subject,
     } = named;
-    let (login, mail_account) = match secret {
-        Secret::Login(login) => (Some(login.into()), None),
-        Secret::MailAccount(account) => (None, Some(account.into())),
-    };
-    let claims = Claims {
-        iss: issuer,
-        tenant,
-        provider,
-        scope,
-        subject,
-        version: dates.version.0,
-        saved_at: Text(dates.saved_at),
-        valid_until: dates.valid_until.map(Text),
-        login,
-        mail_account,
-    };
-    let mut json = Wiped(Zeroizing::new(Vec::with_capacity(USUAL_PAYLOAD)));
-    serde_json::to_writer(&mut json, &claims).expect("writing to memory cannot fail, and all keys are strings");
-    json.0
+    let mut claims = Claims::new();
+    claims.text("iss", issuer);
+    claims.text("tenant", tenant);
+    claims.text("provider", provider);
+    claims.text("scope", scope);
+    claims.optional("subject", subject);
+    claims.plain("version", dates.version.0);
+    claims.time("saved_at", dates.saved_at);
+    if let Some(valid_until) = dates.valid_until {
+        claims.time("valid_until", valid_until);
+    }
+    match secret {
+        Secret::Login(login) => claims.object("login", |claims| claims.login(login)),
+        Secret::MailAccount(account) => claims.object("mail_account", |claims| claims.mail_account(account)),
+    }
+    claims.finish()
 }
 
 /// How long most payloads are at most, in bytes.
 const USUAL_PAYLOAD: usize = 512;
 
-/// Memory that leaves no copy behind when it grows.
-struct Wiped(Zeroizing<Vec<u8>>);
+/// A JSON object that is being written. Its memory leaves no copy behind when it grows.
+struct Claims(Zeroizing<String>);
 
-impl io::Write for Wiped {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.write_all(bytes)?;
-        Ok(bytes.len())
+impl Claims {
+    fn new() -> Self {
+        let mut json = Zeroizing::new(String::with_capacity(USUAL_PAYLOAD));
+        json.push('{');
+        Self(json)
     }
 
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let needed = self.0.len() + bytes.len();
+    fn finish(mut self) -> Zeroizing<String> {
+        self.room_for(1);
+        self.0.push('}');
+        self.0
+    }
+
+    fn text(&mut self, name: &'static str, value: &str) {
+        self.name(name, text_length(value));
+        push_text(&mut self.0, value);
+    }
+
+    fn optional(&mut self, name: &'static str, value: Option<&str>) {
+        if let Some(value) = value {
+            self.text(name, value);
+        }
+    }
+
+    // Secrets get into text here and nowhere else.
+    fn secret(&mut self, name: &'static str, value: Option<&SecretString>) {
+        self.optional(name, value.map(SecretString::expose_secret));
+    }
+
+    fn plain(&mut self, name: &'static str, number: u64) {
+        self.name(name, 20);
+        write!(self.0, "{number}").expect(IN_MEMORY);
+    }
+
+    fn time(&mut self, name: &'static str, time: Timestamp) {
+        self.name(name, "\"2026-01-01T00:00:00.000Z\"".len());
+        write!(self.0, "\"{time}\"").expect(IN_MEMORY);
+    }
+
+    fn object(&mut self, name: &'static str, fields: impl FnOnce(&mut Self)) {
+        self.name(name, 2);
+        self.0.push('{');
+        fields(self);
+        self.room_for(1);
+        self.0.push('}');
+    }
+
+    fn login(&mut self, login: &Login) {
+        self.optional("customer_number", login.customer_number.as_deref());
+        self.text("username", &login.username);
+        self.secret("password", login.password.as_ref());
+        let signature = login.customer_signature.as_ref().map(CustomerSignature::value);
+        self.secret("customer_signature", signature);
+        self.optional("interface_partner_number", login.interface_partner_number.as_deref());
+        self.secret(
+            "interface_partner_signature",
+            login.interface_partner_signature.as_ref(),
+        );
+    }
+
+    fn mail_account(&mut self, account: &MailAccount) {
+        self.text("host", &account.host);
+        self.plain("port", account.port.get().into());
+        let security = match account.security {
+            MailSecurity::StartTls => "MAIL_SECURITY_STARTTLS",
+            MailSecurity::ImplicitTls => "MAIL_SECURITY_IMPLICIT_TLS",
+            MailSecurity::Plaintext => "MAIL_SECURITY_PLAINTEXT",
+        };
+        self.text("security", security);
+        self.text("username", &account.username);
+        match &account.auth {
+            Some(MailAuth::Password(password)) => self.secret("password", Some(password)),
+            Some(MailAuth::OAuth2(client)) => self.object("oauth2", |claims| claims.oauth2(client)),
+            None => {}
+        }
+        self.text("from_address", &account.from_address);
+        self.text("from_name", &account.from_name);
+        self.optional("reply_to", account.reply_to.as_deref());
+    }
+
+    fn oauth2(&mut self, client: &OAuth2Client) {
+        self.text("token_url", &client.token_url);
+        self.text("client_id", &client.client_id);
+        self.secret("client_secret", Some(&client.client_secret));
+        self.secret("refresh_token", client.refresh_token.as_ref());
+        if !client.scopes.is_empty() {
+            self.texts("scopes", &client.scopes);
+        }
+    }
+
+    fn texts(&mut self, name: &'static str, values: &[String]) {
+        let length = values.iter().map(|value| text_length(value) + 1).sum::<usize>();
+        self.name(name, length + 1);
+        for (number, value) in values.iter().enumerate() {
+            self.0.push(if number == 0 { '[' } else { ',' });
+            push_text(&mut self.0, value);
+        }
+        self.0.push(']');
+    }
+
+    /// Begins a field whose value takes at most so many bytes.
+    fn name(&mut self, name: &'static str, value: usize) {
+        self.room_for(name.len() + 4 + value);
+        if !self.0.ends_with('{') {
+            self.0.push(',');
+        }
+        self.0.push('"');
+        self.0.push_str(name);
+        self.0.push_str("\":");
+    }
+
+    fn room_for(&mut self, more: usize) {
+        let needed = self.0.len() + more;
         if needed > self.0.capacity() {
-            let mut larger = Zeroizing::new(Vec::with_capacity(2 * needed));
-            larger.extend_from_slice(&self.0);
+            let mut larger = Zeroizing::new(String::with_capacity(2 * needed));
+            larger.push_str(&self.0);
             self.0 = larger;
         }
-        self.0.extend_from_slice(bytes);
-        Ok(())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 
-/// A time in RFC 3339, written without a text of its own.
-struct Text(Timestamp);
-
-impl Serialize for Text {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.0)
-    }
-}
-
-#[derive(Serialize)]
-struct Claims<'a> {
-    iss: &'a str,
-    tenant: &'a str,
-    provider: &'a str,
-    scope: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    subject: Option<&'a str>,
-    version: u64,
-    saved_at: Text,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    valid_until: Option<Text>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    login: Option<LoginClaims<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    mail_account: Option<MailClaims<'a>>,
-}
-
-// Secrets serialize here and nowhere else.
-#[derive(Serialize)]
-struct LoginClaims<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    customer_number: Option<&'a str>,
-    username: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    password: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    customer_signature: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    interface_partner_number: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    interface_partner_signature: Option<&'a str>,
-}
-
-impl<'a> From<&'a Login> for LoginClaims<'a> {
-    fn from(login: &'a Login) -> Self {
-        let exposed = |secret: &'a Option<SecretString>| secret.as_ref().map(SecretString::expose_secret);
-        Self {
-            customer_number: login.customer_number.as_deref(),
-            username: &login.username,
-            password: exposed(&login.password),
-            customer_signature: login
-                .customer_signature
-                .as_ref()
-                .map(|signature| signature.value().expose_secret()),
-            interface_partner_number: login.interface_partner_number.as_deref(),
-            interface_partner_signature: exposed(&login.interface_partner_signature),
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct MailClaims<'a> {
-    host: &'a str,
-    port: u16,
-    security: &'static str,
-    username: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    password: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    oauth2: Option<OAuth2Claims<'a>>,
-    from_address: &'a str,
-    from_name: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reply_to: Option<&'a str>,
-}
-
-impl<'a> From<&'a MailAccount> for MailClaims<'a> {
-    fn from(account: &'a MailAccount) -> Self {
-        let (password, oauth2) = match &account.auth {
-            Some(MailAuth::Password(password)) => (Some(password.expose_secret()), None),
-            Some(MailAuth::OAuth2(client)) => (None, Some(OAuth2Claims::from(client))),
-            None => (None, None),
-        };
-        Self {
-            host: &account.host,
-            port: account.port.get(),
-            security: match account.security {
-                MailSecurity::StartTls => "MAIL_SECURITY_STARTTLS",
-                MailSecurity::ImplicitTls => "MAIL_SECURITY_IMPLICIT_TLS",
-                MailSecurity::Plaintext => "MAIL_SECURITY_PLAINTEXT",
-            },
-            username: &account.username,
-            password,
-            oauth2,
-            from_address: &account.from_address,
-            from_name: &account.from_name,
-            reply_to: account.reply_to.as_deref(),
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct OAuth2Claims<'a> {
-    token_url: &'a str,
-    client_id: &'a str,
-    client_secret: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    refresh_token: Option<&'a str>,
-    #[serde(skip_serializing_if = "<[String]>::is_empty")]
-    scopes: &'a [String],
-}
-
-impl<'a> From<&'a OAuth2Client> for OAuth2Claims<'a> {
-    fn from(client: &'a OAuth2Client) -> Self {
-        Self {
-            token_url: &client.token_url,
-            client_id: &client.client_id,
-            client_secret: client.client_secret.expose_secret(),
-            refresh_token: client.refresh_token.as_ref().map(SecretString::expose_secret),
-            scopes: &client.scopes,
-        }
-    }
-}
+const IN_MEMORY: &str = "writing to memory cannot fail";
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::vault::credential::Version;
 
@@ -330,8 +306,66 @@ mod tests {
         };
         let json = payload("tresor", (&credential).into(), &dates, &secret);
         assert_eq!(
-            std::str::from_utf8(&json).unwrap(),
+            json.as_str(),
             r#"{"iss":"tresor","tenant":"demo","provider":"wom","scope":"office","subject":"leipzig","version":3,"saved_at":"1970-01-01T00:00:00Z","login":{"username":"a\"b","password":"geheim"}}"#
         );
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_credential_holds_its_payload_says_just_that(
+            texts in proptest::collection::vec("(\\PC|[\"\\\\\n\t\u{0}-\u{1f}]){1,200}", 6),
+            is_mail in any::<bool>(),
+        ) {
+            let text = |number: usize| texts[number].clone();
+            let (secret, expected) = if is_mail {
+                let client = OAuth2Client {
+                    token_url: text(0),
+                    client_id: text(1),
+                    client_secret: text(2).into(),
+                    refresh_token: None,
+                    scopes: vec![text(3), text(4)],
+                };
+                let account = MailAccount {
+                    host: text(5),
+                    port: 587.try_into().unwrap(),
+                    security: MailSecurity::StartTls,
+                    username: text(4),
+                    auth: Some(MailAuth::OAuth2(client)),
+                    from_address: text(3),
+                    from_name: text(2),
+                    reply_to: Some(text(1)),
+                };
+                let expected = serde_json::json!({"mail_account": {
+                    "host": text(5), "port": 587, "security": "MAIL_SECURITY_STARTTLS", "username": text(4),
+                    "oauth2": {
+                        "token_url": text(0), "client_id": text(1), "client_secret": text(2), "scopes": [text(3), text(4)],
+                    },
+                    "from_address": text(3), "from_name": text(2), "reply_to": text(1),
+                }});
+                (Secret::MailAccount(account), expected)
+            } else {
+                let login = Login {
+                    customer_number: Some(text(0)),
+                    username: text(1),
+                    password: Some(text(2).into()),
+                    customer_signature: Some(CustomerSignature::Made(text(3).into())),
+                    interface_partner_number: Some(text(4)),
+                    interface_partner_signature: Some(text(5).into()),
+                };
+                let expected = serde_json::json!({"login": {
+                    "customer_number": text(0), "username": text(1), "password": text(2), "customer_signature": text(3),
+                    "interface_partner_number": text(4), "interface_partner_signature": text(5),
+                }});
+                (Secret::Login(login), expected)
+            };
+            let credential = CredentialRef::from_path("demo/dat/general").unwrap();
+            let dates = VersionHeader { version: Version(1), saved_at: Timestamp::EPOCH, valid_until: None };
+            let json = payload("tresor", (&credential).into(), &dates, &secret);
+            let mut said: serde_json::Value = serde_json::from_str(&json).unwrap();
+            let said = said.as_object_mut().unwrap();
+            said.retain(|name, _| name == "login" || name == "mail_account");
+            prop_assert_eq!(serde_json::Value::from(said.clone()), expected);
+        }
     }
 }

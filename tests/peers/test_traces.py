@@ -23,11 +23,12 @@ TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 class Collector(trace_service_pb2_grpc.TraceServiceServicer):
     """Keeps what it is given."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: grpc.ServerCredentials | None = None) -> None:
         self.requests: list[trace_service_pb2.ExportTraceServiceRequest] = []
         self.server = grpc.server(futures.ThreadPoolExecutor(2))
         trace_service_pb2_grpc.add_TraceServiceServicer_to_server(self, self.server)
-        self.port = self.server.add_insecure_port("127.0.0.1:0")
+        address = "127.0.0.1:0"
+        self.port = self.server.add_secure_port(address, tls) if tls else self.server.add_insecure_port(address)
         self.server.start()
 
     def Export(self, request, context):  # noqa: N802
@@ -51,8 +52,8 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
 class Traced(Served):
     """A vault whose key-encryption key is in a file, and that hands traces over soon."""
 
-    def __init__(self, directory: Path, endpoint: str, kek: Path) -> None:
-        traces = {"TRESOR_TRACES_ENDPOINT": endpoint, "OTEL_BSP_SCHEDULE_DELAY": "50"}
+    def __init__(self, directory: Path, endpoint: str, kek: Path, **settings: str) -> None:
+        traces = {"TRESOR_TRACES_ENDPOINT": endpoint, "OTEL_BSP_SCHEDULE_DELAY": "50", **settings}
         super().__init__(directory, Plugin(directory / "none.sock"), **traces)
         self.kek = kek
 
@@ -153,3 +154,36 @@ def test_a_collector_that_is_away_is_nobodys_concern(tresor: Tresor, tmp_path: P
         alone.operator.save("firm")
         for _ in range(20):
             alone.order_service.resolve("firm")
+
+
+def behind_tls(pki: Path) -> Collector:
+    pair = ((pki / "server.key").read_bytes(), (pki / "server.pem").read_bytes())
+    return Collector(grpc.ssl_server_credentials([pair]))
+
+
+def test_a_collector_behind_tls_is_told_of_calls(tresor: Tresor, tmp_path: Path) -> None:
+    collector = behind_tls(tresor.pki)
+    endpoint, kek = f"https://localhost:{collector.port}", tresor.data / "kek.key"
+    with Traced(tmp_path / "traced", endpoint, kek, TRESOR_TRACES_CA=str(tresor.pki / "ca.pem")) as traced:
+        traced.configure(tresor.pki)
+        traced.start()
+        traced.operator.save("firm")
+        resolve(traced.order_service, f"00-{TRACE}-{CALLER}-01")
+        assert collector.one(RESOLVE, TRACE).parent_span_id.hex() == CALLER
+    collector.server.stop(None)
+
+
+def test_a_collector_that_another_authority_vouches_for_is_told_nothing(tresor: Tresor, tmp_path: Path) -> None:
+    collector = behind_tls(tresor.pki)
+    endpoint, kek = f"https://localhost:{collector.port}", tresor.data / "kek.key"
+    with Tresor(tmp_path / "other") as other:
+        other.start()
+        with Traced(tmp_path / "traced", endpoint, kek, TRESOR_TRACES_CA=str(other.pki / "ca.pem")) as traced:
+            traced.configure(tresor.pki)
+            traced.start()
+            traced.operator.save("firm")
+            resolve(traced.order_service, f"00-{TRACE}-{CALLER}-01")
+            wait_for(lambda: "BatchSpanProcessor" in traced.stderr, "a word of what could not be handed over")
+            traced.stop()
+    assert not collector.requests
+    collector.server.stop(None)

@@ -1,6 +1,5 @@
 //! What callers have used of their quotas. It survives a change of the policy, not the process.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,6 +10,7 @@ use dashmap::DashMap;
 use governor::clock::Clock;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{RateLimiter, middleware::NoOpMiddleware};
+use hashbrown::HashMap;
 
 use super::window::Window;
 use super::{Exceeded, Limits, Quota};
@@ -56,7 +56,7 @@ struct Used {
     health_checks: Bucket,
     names: Window,
     /// A caller whose grants are for all tenants may make some up; so idle ones are forgotten, see [`Used::make_room`].
-    tenants: HashMap<TenantId, UsedOfTenant>,
+    tenants: HashMap<TenantId, UsedOfTenant, RandomState>,
     look_at: usize,
     said: [Said; Quota::ALL.len()],
 }
@@ -236,20 +236,19 @@ impl Usage {
         let name = self.shared.hasher.hash_one((tenant, provider, scope));
         let now = self.shared.clock.now();
         let mut used = self.used();
-        if let Some(limit) = limits.get(Quota::Credentials) {
-            let room = used.of(tenant, &self.shared.clock).names.room_for(name, limit, now);
-            if room.is_err() {
-                return self.counted(used, Quota::Credentials, limit, room);
-            }
+        let (own, total) = used.names_of(tenant, &self.shared.clock);
+        let no_room = [(Quota::Credentials, &mut *own), (Quota::TotalCredentials, &mut *total)]
+            .into_iter()
+            .find_map(|(quota, names)| {
+                let limit = limits.get(quota)?;
+                let retry_after = names.room_for(name, limit, now).err()?;
+                Some((quota, limit, retry_after))
+            });
+        if let Some((quota, limit, retry_after)) = no_room {
+            return self.counted(used, quota, limit, Err(retry_after));
         }
-        if let Some(limit) = limits.get(Quota::TotalCredentials) {
-            let room = used.names.room_for(name, limit, now);
-            if room.is_err() {
-                return self.counted(used, Quota::TotalCredentials, limit, room);
-            }
-        }
-        used.of(tenant, &self.shared.clock).names.note(name, now);
-        used.names.note(name, now);
+        own.note(name, now);
+        total.note(name, now);
         Ok(())
     }
 
@@ -286,19 +285,24 @@ impl Usage {
 
 impl Used {
     fn of(&mut self, tenant: &TenantId, clock: &Ticks) -> &mut UsedOfTenant {
-        if !self.tenants.contains_key(tenant) {
-            self.make_room(clock.now());
-            self.tenants.insert(tenant.clone(), UsedOfTenant::default());
-        }
-        self.tenants.get_mut(tenant).expect("it was put there if it was not")
+        self.make_room(clock);
+        self.tenants.entry_ref(tenant).or_default()
     }
 
-    /// Forgets tenants that hold nothing back. What stays is bounded by the limits for all tenants together: a second's calls
-    /// and an hour's credentials.
-    fn make_room(&mut self, now: Duration) {
+    /// The names of a tenant, and those of all.
+    fn names_of(&mut self, tenant: &TenantId, clock: &Ticks) -> (&mut Window, &mut Window) {
+        self.make_room(clock);
+        let own = self.tenants.entry_ref(tenant).or_default();
+        (&mut own.names, &mut self.names)
+    }
+
+    /// Forgets tenants that hold nothing back, once there are many. What stays is bounded by the limits for all tenants together: a
+    /// second's calls and an hour's credentials.
+    fn make_room(&mut self, clock: &Ticks) {
         if self.tenants.len() < self.look_at.max(FEW) {
             return;
         }
+        let now = clock.now();
         self.tenants.retain(|_, used| !used.is_idle(now));
         self.look_at = 2 * self.tenants.len();
     }

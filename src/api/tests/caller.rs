@@ -59,7 +59,7 @@ fn open_audit(directory: &Path) -> Audit {
 }
 
 /// Who may do everything, whatever else a test's policy says.
-const TESTS: &str = "tests.example";
+pub(super) const TESTS: &str = "tests.example";
 
 impl Api {
     pub(super) async fn new() -> Self {

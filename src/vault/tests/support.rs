@@ -364,7 +364,7 @@ pub(crate) fn everything_of(content: &Content) -> serde_json::Value {
     };
     let signed = signature::payload("", (&named).into(), &dates, &content.secret);
     serde_json::json!({
-        "secret": serde_json::from_slice::<serde_json::Value>(&signed).unwrap(),
+        "secret": serde_json::from_str::<serde_json::Value>(&signed).unwrap(),
         "signature is given": given,
         "note": content.note,
         "saved by": content.saved_by,
