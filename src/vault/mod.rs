@@ -3,6 +3,7 @@
 //! [`Vault`] ties the rules to the keyring and the store. Domain types come in and go out; wire types and callers' rights
 //! are the business of [`crate::api`].
 
+mod asker;
 pub mod assignment;
 mod assignments;
 mod backup;
@@ -46,6 +47,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
+pub use self::asker::{Asker, Gone, Waits};
 pub use self::assignments::SetAssignment;
 use self::catalogue::Catalogue;
 pub use self::census::ProviderCount;
