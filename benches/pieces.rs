@@ -211,7 +211,7 @@ fn audit_line(bencher: Bencher<'_, '_>) {
     let scope = office(0);
     let entry = Entry {
         caller: Some(pki::ORDER_SERVICE),
-        peer: Some(([127, 0, 0, 1], 50_000).into()),
+        peer: Some("127.0.0.1:50000"),
         tenant: Some("tenant-0"),
         provider: Some(PROVIDER),
         scope: Some(&scope),

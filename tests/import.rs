@@ -4,6 +4,8 @@
 #[path = "import/interrupted.rs"]
 mod interrupted;
 mod support;
+#[path = "import/waiting.rs"]
+mod waiting;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -8,6 +8,10 @@ use std::time::{Duration, Instant};
 
 use prost::Message as _;
 use tonic::Code;
+use tonic::transport::{Channel, Endpoint};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_types::StatusExt as _;
 use tresor::pb::v1::{self, change_event::Kind};
 
 use support::callers::Callers;
@@ -145,6 +149,50 @@ async fn too_many_connections_are_closed_at_once_and_room_is_made_by_those_that_
     let deadline = Instant::now() + PATIENCE;
     while !is_served(&newcomer).await {
         assert!(Instant::now() < deadline, "no room was made");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn whoever_floods_health_checks_is_held_back_and_probes_and_calls_are_not() {
+    let directory = tempfile::tempdir().unwrap();
+    prepare(directory.path());
+    let policy = directory.path().join("policy.toml");
+    let quota = "[quota]\nhealth_checks_per_second = 1\n\n";
+    std::fs::write(&policy, quota.to_owned() + &std::fs::read_to_string(&policy).unwrap()).unwrap();
+    let server = Server::serve(directory.path(), &[]);
+    let (operator, order_service) = (server.operator(), server.order_service());
+    let check = async |channel: &Channel| {
+        HealthClient::new(channel.clone())
+            .check(HealthCheckRequest::default())
+            .await
+    };
+
+    let mut refused = Vec::new();
+    for _ in 0..50 {
+        refused.extend(check(&order_service.channel).await.err());
+    }
+    // Each of the others would have had to take a second.
+    assert!(refused.len() > 30, "{}", refused.len());
+    for status in refused {
+        let retry_after = status.get_details_retry_info().unwrap().retry_delay.unwrap();
+        assert!(retry_after <= Duration::from_secs(1), "{retry_after:?}");
+        assert_eq!(
+            told::<()>(Err(status)),
+            (Code::ResourceExhausted, "QUOTA_EXCEEDED".into())
+        );
+    }
+    let keys = v1::GetSigningKeysRequest::default();
+    assert!(
+        order_service.resolver.clone().get_signing_keys(keys).await.is_ok(),
+        "a call"
+    );
+    assert!(check(&operator.channel).await.is_ok(), "somebody else");
+    let plain = Endpoint::try_from(format!("http://{}", server.health_listen))
+        .unwrap()
+        .connect_lazy();
+    for _ in 0..50 {
+        assert!(check(&plain).await.is_ok(), "a probe");
     }
     server.stop().await;
 }

@@ -1,9 +1,11 @@
 //! Twice as much as a vault can do, and readers that stop reading.
 //!
-//! Here it is seconds, on whatever machine this is. `OVERLOAD_SECONDS=60 cargo test --release --test overload` is the whole
-//! minute, with bounds for the times.
+//! Here it is seconds, on whatever machine this is, and no times count: a client like this one is late itself. `cargo bench --bench
+//! load -- overload` is the whole minute, with bounds for the times.
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout)]
 
+#[path = "overload/narrow.rs"]
+mod narrow;
 mod support;
 
 use std::path::Path;
@@ -11,36 +13,26 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt as _;
 use tresor::pb::v1;
-use tresor::pb::v1::credential_admin_client::CredentialAdminClient;
 use tresor::pb::v1::credential_resolver_client::CredentialResolverClient;
-use tresor::pb::v1::vault_operator_client::VaultOperatorClient;
 
+use narrow::Narrow;
 use support::PATIENCE;
 use support::callers::Callers;
-use support::process::{Server, prepare};
+use support::process::{Server, prepare, tresor};
 use support::requests::{general, login, name, order, put_login};
 
-/// A release is held to these times. In a debug build it is the client that is late: it begins calls by the dozen, long after they were
-/// due.
-const TIMES_COUNT: bool = !cfg!(debug_assertions);
-const REFUSED_WITHIN: Duration = Duration::from_millis(50);
-const ACCEPTED_WITHIN: Duration = Duration::from_millis(100);
+const LASTS: Duration = Duration::from_secs(4);
 /// After which time a call that is alone is late in any build.
 const ALONE_WITHIN: Duration = Duration::from_secs(1);
 /// How much the process may grow while it is overloaded.
 const GROWTH: u64 = 96 << 20;
 const CONNECTIONS: usize = 8;
-
-fn overload_lasts() -> Duration {
-    let seconds = std::env::var("OVERLOAD_SECONDS").map_or(4, |seconds| seconds.parse().unwrap());
-    Duration::from_secs(seconds)
-}
 
 /// A vault with one worker, so that the client has a core too, and without quotas.
 fn serve(directory: &Path) -> Server {
@@ -142,7 +134,7 @@ async fn open_loop(clients: &[CredentialResolverClient<Channel>], providers: &[S
     let seen = Arc::new(Mutex::new(Seen::default()));
     let interval = Duration::from_secs_f64(1.0 / per_second);
     let mut calls = JoinSet::new();
-    let (mut due, until) = (Instant::now(), Instant::now() + overload_lasts());
+    let (mut due, until) = (Instant::now(), Instant::now() + LASTS);
     for client in clients.iter().cycle() {
         if due >= until {
             break;
@@ -211,7 +203,7 @@ async fn at_twice_the_capacity_the_excess_is_refused_and_the_rest_served_and_the
         _ = listing => unreachable!("it goes on"),
     };
     let grown = resident(&server).saturating_sub(before);
-    let rate = |calls: &[Duration]| f64::from(u32::try_from(calls.len()).unwrap()) / overload_lasts().as_secs_f64();
+    let rate = |calls: &[Duration]| f64::from(u32::try_from(calls.len()).unwrap()) / LASTS.as_secs_f64();
     println!(
         "capacity {capacity:.0}/s; accepted {:.0}/s, p99 {:?}; refused {:.0}/s, p99 {:?}; {} health checks, p99 {:?}; grown {} KiB",
         rate(&seen.accepted),
@@ -226,12 +218,6 @@ async fn at_twice_the_capacity_the_excess_is_refused_and_the_rest_served_and_the
     assert!(!seen.accepted.is_empty(), "none is served");
     assert!(lists.refused.len() > lists.accepted.len(), "lists can wait");
     assert!(!checks.is_empty(), "health does not answer");
-    if TIMES_COUNT {
-        assert!(rate(&seen.accepted) > capacity / 3.0, "too few are served");
-        assert!(p99(&seen.accepted) < ACCEPTED_WITHIN);
-        assert!(p99(&seen.refused) < REFUSED_WITHIN);
-        assert!(p99(&checks) < ACCEPTED_WITHIN);
-    }
     assert!(grown < GROWTH, "it has grown by {grown} bytes");
 
     // By itself.
@@ -246,29 +232,24 @@ async fn at_twice_the_capacity_the_excess_is_refused_and_the_rest_served_and_the
     server.stop().await;
 }
 
-/// A caller whose connection takes little before its answers are read.
-fn narrow(server: &Server, pair: &tresor::pki::Pair) -> Channel {
-    const LITTLE: u32 = 65_535;
-    let read = |path: &Path| std::fs::read(path).unwrap();
-    let tls = ClientTlsConfig::new()
-        .domain_name("localhost")
-        .ca_certificate(Certificate::from_pem(read(&server.pki.ca)))
-        .identity(Identity::from_pem(read(&pair.certificate), read(&pair.key)));
-    let endpoint = Endpoint::try_from(format!("https://{}", server.listen)).unwrap();
-    let endpoint = endpoint
-        .initial_stream_window_size(LITTLE)
-        .initial_connection_window_size(LITTLE);
-    endpoint.tls_config(tls).unwrap().connect_lazy()
+/// What a reader has when it has read on to the end.
+async fn all<T: prost::Message + Default>(mut reader: Narrow) -> Vec<T> {
+    let mut all = Vec::new();
+    while let Some(message) = reader.next().await {
+        all.push(message);
+    }
+    all
 }
 
 #[tokio::test]
-async fn readers_that_stop_reading_harm_nobody() {
+async fn readers_that_stop_reading_harm_nobody_and_get_everything_when_they_read_on() {
+    const SAVES: usize = 50;
     let directory = tempfile::tempdir().unwrap();
     let server = serve(directory.path());
     let (operator, order_service) = (server.operator(), server.order_service());
     let providers = fill(&operator).await;
-    // Enough lines of the audit log, and records, that none of the readers is sent all.
-    for _ in 0..100 {
+    // Lines for the reader of the audit log: a few hundred.
+    for _ in 0..50 {
         resolve(&order_service.resolver, &providers).await.unwrap();
     }
     let before = resident(&server);
@@ -276,36 +257,92 @@ async fn readers_that_stop_reading_harm_nobody() {
         tenant: "firm".into(),
         ..v1::WatchChangesRequest::default()
     };
-    let channels: Vec<_> = (0..3).map(|_| narrow(&server, &server.pki.operator)).collect();
-    let watcher = narrow(&server, &server.pki.order_service);
-    let mut watching = CredentialResolverClient::new(watcher);
-    let _changes = watching.watch_changes(watch).await.unwrap();
-    let mut operators = channels.into_iter().map(VaultOperatorClient::new);
-    let mut next = || operators.next().unwrap();
-    let _lines = next().read_audit(v1::ReadAuditRequest::default()).await.unwrap();
-    let _backup = next().backup(v1::BackupRequest::default()).await.unwrap();
-    let _check = next().check_store(v1::CheckStoreRequest::default()).await;
+    let path = |service: &str, method: &str| format!("/dynarex.credentials.v1.{service}/{method}");
+    let operates = |method| path("VaultOperator", method);
+    let by_operator = &server.pki.operator;
+    let watch_path = path("CredentialResolver", "WatchChanges");
+    let mut changes = Narrow::call(&server, &server.pki.order_service, &watch_path, &watch, 16).await;
+    let request = v1::ReadAuditRequest::default();
+    let mut lines = Narrow::call(&server, by_operator, &operates("ReadAudit"), &request, 1024).await;
+    let request = v1::CheckStoreRequest::default();
+    // Of so small a store there is little to tell.
+    let mut seen = Narrow::call(&server, by_operator, &operates("CheckStore"), &request, 4).await;
+    lines.is_blocked().await;
+    seen.is_blocked().await;
 
     let mut times = Vec::new();
-    for round in 0..200 {
-        let put = v1::PutCredentialRequest {
-            note: "x".repeat(256),
-            ..put_login(
-                name("firm", &providers[round % providers.len()], general()),
-                login("other"),
-            )
-        };
-        CredentialAdminClient::new(operator.channel.clone())
-            .put_credential(put)
-            .await
-            .unwrap();
+    for round in 0..SAVES {
+        let put = put_login(
+            name("firm", &providers[round % providers.len()], general()),
+            login("other"),
+        );
+        operator.save(put).await;
         let asked = Instant::now();
         resolve(&order_service.resolver, &providers).await.unwrap();
         times.push(asked.elapsed());
     }
+    changes.is_blocked().await;
     assert!(p99(&times) < ALONE_WITHIN, "{:?}", p99(&times));
     let grown = resident(&server).saturating_sub(before);
     println!("p99 {:?}, grown {} KiB", p99(&times), grown >> 10);
     assert!(grown < GROWTH, "it has grown by {grown} bytes");
+    // Still: nobody has read.
+    for reader in [&mut changes, &mut lines, &mut seen] {
+        reader.is_blocked().await;
+    }
+
+    let seen = all::<v1::CheckStoreResponse>(seen).await;
+    let is_end = |message: &v1::CheckStoreResponse| {
+        use v1::check_store_response::Seen;
+        assert!(!matches!(message.seen, Some(Seen::Finding(_))), "{message:?}");
+        matches!(message.seen, Some(Seen::Records(_)))
+    };
+    assert!(seen.iter().any(is_end), "{seen:?}");
+    let numbers = all::<v1::ReadAuditResponse>(lines).await;
+    let numbers: Vec<_> = numbers
+        .into_iter()
+        .map(|line| line.record.unwrap().line_number)
+        .collect();
+    assert!(numbers.len() > 50 * providers.len());
+    assert!(numbers.is_sorted_by(|one, next| one + 1 == *next), "none is left out");
+    let mut saved = Vec::new();
+    while saved.len() < SAVES {
+        let change: v1::WatchChangesResponse = changes.next().await.unwrap();
+        let event = change.event.unwrap();
+        if event.kind() == v1::change_event::Kind::Saved {
+            saved.push(event.revision);
+        }
+    }
+    assert!(saved.is_sorted(), "{saved:?}");
     server.stop().await;
+}
+
+#[tokio::test]
+async fn a_backup_that_nobody_reads_harms_nobody_and_is_whole_when_it_is_read_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = serve(directory.path());
+    let (operator, order_service) = (server.operator(), server.order_service());
+    let providers = fill(&operator).await;
+    let request = v1::BackupRequest::default();
+    let path = "/dynarex.credentials.v1.VaultOperator/Backup";
+    let mut backup = Narrow::call(&server, &server.pki.operator, path, &request, 1024).await;
+    backup.is_blocked().await;
+    for provider in &providers {
+        let put = put_login(name("firm", provider, general()), login("other"));
+        operator.save(put).await;
+        resolve(&order_service.resolver, &providers).await.unwrap();
+    }
+    backup.is_blocked().await;
+    let parts = all::<v1::BackupResponse>(backup).await;
+    let file = directory.path().join("backup");
+    let bytes: Vec<_> = parts.into_iter().flat_map(|part| part.chunk).collect();
+    std::fs::write(&file, bytes).unwrap();
+    server.stop().await;
+    let mut verify = tresor(&["backup", "verify", "--config"]);
+    let verified = verify
+        .arg(directory.path().join("tresor.toml"))
+        .arg(file)
+        .output()
+        .unwrap();
+    assert!(verified.status.success(), "{verified:?}");
 }

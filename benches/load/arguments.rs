@@ -26,6 +26,9 @@ pub(crate) struct Arguments {
 pub(crate) enum Task {
     /// Start time, memory, CPU time and latency on stores of several sizes.
     Growth(Growth),
+    /// Twice as much as the vault can do, for a minute: what becomes of the excess, of the rest, and of the vault. Fails if that is
+    /// not what it should be.
+    Overload(Overload),
     /// Make a deployment with a generated store, unless it is there, and print its folder. Serve a copy of it, not itself.
     Store {
         /// How many credentials it has.
@@ -69,6 +72,39 @@ pub(crate) struct Growth {
     /// Print JSON, not tables.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Overload {
+    /// How many credentials the store has.
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = credentials)]
+    pub(crate) credentials: usize,
+    /// How many connections.
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = between_1_and(64))]
+    pub(crate) connections: usize,
+    /// How long it lasts, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60.0, value_parser = more_than(0.0))]
+    pub(crate) seconds: f64,
+    /// How many times as much as it can do.
+    #[arg(long, value_name = "FACTOR", default_value_t = 2.0, value_parser = more_than(1.0))]
+    pub(crate) factor: f64,
+    /// How many threads call; without it, one for each core but the server's.
+    #[arg(long, value_name = "N", value_parser = between_1_and(64))]
+    threads: Option<usize>,
+    /// Print JSON, not tables.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl Overload {
+    pub(crate) fn lasts(&self) -> Duration {
+        Duration::from_secs_f64(self.seconds)
+    }
+
+    /// To be asked once the client has its cores.
+    pub(crate) fn threads(&self) -> usize {
+        self.threads.unwrap_or_else(cores)
+    }
 }
 
 #[derive(Debug, Args)]
@@ -127,5 +163,12 @@ fn between_1_and(most: usize) -> impl Fn(&str) -> Result<usize, String> + Clone 
     move |text| match text.parse() {
         Ok(number) if (1..=most).contains(&number) => Ok(number),
         _ => Err(format!("a whole number from 1 to {most} is expected")),
+    }
+}
+
+fn more_than(least: f64) -> impl Fn(&str) -> Result<f64, String> + Clone {
+    move |text| match text.parse() {
+        Ok(number) if number > least && number <= 3600.0 => Ok(number),
+        _ => Err(format!("a number above {least} and up to 3600 is expected")),
     }
 }

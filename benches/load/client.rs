@@ -19,7 +19,7 @@ use tonic::{Request, Status};
 use super::answer::Wrong;
 use super::case::{Case, Peer};
 use super::codec::Raw;
-use super::pace::Alarm;
+use super::pace::Beat;
 use super::wire::{Address, Connection};
 use crate::support::Error;
 
@@ -215,7 +215,7 @@ impl Work {
                         next.set(index + work.threads);
                         call(&mut connection, &work.case, index).await?;
                         let answered = Instant::now();
-                        record(&latencies, answered - now);
+                        record(&mut latencies.borrow_mut(), answered - now);
                         now = answered;
                     }
                     Ok::<_, Failure>(())
@@ -234,37 +234,28 @@ impl Work {
         per_second: f64,
         latencies: &Rc<RefCell<Latencies>>,
     ) -> Result<(), Failure> {
-        let alarm = Alarm::new()?;
-        #[allow(clippy::cast_precision_loss)]
-        let interval = Duration::from_secs_f64(self.threads as f64 / per_second);
-        let began = Instant::now();
-        // The threads' calls lie between each other's.
-        #[allow(clippy::cast_precision_loss)]
-        let mut due = began + interval.mul_f64(self.thread as f64 / self.threads as f64);
-        let until = began + self.lasts;
+        let mut beat = Beat::new(per_second, self.lasts, self.thread, self.threads)?;
         let permits = connections.len() * UNDER_WAY;
         let under_way = Arc::new(Semaphore::new(permits));
         let failed = Rc::new(RefCell::new(None));
         let mut index = self.first + self.thread;
-        while due < until && failed.borrow().is_none() {
-            alarm.wait_until(due).await?;
-            while due <= Instant::now() && due < until {
-                let permit = Arc::clone(&under_way)
-                    .acquire_owned()
-                    .await
-                    .expect("it is never closed");
-                let mut connection = connections[index / self.threads % connections.len()].client();
-                let (case, latencies, failed) = (Arc::clone(&self.case), Rc::clone(latencies), Rc::clone(&failed));
-                tokio::task::spawn_local(async move {
-                    match call(&mut connection, &case, index).await {
-                        Ok(()) => record(&latencies, due.elapsed()),
-                        Err(failure) => *failed.borrow_mut() = Some(failure),
-                    }
-                    drop(permit);
-                });
-                due += interval;
-                index += self.threads;
-            }
+        while failed.borrow().is_none()
+            && let Some(due) = beat.next().await?
+        {
+            let permit = Arc::clone(&under_way)
+                .acquire_owned()
+                .await
+                .expect("it is never closed");
+            let mut connection = connections[index / self.threads % connections.len()].client();
+            let (case, latencies, failed) = (Arc::clone(&self.case), Rc::clone(latencies), Rc::clone(&failed));
+            tokio::task::spawn_local(async move {
+                match call(&mut connection, &case, index).await {
+                    Ok(()) => record(&mut latencies.borrow_mut(), due.elapsed()),
+                    Err(failure) => *failed.borrow_mut() = Some(failure),
+                }
+                drop(permit);
+            });
+            index += self.threads;
         }
         let all = u32::try_from(permits).expect("there are few connections");
         let _all = under_way.acquire_many(all).await.expect("it is never closed");
@@ -282,7 +273,7 @@ async fn call(connection: &mut Grpc<Connection>, case: &Case, index: usize) -> R
     Ok(call.due.check(answer.into_inner())?)
 }
 
-fn record(latencies: &RefCell<Latencies>, latency: Duration) {
+pub(crate) fn record(latencies: &mut Latencies, latency: Duration) {
     let nanoseconds = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
-    latencies.borrow_mut().saturating_record(nanoseconds);
+    latencies.saturating_record(nanoseconds);
 }

@@ -12,11 +12,14 @@ mod client;
 mod codec;
 mod compare;
 mod disk;
+mod flood;
 mod growth;
 mod machine;
 mod measure;
+mod overload;
 mod pace;
 mod plot;
+mod probe;
 mod process;
 mod report;
 mod stock;
@@ -65,6 +68,16 @@ fn run(arguments: Arguments) -> Result<(), Error> {
                 plot::growth(file, &growth.sizes)?;
             }
             print(&growth, arguments.json)
+        }
+        Some(Task::Overload(arguments)) => {
+            let deployment = Deployment::with(Population::new(arguments.credentials))?;
+            let overload = until_stopped(overload::overload(&arguments, deployment))?;
+            print(&overload, arguments.json)?;
+            if overload.is_good() {
+                Ok(())
+            } else {
+                Err("not everything is as it should be".into())
+            }
         }
         Some(Task::Store { credentials }) => {
             println!("{}", deployment::ensure(Population::new(credentials))?.display());

@@ -24,6 +24,16 @@ impl Site {
     /// Serves a deployment and connects to it.
     pub(crate) async fn start(number: usize, deployment: Deployment, client: &Client) -> Result<Self, Error> {
         let vault = Vault::start(&deployment).await?;
+        Self::of(number, vault, deployment, client).await
+    }
+
+    /// Connects to a vault that serves a deployment.
+    pub(crate) async fn of(
+        number: usize,
+        vault: Vault,
+        deployment: Deployment,
+        client: &Client,
+    ) -> Result<Self, Error> {
         let pki = &deployment.pki;
         for (peer, pair) in [
             (Peer::OrderService, &pki.order_service),

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::thread::{CpuSet, sched_setaffinity};
 use tonic::transport::Endpoint;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -28,6 +29,8 @@ pub(crate) struct Process(Child);
 pub(crate) struct Vault {
     pub(crate) process: Process,
     pub(crate) port: u16,
+    /// Where health is asked for in plaintext.
+    pub(crate) health_port: u16,
     /// From the start of the process until health said `SERVING`.
     pub(crate) started_in: Duration,
 }
@@ -56,6 +59,11 @@ impl Process {
             resident: kibibytes("VmRSS:")? * 1024,
             peak: kibibytes("VmHWM:")? * 1024,
         })
+    }
+
+    fn pid(&self) -> Result<Pid, Error> {
+        let pid = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw);
+        Ok(pid.ok_or("the process has no id")?)
     }
 
     fn has_ended(&mut self) -> Result<bool, Error> {
@@ -87,6 +95,15 @@ pub(crate) fn cpu_of(process: &str) -> Result<Duration, Error> {
 impl Vault {
     /// Serves a deployment and waits until it is ready.
     pub(crate) async fn start(deployment: &Deployment) -> Result<Self, Error> {
+        Self::start_with(deployment, &[], None).await
+    }
+
+    /// The same with some more settings, by their variables, and on some cores alone.
+    pub(crate) async fn start_with(
+        deployment: &Deployment,
+        settings: &[(&str, &str)],
+        cores: Option<&CpuSet>,
+    ) -> Result<Self, Error> {
         let (port, health_port) = (free_port()?, free_port()?);
         let log = deployment.directory().join("log");
         let began = Instant::now();
@@ -97,11 +114,16 @@ impl Vault {
             .env("TRESOR_SERVER_LISTEN", format!("127.0.0.1:{port}"))
             .env("TRESOR_SERVER_HEALTH_LISTEN", format!("127.0.0.1:{health_port}"))
             .env("TRESOR_METRICS_LISTEN", format!("127.0.0.1:{}", free_port()?))
+            .envs(settings.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(&log)?)
             .spawn()?;
         let mut process = Process(child);
+        if let Some(cores) = cores {
+            // The threads that it starts later are bound by it too.
+            sched_setaffinity(Some(process.pid()?), cores)?;
+        }
         while !is_serving(health_port).await {
             if process.has_ended()? || began.elapsed() > PATIENCE {
                 return Err(format!("the vault did not start: {}", last_line(&log)?).into());
@@ -111,14 +133,14 @@ impl Vault {
         Ok(Self {
             process,
             port,
+            health_port,
             started_in: began.elapsed(),
         })
     }
 
     /// Asks it to end, and waits until it has ended well.
     pub(crate) async fn stop(mut self) -> Result<(), Error> {
-        let pid = i32::try_from(self.process.0.id()).ok().and_then(Pid::from_raw);
-        kill_process(pid.ok_or("the vault has no process id")?, Signal::TERM)?;
+        kill_process(self.process.pid()?, Signal::TERM)?;
         let began = Instant::now();
         loop {
             match self.process.0.try_wait()? {
@@ -131,7 +153,8 @@ impl Vault {
     }
 }
 
-async fn is_serving(health_port: u16) -> bool {
+/// Whether health says so in plaintext, over a connection of its own, as a kubelet asks.
+pub(crate) async fn is_serving(health_port: u16) -> bool {
     let endpoint = Endpoint::try_from(format!("http://127.0.0.1:{health_port}")).expect("it is a URL");
     let Ok(channel) = endpoint.connect().await else {
         return false;

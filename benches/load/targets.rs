@@ -76,3 +76,15 @@ pub(crate) const SAVES_OF_MANY: Target = at_least("saves/s, 64 writers ÷ fdatas
 pub(crate) const GROWTH: Target = at_most("resolve CPU with most ÷ with fewest credentials", "", 1.25, 1.1);
 pub(crate) const MEMORY: Target = at_most("memory per 1,000,000 credentials", "MiB", 800.0, 500.0);
 pub(crate) const START: Target = at_most("start with most credentials", "s", 4.0, 2.0);
+
+pub(crate) const KEPT_UP: Target = at_least("calls that the client began in time ÷ that were due", 0.98, 1.0);
+pub(crate) const REFUSED_WITHIN: Target = at_most("p99 until a refusal", "ms", 50.0, 25.0);
+pub(crate) const ANSWERED_WITHIN: Target = at_most("p99 until an answer", "ms", 100.0, 50.0);
+pub(crate) const ANSWERED: Target = at_least("answered calls/s ÷ capacity", 0.5, 0.75);
+pub(crate) const NOT_SERVING: Target =
+    at_most("health checks that were not answered with SERVING in 1 s", "", 0.0, 0.0);
+pub(crate) const HEALTH_WITHIN: Target = at_most("longest health check", "ms", 500.0, 100.0);
+pub(crate) const GROWN: Target = at_most("most memory − memory before", "MiB", 96.0, 48.0);
+pub(crate) const GROWING: Target = at_most("memory at the end − after a fifth of the time", "MiB", 16.0, 4.0);
+pub(crate) const REFUSED_AFTER: Target = at_most("refusals at half of the capacity afterwards", "", 0.0, 0.0);
+pub(crate) const RECOVERED: Target = at_most("p99 at half of the capacity, after ÷ before", "", 1.5, 1.1);

@@ -8,8 +8,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
+use h2::client::SendRequest;
 use hyper::body::Incoming;
-use hyper::client::conn::http2::{self, SendRequest};
+use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -25,6 +27,9 @@ use tresor::pki::{DevPki, Pair};
 
 use crate::support::Error;
 
+/// How much may be on its way to a client that connects barely, in bytes: more than ever is.
+const WINDOW: u32 = 16 << 20;
+
 /// Whom to connect to, and as whom.
 #[derive(Clone)]
 pub(crate) struct Address {
@@ -34,7 +39,7 @@ pub(crate) struct Address {
 
 /// An HTTP/2 connection.
 #[derive(Clone)]
-pub(crate) struct Connection(SendRequest<Body>);
+pub(crate) struct Connection(http2::SendRequest<Body>);
 
 impl Address {
     pub(crate) fn new(port: u16, pki: &DevPki, client: &Pair) -> Result<Self, Error> {
@@ -55,14 +60,30 @@ impl Address {
 
     /// Connects. The connection is served by the runtime of whoever calls this.
     pub(crate) async fn connect(self) -> Result<Connection, Error> {
-        let stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
-        stream.set_nodelay(true)?;
-        let server = ServerName::try_from("localhost")?;
-        let stream = TlsConnector::from(self.tls).connect(server, stream).await?;
-        let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(Joined(stream))).await?;
+        let stream = TokioIo::new(self.greet().await?);
+        let (sender, connection) = http2::handshake(TokioExecutor::new(), stream).await?;
         // How it ends is told to the calls on it.
         tokio::spawn(connection);
         Ok(Connection(sender))
+    }
+
+    /// The same without hyper, which gives each call tasks of its own.
+    pub(crate) async fn connect_barely(self) -> Result<SendRequest<Bytes>, Error> {
+        let stream = self.greet().await?;
+        let (sender, connection) = h2::client::Builder::new()
+            .initial_window_size(WINDOW)
+            .initial_connection_window_size(WINDOW)
+            .handshake(stream)
+            .await?;
+        tokio::spawn(connection);
+        Ok(sender)
+    }
+
+    async fn greet(self) -> Result<Joined, Error> {
+        let stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
+        stream.set_nodelay(true)?;
+        let server = ServerName::try_from("localhost")?;
+        Ok(Joined(TlsConnector::from(self.tls).connect(server, stream).await?))
     }
 }
 

@@ -1,14 +1,13 @@
 //! The policy that holds now. It can be replaced while calls go on.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use super::identity::Caller;
 use super::permissions::Permissions;
 use super::policy::Policy;
+use super::primitives::{ArcSwap, AtomicU64, Ordering};
 use super::standing::Standing;
 
 /// The policy that holds now, shared by all connections. Replacing it takes effect with the next call of every one of them.
@@ -114,28 +113,5 @@ impl Snapshot {
             generation,
             permissions: policy.policy.load().permissions(caller),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::access::Action;
-
-    fn policy(may: &str) -> Policy {
-        let text = format!(
-            "[[grant]]\nwho = \"a.example\"\nmay = [\"{may}\"]\ntenants = [\"*\"]\nproviders = [\"*\"]\nreveal = \"none\"\n"
-        );
-        Policy::parse(&text, "test").unwrap()
-    }
-
-    #[test]
-    fn a_replaced_policy_holds_for_connections_that_are_open() {
-        let live = LivePolicy::new(policy("resolve"));
-        let open = LivePermissions::new(Caller::parse("a.example").unwrap(), Arc::clone(&live));
-        assert!(open.now().allows_some_scope(Action::Resolve, "demo", "dat"));
-        live.replace(policy("watch"));
-        assert!(!open.now().allows_some_scope(Action::Resolve, "demo", "dat"));
-        assert!(open.now().allows_some_scope(Action::Watch, "demo", "dat"));
     }
 }

@@ -12,6 +12,7 @@ mod live;
 mod names;
 mod permissions;
 mod policy;
+mod primitives;
 mod quota;
 mod review;
 mod rooms;
@@ -34,3 +35,8 @@ pub use scopes::{NamedScope, Scopes, Within};
 pub use standing::Standing;
 pub use trust_domains::{OtherTrustDomain, TrustDomain, TrustDomains};
 pub use verdict::{Because, Question, Verdict};
+
+#[cfg(test)]
+mod live_model_tests;
+#[cfg(test)]
+mod live_tests;

@@ -288,7 +288,7 @@ fn a_grant_is_for_ids_and_for_nobody_in_general() {
     }
 }
 
-fn limits_of(text: &str, caller: &str, tenant: &str) -> [u32; 4] {
+fn limits_of(text: &str, caller: &str, tenant: &str) -> [u32; 5] {
     let limits = permissions(text, caller).limits(tenant);
     Quota::ALL.map(|quota| limits.get(quota).unwrap().get())
 }
@@ -296,10 +296,10 @@ fn limits_of(text: &str, caller: &str, tenant: &str) -> [u32; 4] {
 #[test]
 fn without_a_word_about_quotas_the_built_in_ones_hold() {
     let text = grant(ORDERS, "'resolve'", "'*'", "'*'", "full");
-    assert_eq!(limits_of(&text, ORDERS, "demo"), [500, 5_000, 500, 5_000]);
+    assert_eq!(limits_of(&text, ORDERS, "demo"), [500, 5_000, 500, 5_000, 1_000]);
     assert_eq!(
         limits_of(&text, "spiffe://dynarex.local/stranger", "demo"),
-        [500, 5_000, 500, 5_000]
+        [500, 5_000, 500, 5_000, 1_000]
     );
 }
 
@@ -310,14 +310,15 @@ fn a_grants_quota_goes_before_the_default_and_of_several_grants_the_highest_coun
     let demo = grant(ORDERS, "'resolve'", "'demo'", "'dat'", "full");
     let text = format!(
         "{quota}{all}calls_per_second = 7\n{demo}credentials_per_hour = 10\ncalls_per_second = 5\n\
-         {demo}credentials_per_hour = 20\ntotal_calls_per_second = 8\n"
+         {demo}credentials_per_hour = 20\ntotal_calls_per_second = 8\n\
+         health_checks_per_second = 9\n"
     );
-    assert_eq!(limits_of(&text, ORDERS, "demo"), [7, 8, 20, 60]);
+    assert_eq!(limits_of(&text, ORDERS, "demo"), [7, 8, 20, 60, 9]);
     // Those for all tenants together are the same whichever of them is asked for.
-    assert_eq!(limits_of(&text, ORDERS, "other"), [7, 8, 50, 60]);
+    assert_eq!(limits_of(&text, ORDERS, "other"), [7, 8, 50, 60, 9]);
     assert_eq!(
         limits_of(&text, "spiffe://dynarex.local/other", "demo"),
-        [7, 5_000, 50, 60]
+        [7, 5_000, 50, 60, 1_000]
     );
 }
 

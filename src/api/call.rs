@@ -54,6 +54,13 @@ impl Calls {
         Ok(usage.count_call(permissions.total_limits())?)
     }
 
+    /// Counts a call of health or reflection, which tells nothing of what the vault holds.
+    pub(crate) fn count_health_check(&self, peer: &Peer) -> Result<(), ApiError> {
+        let permissions = peer.permissions()?;
+        let usage = peer.usage(&self.quotas, permissions.caller());
+        Ok(usage.count_health_check(permissions.total_limits())?)
+    }
+
     /// Takes a request apart. Its message has been read, which may have taken its sender a while: the identity and what it may do
     /// are asked for only now.
     pub(super) fn begin<T>(&self, method: &'static str, request: Request<T>) -> (Call, T) {

@@ -64,13 +64,19 @@ impl CheckStream {
         } = looking;
         let (outlet, messages) = mpsc::channel(AHEAD);
         runtime.spawn(async move {
+            let taken = outlet.clone();
             let mut telling = Telling {
                 reader,
                 messages: outlet,
                 trouble: None,
                 refusal: Some(refusal),
             };
-            match vault.check(Some(&log), &mut telling).await {
+            let checked = tokio::select! {
+                checked = vault.check(Some(&log), &mut telling) => checked,
+                // Also while nothing is told yet.
+                () = taken.closed() => Err(CheckError::Stopped(Stop)),
+            };
+            match checked {
                 Ok(records) => drop(telling.tell(Seen::Records(records)).await),
                 Err(CheckError::Stopped(Stop)) => {}
                 Err(CheckError::Store(error)) => telling.trouble = Some(VaultError::from(error).into()),

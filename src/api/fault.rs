@@ -12,7 +12,7 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 use super::request_id::REQUEST_ID;
 use super::violations::Violations;
 use crate::access::{Action, Exceeded};
-use crate::audit::Unavailable;
+use crate::audit::{NOT_FINISHED, Unavailable};
 use crate::backup::{BackupError, SnapshotError};
 use crate::keyring::KeyringError;
 use crate::pb::v1;
@@ -264,6 +264,7 @@ fn of_vault(error: &VaultError, message: String) -> Fault {
         VaultError::NotDeleted(name) => fault(Code::FailedPrecondition, "CREDENTIAL_NOT_DELETED").with("path", name),
         VaultError::PlaintextMail(name) => fault(Code::FailedPrecondition, "PLAINTEXT_NOT_ALLOWED").with("path", name),
         VaultError::NoSuchTenant(tenant) => fault(Code::NotFound, "TENANT_NOT_FOUND").with("tenant", tenant),
+        VaultError::Gone(_) => fault(Code::Cancelled, NOT_FINISHED),
         VaultError::Untold(_) => fault(Code::Unavailable, "AUDIT_UNAVAILABLE").retry(),
         VaultError::Contended(_) => fault(Code::Aborted, "CONTENDED").retry(),
         VaultError::Corrupt(corrupt) => fault(Code::DataLoss, CORRUPT).with("record", &corrupt.0),
@@ -319,7 +320,7 @@ fn of_backup(error: &BackupError, message: String) -> Fault {
         }
         BackupError::NoRandomness => Fault::new(Code::Unavailable, "NO_RANDOMNESS", message).retry(),
         BackupError::Pack(_) => Fault::new(Code::Internal, "BACKUP_FAILED", message),
-        BackupError::Abandoned => Fault::new(Code::Cancelled, "NOT_FINISHED", message),
+        BackupError::Abandoned => Fault::new(Code::Cancelled, NOT_FINISHED, message),
     }
 }
 

@@ -18,8 +18,8 @@ use crate::access::{Action, LivePermissions, Scopes};
 use crate::pb::v1::{self, change_event::Kind};
 use crate::store::Revision;
 use crate::vault::Vault;
+use crate::vault::feed::{Event, EventKind, Subscription};
 use crate::vault::ids::{ProviderId, TenantId};
-use crate::vault::replica::{Event, EventKind, Subscription};
 
 /// A tenant's changes, as far as the caller may know of them at that moment. Whoever reads too slowly gets `RESYNC`; nothing
 /// waits for a reader. So does whoever may suddenly watch more, or less: what it keeps lacks what it was not told, or holds what

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 
 use super::read::{Filter, Reader};
 use super::record::Record;
+use crate::vault::Asker;
 use crate::vault::check::{Ledger, Log};
 use crate::vault::ids::TenantId;
 use crate::vault::scope::CredentialRef;
@@ -29,6 +30,8 @@ pub struct LogFolder(pub PathBuf);
 impl Log for LogFolder {
     async fn ledger(&self) -> Result<Ledger, String> {
         let folder = self.0.clone();
+        let asker = Asker::default();
+        let waits = asker.waits();
         let read = tokio::task::spawn_blocking(move || {
             let reader = match Reader::new(&folder) {
                 // A vault that has not served yet has none.
@@ -36,13 +39,15 @@ impl Log for LogFolder {
                 opened => opened?,
             };
             let mut ledger = Ledger::default();
-            reader.lines(&Filter::default(), u64::MAX, |_, record| {
+            let goes_on = || asker.still_waits().is_ok();
+            reader.lines_while(&Filter::default(), u64::MAX, goes_on, |_, record| {
                 note(&mut ledger, record);
                 ControlFlow::Continue(())
             })?;
             Ok(ledger)
         });
         let read = read.await.map_err(|error| error.to_string())?;
+        drop(waits);
         read.map_err(|error: super::ReadError| error.to_string())
     }
 }

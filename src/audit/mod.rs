@@ -18,6 +18,7 @@ mod handle;
 mod jws;
 mod ledger;
 mod log;
+mod primitives;
 mod queue;
 mod read;
 mod record;

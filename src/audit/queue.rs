@@ -1,13 +1,14 @@
 //! Lines on their way to the file, and who writes them: whoever waits for one, if all there is to do is to append them, else a
 //! thread of the log's own.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::PoisonError;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use super::entry::Body;
 use super::error::Unavailable;
+use super::primitives::{Condvar, Instant, Mutex, MutexGuard};
 use super::writer::Writer;
 
 /// How many lines may wait before calls are refused.

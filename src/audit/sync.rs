@@ -2,11 +2,12 @@
 
 use std::fs::File;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::primitives::{Condvar, Instant, Mutex, MutexGuard};
 use crate::telemetry::metrics;
 
 /// How a file is made durable; `fdatasync`, but in tests.

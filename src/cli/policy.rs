@@ -39,8 +39,8 @@ impl Command {
     after_help = "Exits with 0 if a server would take the file, also with warnings; else with 1.\n\n\
     Example:\n  tresor policy check /etc/tresor/policy.toml --config /etc/tresor/tresor.toml\n\n\
     JSON: {grants[], default_quotas, warnings[]}, each grant {line, who, may[], tenants[], providers[], scopes[], reveal, \
-    quotas}, quotas {calls_per_second, total_calls_per_second, credentials_per_hour, total_credentials_per_hour} as far as \
-    they are set, each warning {line, message}"
+    quotas}, quotas {calls_per_second, total_calls_per_second, credentials_per_hour, total_credentials_per_hour, \
+    health_checks_per_second} as far as they are set, each warning {line, message}"
 )]
 pub(crate) struct Check {
     /// The policy.

@@ -301,6 +301,15 @@ fn values_within_their_limits_are_taken() {
 }
 
 #[test]
+fn blanks_around_the_directives_of_the_log_mean_nothing() {
+    let level = |level: &str| parse(&with("log", &format!("level = '{level}'")));
+    let config = level(" info, tresor=debug ,h2=off").unwrap();
+    assert_eq!(config.log.level, "info,tresor=debug,h2=off");
+    // The filter's own parser panics over this one.
+    assert!(level(" i\u{fffd}[x").is_err());
+}
+
+#[test]
 fn deep_nesting_is_an_error_and_no_overflow() {
     for opening in ["[", "{a=", "[{a="] {
         assert!(parse(&format!("a = {}", opening.repeat(100_000))).is_err());

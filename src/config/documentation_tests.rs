@@ -23,7 +23,9 @@ fn known_keys() -> BTreeSet<String> {
     });
     let (_, policy) = reader::read_with_keys("[[grant]]", "", &environment, crate::access::read_policy);
     keys.extend(policy);
-    keys.iter().map(|key| key.replace("[]", "")).collect()
+    keys.iter()
+        .map(|asked| format!("{}.{}", asked.table, asked.key))
+        .collect()
 }
 
 #[test]

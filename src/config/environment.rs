@@ -45,6 +45,10 @@ impl Environment {
         Some(value.as_deref().map_err(|not_text| *not_text))
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.variables.is_empty()
+    }
+
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.variables.keys().map(String::as_str)
     }

@@ -1,5 +1,6 @@
 //! What is wrong with a file, all of it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// Everything that is wrong with a configuration or policy file, in the order of its lines.
@@ -34,11 +35,10 @@ pub(super) enum Place {
 }
 
 impl ConfigErrors {
-    pub(super) fn new(file: &str, mut problems: Vec<Problem>) -> Self {
-        problems.sort();
+    pub(super) fn new(file: &str, problems: BTreeSet<Problem>) -> Self {
         Self {
             file: file.to_owned(),
-            problems,
+            problems: problems.into_iter().collect(),
         }
     }
 
@@ -49,7 +49,7 @@ impl ConfigErrors {
             key: String::new(),
             message,
         };
-        Self::new(file, vec![problem])
+        Self::new(file, BTreeSet::from([problem]))
     }
 
     /// How many things are wrong; never 0.

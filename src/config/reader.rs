@@ -10,7 +10,7 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
-use super::environment::Environment;
+use super::environment::{Environment, variable};
 use super::errors::{ConfigErrors, Place, Problem};
 use super::table::Table;
 use super::value::did_you_mean;
@@ -23,13 +23,22 @@ pub(crate) struct Reported(());
 
 /// What all tables of a file share.
 pub(super) struct File<'a> {
-    text: &'a str,
+    /// Where its lines end, in bytes.
+    line_ends: Vec<usize>,
     pub(super) environment: &'a Environment,
-    problems: RefCell<Vec<Problem>>,
-    /// The path of every key that was asked for, with `[]` for entries.
-    pub(super) keys: RefCell<BTreeSet<String>>,
-    /// The variables that could have overridden them.
-    pub(super) variables: RefCell<BTreeSet<String>>,
+    /// Each once: of a line whose syntax is broken the same can be said many times.
+    problems: RefCell<BTreeSet<Problem>>,
+    pub(super) asked: RefCell<BTreeSet<Asked>>,
+}
+
+/// A key that was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Asked {
+    /// The name of its section, or of the entries that have it; empty for the root.
+    pub(super) table: &'static str,
+    pub(super) key: &'static str,
+    /// Whether the environment can override it.
+    pub(super) is_setting: bool,
 }
 
 /// The content of a file that decides: nobody else must have written it.
@@ -55,19 +64,18 @@ pub(crate) fn read<T>(
     read_with_keys(text, name, environment, build).0
 }
 
-/// The same, and the paths of all keys that were asked for.
-pub(crate) fn read_with_keys<T>(
+/// The same, and all keys that were asked for.
+pub(super) fn read_with_keys<T>(
     text: &str,
     name: &str,
     environment: &Environment,
     build: impl FnOnce(&mut Table<'_>) -> Result<T, Reported>,
-) -> (Result<T, ConfigErrors>, BTreeSet<String>) {
+) -> (Result<T, ConfigErrors>, BTreeSet<Asked>) {
     let file = File {
-        text,
+        line_ends: text.match_indices('\n').map(|(end, _)| end).collect(),
         environment,
         problems: RefCell::default(),
-        keys: RefCell::default(),
-        variables: RefCell::default(),
+        asked: RefCell::default(),
     };
     let (document, syntax_errors) = DeTable::parse_recoverable(text);
     for error in &syntax_errors {
@@ -85,26 +93,30 @@ pub(crate) fn read_with_keys<T>(
     let outcome = build(&mut root);
     root.refuse_unknown_keys();
     file.refuse_unknown_variables();
-    let keys = file.keys.take();
+    let asked = file.asked.take();
     match (outcome, file.problems.take()) {
-        (Ok(value), problems) if problems.is_empty() => (Ok(value), keys),
-        (_, problems) => (Err(ConfigErrors::new(name, problems)), keys),
+        (Ok(value), problems) if problems.is_empty() => (Ok(value), asked),
+        (_, problems) => (Err(ConfigErrors::new(name, problems)), asked),
     }
 }
 
 impl File<'_> {
     pub(super) fn note(&self, place: Place, key: String, message: String) -> Reported {
-        self.problems.borrow_mut().push(Problem { place, key, message });
+        self.problems.borrow_mut().insert(Problem { place, key, message });
         Reported(())
     }
 
     pub(super) fn line(&self, offset: usize) -> Place {
-        let before = self.text.as_bytes().iter().take(offset);
-        Place::Line(1 + before.filter(|byte| **byte == b'\n').count())
+        Place::Line(1 + self.line_ends.partition_point(|end| *end < offset))
     }
 
     fn refuse_unknown_variables(&self) {
-        let known = self.variables.borrow();
+        if self.environment.is_empty() {
+            return;
+        }
+        let asked = self.asked.borrow();
+        let settings = asked.iter().filter(|asked| asked.is_setting);
+        let known: BTreeSet<_> = settings.map(|asked| variable(asked.table, asked.key)).collect();
         for name in self.environment.names().filter(|name| !known.contains(*name)) {
             let hint = did_you_mean(name, known.iter().map(String::as_str));
             let message = format!("overrides no setting; unset it or correct its name{hint}");

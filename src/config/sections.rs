@@ -316,13 +316,16 @@ fn trust_domain(value: Value<'_>) -> Result<TrustDomain, String> {
 fn log_level(value: Value<'_>) -> Result<String, String> {
     let text = value.text()?;
     let expected = "off, error, warn, info, debug or trace, or directives such as \"info,tresor=debug\"";
-    let is_word = |part: &str| !part.contains(['=', '[']);
-    let mut words = text.split(',').map(str::trim).filter(|part| is_word(part));
+    // The filter's own parser counts a directive's characters without the blanks before it, and cuts it up with them.
+    let directives: Vec<_> = text.split(',').map(str::trim).collect();
+    let is_word = |directive: &str| !directive.contains(['=', '[']);
+    let mut words = directives.iter().filter(|directive| is_word(directive));
     if let Some(word) = words.find(|word| word.is_empty() || word.parse::<LevelFilter>().is_err()) {
         return Err(format!("{word:?} is not a level; expected is {expected}"));
     }
-    match EnvFilter::builder().parse(text) {
-        Ok(_) => Ok(text.to_owned()),
+    let level = directives.join(",");
+    match EnvFilter::builder().parse(&level) {
+        Ok(_) => Ok(level),
         Err(error) => Err(format!("{text:?} is not understood ({error}); expected is {expected}")),
     }
 }

@@ -5,7 +5,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::environment::{NotText, variable};
 use super::errors::Place;
-use super::reader::{File, Reported};
+use super::reader::{Asked, File, Reported};
 use super::value::{Value, describe, did_you_mean, listed};
 
 /// One table of the file: the root, a `[section]` or an `[[entry]]`.
@@ -13,8 +13,10 @@ pub(crate) struct Table<'a> {
     file: &'a File<'a>,
     /// Its path as people see it, such as `server` or `grant[2]` (counted from 1); empty for the root.
     path: String,
+    /// The same without a number.
+    name: &'static str,
     /// Only sections can be overridden by the environment.
-    section: Option<&'static str>,
+    is_section: bool,
     entries: Option<&'a DeTable<'a>>,
     /// Where it begins, in bytes; none if the file has no such table.
     start: Option<usize>,
@@ -26,7 +28,8 @@ impl<'a> Table<'a> {
         Self {
             file,
             path: String::new(),
-            section: None,
+            name: "",
+            is_section: false,
             entries: Some(entries),
             start: None,
             asked: Vec::new(),
@@ -150,7 +153,8 @@ impl<'a> Table<'a> {
         let mut table = Table {
             file: self.file,
             path: name.to_owned(),
-            section: Some(name),
+            name,
+            is_section: true,
             entries,
             start: written.map(|table| table.span().start),
             asked: Vec::new(),
@@ -184,7 +188,8 @@ impl<'a> Table<'a> {
             let mut table = Table {
                 file: self.file,
                 path: format!("{name}[{}]", index + 1),
-                section: None,
+                name,
+                is_section: false,
                 entries: Some(entries),
                 start: Some(element.span().start),
                 asked: Vec::new(),
@@ -223,12 +228,11 @@ impl<'a> Table<'a> {
 
     fn ask(&mut self, key: &'static str) {
         self.asked.push(key);
-        let table = self.path.split('[').next().unwrap_or_default();
-        let entry = if self.path.contains('[') { "[]" } else { "" };
-        self.file.keys.borrow_mut().insert(format!("{table}{entry}.{key}"));
-        if let Some(section) = self.section {
-            self.file.variables.borrow_mut().insert(variable(section, key));
-        }
+        self.file.asked.borrow_mut().insert(Asked {
+            table: self.name,
+            key,
+            is_setting: self.is_section,
+        });
     }
 
     fn written(&self, key: &str) -> Option<&'a Spanned<DeValue<'a>>> {
@@ -236,7 +240,10 @@ impl<'a> Table<'a> {
     }
 
     fn overriding(&self, key: &str) -> Option<(String, Result<&'a str, NotText>)> {
-        let variable = variable(self.section?, key);
+        if !self.is_section || self.file.environment.is_empty() {
+            return None;
+        }
+        let variable = variable(self.name, key);
         let value = self.file.environment.get(&variable)?;
         Some((variable, value))
     }

@@ -194,11 +194,14 @@ pub(super) fn listed<T: Debug>(words: impl IntoIterator<Item = T>) -> String {
 
 /// `; did you mean "listen"?` if one of the words is close, else nothing.
 pub(super) fn did_you_mean<'w>(text: &str, words: impl Iterator<Item = &'w str>) -> String {
-    let distance = |word: &str| strsim::osa_distance(&text.replace('-', "_"), &word.replace('-', "_"));
+    let (text, length) = (text.replace('-', "_"), text.chars().count());
     // A quarter of the letters may be wrong: more, and the guess is noise.
+    let most = |word: &str| 1 + word.len() / 4;
     let closest = words
-        .map(|word| (distance(word), word))
-        .filter(|(distance, word)| *distance <= 1 + word.len() / 4)
+        // They are at least as far apart as one is longer than the other.
+        .filter(|word| length.abs_diff(word.chars().count()) <= most(word))
+        .map(|word| (strsim::osa_distance(&text, &word.replace('-', "_")), word))
+        .filter(|(distance, word)| *distance <= most(word))
         .min();
     closest.map_or_else(String::new, |(_, word)| format!("; did you mean {word:?}?"))
 }

@@ -9,13 +9,15 @@ use std::task::Poll;
 use std::time::Duration;
 
 use http::{HeaderValue, Request, Response};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::sync::watch as signal;
 use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
-use super::admission::{Admission, Turn, Waiting};
+use super::admission::{Admission, Part};
+use super::aside::Aside;
 use super::class::Class;
 use super::counted::count;
 use super::dispatch::{Answer, Dispatch};
@@ -25,7 +27,7 @@ use super::protocol::refuse_other_protocols;
 use super::refusal::refusal;
 use crate::access::{Caller, LivePermissions, Standing};
 use crate::api::request_id::{self, REQUEST_ID};
-use crate::api::{ApiError, Calls, DEADLINE_EXCEEDED, Fault, Line, OVERLOADED, Passage, Peer, ended};
+use crate::api::{ApiError, Calls, DEADLINE_EXCEEDED, Fault, Line, MAX_REQUEST, OVERLOADED, Passage, Peer, ended};
 use crate::audit::{Audit, Entry, Event, Unavailable};
 use crate::pb;
 use crate::telemetry::metrics::Counted;
@@ -63,16 +65,18 @@ impl Gate {
         }
     }
 
-    /// What must be told when the worker comes to rest.
+    /// What must be told when the worker comes to rest, and when it goes on.
     pub(super) fn admission(&self) -> Arc<Admission> {
         Arc::clone(&self.admission)
     }
 
     /// The gate that stands before the calls of one connection.
-    pub(super) fn for_connection(&self, peer: Peer) -> ConnectionGate {
+    pub(super) fn for_connection(&self, peer: Peer, aside: Aside) -> ConnectionGate {
         ConnectionGate {
             gate: self.clone(),
             peer,
+            part: Arc::default(),
+            aside,
         }
     }
 }
@@ -81,6 +85,9 @@ impl Gate {
 pub(super) struct ConnectionGate {
     gate: Gate,
     peer: Peer,
+    part: Arc<Part>,
+    /// Where calls go that are refused.
+    aside: Aside,
 }
 
 impl hyper::service::Service<Request<Incoming>> for ConnectionGate {
@@ -95,8 +102,9 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionGate {
         let counted = Counted::begin(&path);
         let id = request_id::sent(request.headers());
         let (peer, audit) = (self.peer.clone(), self.gate.calls.audit().clone());
-        let standing = match identify(&self.peer, &self.gate.calls, &path) {
-            Ok(standing) => standing,
+        let identified = identify(&self.peer, &self.gate.calls, &path);
+        let (standing, place) = match identified.and_then(|standing| Ok((standing, self.peer.place()?))) {
+            Ok(admitted) => admitted,
             Err(error) => {
                 let refuse = async move { refuse(&audit, Fault::from(&error), &path, &peer, id.as_ref()).await };
                 return Box::pin(async move { Ok(hold(count(counted, None, refuse.await), None)) });
@@ -111,49 +119,44 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionGate {
                 Ok(hold(answer, None))
             });
         }
-        let place = match self.peer.place() {
-            Ok(place) => place,
-            Err(error) => {
-                let refuse = async move { refuse(&audit, Fault::from(&error), &path, &peer, id.as_ref()).await };
-                return Box::pin(async move { Ok(hold(count(counted, None, refuse.await), None)) });
-            }
-        };
-        let passage = Passage::default();
-        request.extensions_mut().insert(peer.clone());
-        request.extensions_mut().insert(passage.clone());
         let deadline = asked_deadline(&request)
             .unwrap_or(self.gate.default_deadline)
             .min(LONGEST_DEADLINE);
-        let waiting = Waiting {
-            class: Class::of(&path),
-            since: counted.started(),
-            until: counted.started() + deadline,
-        };
+        let until = counted.started() + deadline;
         let is_stream = is_stream(&path);
-        let ending = is_stream.then(|| (standing.end(), self.gate.is_ending.clone()));
         let is_traced = !path.starts_with(INFRASTRUCTURE);
         let traced = is_traced
             .then(|| TracedCall::begin(counted.path(), request.headers()))
             .flatten();
-        let (dispatch, admission) = (Arc::clone(&self.gate.dispatch), Arc::clone(&self.gate.admission));
+        let class = Class::of(&path);
+        let Some(waiting) = self.gate.admission.take(class, &self.part, counted.started()) else {
+            self.aside.put_next();
+            return Box::pin(async move {
+                if !is_stream {
+                    let _ = tokio::time::timeout_at(until.into(), read_to_its_end(request.into_body())).await;
+                }
+                let refusal = refuse_for_now(&audit, &path, &peer, id).await;
+                Ok(hold(count(counted, traced, refusal), place))
+            });
+        };
+        let passage = Passage::default();
+        request.extensions_mut().insert(peer.clone());
+        request.extensions_mut().insert(passage.clone());
+        let ending = is_stream.then(|| (standing.end(), self.gate.is_ending.clone()));
+        let dispatch = Arc::clone(&self.gate.dispatch);
         Box::pin(async move {
             // It is polled for the first time when the worker has come to it.
-            let answer = match admission.turn(waiting, std::time::Instant::now()) {
-                Turn::Begins => {
-                    let answer = dispatch.call(request);
-                    let answer: Answer = match &traced {
-                        Some(traced) => Box::pin(traced.around(answer)),
-                        None => answer,
-                    };
-                    // Before the call is dropped, which then lists itself for us.
-                    let give_up = || passage.give_up();
-                    within(waiting.until.into(), answer, give_up).await
-                }
-                Turn::ComesTooLate => None,
-                Turn::IsRefused => {
-                    let refusal = refuse_for_now(&audit, &path, &peer, id).await;
-                    return Ok(hold(count(counted, traced, refusal), None));
-                }
+            let answer = if waiting.begins(until, std::time::Instant::now()) {
+                let answer = dispatch.call(request);
+                let answer: Answer = match &traced {
+                    Some(traced) => Box::pin(traced.around(answer)),
+                    None => answer,
+                };
+                // Before the call is dropped, which then lists itself for us.
+                let give_up = || passage.give_up();
+                within(until.into(), answer, give_up).await
+            } else {
+                None
             };
             let Some(Ok(answer)) = answer else {
                 let message = format!("the call took longer than its deadline of {deadline:?}");
@@ -191,6 +194,18 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionGate {
     }
 }
 
+/// Takes what is left of a request. If it were dropped before its end, its stream would have to be reset; and h2 closes a connection
+/// on which it has had to do that, and met the rest later, a thousand times. No request is so large that it would matter.
+async fn read_to_its_end(mut body: Body) {
+    let mut read = 0;
+    while let Some(Ok(frame)) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+        read += frame.data_ref().map_or(0, bytes::Bytes::len);
+        if read > MAX_REQUEST {
+            return;
+        }
+    }
+}
+
 /// Health and reflection. They say nothing of what the vault holds, and are asked all the time: they are not listed.
 const INFRASTRUCTURE: &str = "/grpc.";
 /// What is listed by the bare names of methods.
@@ -221,7 +236,9 @@ fn identify<'a>(peer: &'a Peer, calls: &Calls, path: &str) -> Result<&'a Standin
     if !standing.holds() {
         return Err(ApiError::IdentityEnded);
     }
-    if !path.starts_with(INFRASTRUCTURE) {
+    if path.starts_with(INFRASTRUCTURE) {
+        calls.count_health_check(peer)?;
+    } else {
         calls.count(peer)?;
     }
     Ok(standing)

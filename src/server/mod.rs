@@ -6,6 +6,7 @@
 
 mod accept;
 mod admission;
+mod aside;
 mod class;
 mod connection;
 mod counted;

@@ -1,12 +1,13 @@
 //! A thread that serves connections on a runtime of its own.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use hyper::server::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::runtime;
 use tokio::sync::{mpsc, oneshot, watch as signal};
 use tokio::task::JoinSet;
@@ -14,6 +15,7 @@ use tokio::time::Instant;
 
 use super::Limits;
 use super::accept::{Accepted, Visitor};
+use super::aside::Aside;
 use super::gate::{Gate, LONGEST_DEADLINE};
 
 /// How many connections may wait for a worker.
@@ -40,10 +42,11 @@ impl Worker {
         let (inlet, accepted) = mpsc::channel(WAITING);
         let (finished, done) = oneshot::channel();
         let (cut_off, is_cut_off) = oneshot::channel::<()>();
-        let admission = gate.admission();
+        let (rests, wakes) = (gate.admission(), gate.admission());
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
-            .on_thread_park(move || admission.rests(std::time::Instant::now()))
+            .on_thread_park(move || rests.rests(std::time::Instant::now()))
+            .on_thread_unpark(move || wakes.wakes(std::time::Instant::now()))
             .build()?;
         let handle = runtime.handle().clone();
         let serving = serve(gate, accepted, limits.max_streams_per_connection.get(), is_ending);
@@ -96,18 +99,13 @@ async fn serve(
     max_streams: u32,
     is_ending: signal::Receiver<bool>,
 ) {
-    let mut http = http2::Builder::new(TokioExecutor::new());
-    http.timer(TokioTimer::new())
-        .max_concurrent_streams(max_streams)
-        .keep_alive_interval(KEEPALIVE)
-        .keep_alive_timeout(KEEPALIVE_TIMEOUT);
     // Handshakes go on beside each other: a slow client holds nobody up.
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             next = accepted.recv() => match next {
                 Some(next) => {
-                    connections.spawn(serve_connection(next, gate.clone(), http.clone(), is_ending.clone()));
+                    connections.spawn(serve_connection(next, gate.clone(), max_streams, is_ending.clone()));
                 }
                 None => break,
             },
@@ -119,12 +117,7 @@ async fn serve(
 
 /// Serves one connection to its end. When the server ends, or the identity of the client does, it is told to send nothing
 /// more (GOAWAY) and what is under way comes to its end; a client without an identity has no time for that.
-async fn serve_connection(
-    accepted: Accepted,
-    gate: Gate,
-    http: http2::Builder<TokioExecutor>,
-    mut is_ending: signal::Receiver<bool>,
-) {
+async fn serve_connection(accepted: Accepted, gate: Gate, max_streams: u32, mut is_ending: signal::Receiver<bool>) {
     let welcomed = tokio::select! {
         welcomed = accepted.welcome() => welcomed,
         _ = is_ending.wait_for(|is_ending| *is_ending) => None,
@@ -137,7 +130,13 @@ async fn serve_connection(
     else {
         return;
     };
-    let gate = gate.for_connection(peer.clone());
+    let aside = Aside::default();
+    let gate = gate.for_connection(peer.clone(), aside.clone());
+    let mut http = http2::Builder::new(aside.clone());
+    http.timer(TokioTimer::new())
+        .max_concurrent_streams(max_streams)
+        .keep_alive_interval(KEEPALIVE)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT);
     let mut connection = pin!(http.serve_connection(TokioIo::new(stream), gate));
     let identity_end = async {
         match &mut watch {
@@ -151,7 +150,7 @@ async fn serve_connection(
     let mut has_server_ended = false;
     let reason = loop {
         tokio::select! {
-            ended = connection.as_mut() => {
+            ended = poll_fn(|context| aside.poll(connection.as_mut(), context)) => {
                 if let Err(error) = ended {
                     tracing::debug!(peer = %peer.address(), %error, "a connection was lost");
                 }
@@ -168,7 +167,8 @@ async fn serve_connection(
     tracing::info!(peer = %peer.address(), caller, %reason, "the identity of an open connection has ended: it is closed");
     connection.as_mut().graceful_shutdown();
     // No call may take longer. Whoever does not read its answers does not keep the connection.
-    if tokio::time::timeout(LONGEST_DEADLINE, connection).await.is_err() {
+    let ended = poll_fn(|context| aside.poll(connection.as_mut(), context));
+    if tokio::time::timeout(LONGEST_DEADLINE, ended).await.is_err() {
         tracing::debug!(peer = %peer.address(), "a connection was cut off");
     }
 }

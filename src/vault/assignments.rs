@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::asker::Asker;
 use super::assignment::{Assignment, Choice};
 use super::handout::Lack;
 use super::ids::{ProviderId, TenantId};
@@ -127,6 +128,8 @@ impl Vault {
     ) -> Result<Vec<Warning>, VaultError> {
         let (vault, tenant, provider, readable) =
             (Arc::clone(self), tenant.clone(), provider.clone(), readable.clone());
+        let asker = Asker::default();
+        let waits = asker.waits();
         // As many decisions as the tenant has subjects, which must not hold up the calls on this thread.
         let lacking: Vec<Scope> = tokio::task::spawn_blocking(move || {
             let is_without = |scope: &Scope| {
@@ -134,11 +137,16 @@ impl Vault {
                 let lack = provider.and_then(|one| vault.lack_of(&tenant, one, assignment, scope, &readable));
                 lack.is_some_and(|lack| lack != Lack::Refused(Refusal::NotGranted))
             };
-            let known = vault.known_subjects(&tenant, assignment.mode.scope_kind(), &readable);
-            known.into_iter().filter(is_without).collect()
+            let known = vault.known_subjects(&tenant, assignment.mode.scope_kind(), &readable, &asker);
+            known
+                .into_iter()
+                .take_while(|_| asker.still_waits().is_ok())
+                .filter(is_without)
+                .collect()
         })
         .await
         .map_err(|_| StoreError::Closed)?;
+        drop(waits);
         let more = lacking.len().saturating_sub(NAMED);
         let mut warnings: Vec<_> = lacking
             .into_iter()
@@ -151,7 +159,8 @@ impl Vault {
         Ok(warnings)
     }
 
-    fn known_subjects(&self, tenant: &TenantId, kind: ScopeKind, readable: &Reach) -> BTreeSet<Scope> {
+    /// Those that are known; some of them, if the asker goes meanwhile.
+    fn known_subjects(&self, tenant: &TenantId, kind: ScopeKind, readable: &Reach, asker: &Asker) -> BTreeSet<Scope> {
         if kind == ScopeKind::General {
             return BTreeSet::from([Scope::General]);
         }
@@ -159,7 +168,11 @@ impl Vault {
         let named = |key: Key| CredentialRef::from_path(key.as_str().strip_prefix(HEAD_PREFIX)?);
         let known = Walk::new(&self.replica, ranges, Filter::EVERYTHING).filter_map(named);
         let is_there = |name: &CredentialRef| !matches!(self.replica.head(name), Ok(None));
-        known.filter(is_there).map(|name| name.scope).collect()
+        known
+            .take_while(|_| asker.still_waits().is_ok())
+            .filter(is_there)
+            .map(|name| name.scope)
+            .collect()
     }
 }
 

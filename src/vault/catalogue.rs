@@ -3,6 +3,8 @@
 //! It is data. `catalogue.toml` holds the providers that every deployment knows; the configuration's `[[provider]]`
 //! entries have the same format and adjust one (only the keys they give), add one, or take one out.
 
+use std::sync::LazyLock;
+
 use crate::config::ConfigErrors;
 use crate::config::environment::Environment;
 use crate::config::reader::{self, Reported};
@@ -27,11 +29,13 @@ pub struct Catalogue {
 impl Catalogue {
     /// The providers that every deployment knows.
     #[must_use]
-    #[expect(clippy::missing_panics_doc, reason = "a test proves that it does not")]
     pub fn built_in() -> Self {
-        let empty = Self { providers: Vec::new() };
-        let read = empty.with_changes(BUILT_IN, "catalogue.toml");
-        read.expect("it is part of the program, and a test reads it")
+        static READ: LazyLock<Catalogue> = LazyLock::new(|| {
+            let empty = Catalogue { providers: Vec::new() };
+            let read = empty.with_changes(BUILT_IN, "catalogue.toml");
+            read.expect("it is part of the program, and a test reads it")
+        });
+        READ.clone()
     }
 
     /// This catalogue with the changes of the `[[provider]]` entries in `text`, the content of the file `name`.

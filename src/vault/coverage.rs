@@ -1,5 +1,6 @@
 //! Who has no usable credential: the decision, asked for everybody in turn.
 
+use super::asker::Asker;
 use super::assignment::{Assignment, Mode};
 use super::catalogue::Provider;
 use super::handout::{Ask, Asked, Lack};
@@ -43,8 +44,8 @@ impl Vault {
     /// Everybody who has no usable credential under today's assignments, in the order of the query.
     ///
     /// # Errors
-    /// That an assignment's record is damaged.
-    pub fn coverage(&self, query: &CoverageQuery) -> Result<Vec<Gap>, VaultError> {
+    /// That an assignment's record is damaged, or [`VaultError::Gone`].
+    pub fn coverage(&self, query: &CoverageQuery, asker: &Asker) -> Result<Vec<Gap>, VaultError> {
         let mut gaps = Vec::new();
         for id in &query.providers {
             let Some(provider) = self.catalogue.get(id.as_str()) else {
@@ -53,6 +54,7 @@ impl Vault {
             let choice = self.replica.choice(&query.tenant, id)?;
             let assignment = choice.map(|choice| choice.assignment).unwrap_or_default();
             for scope in query.scopes(assignment.mode) {
+                asker.still_waits()?;
                 if let Some(lack) = self.lack_of(&query.tenant, provider, assignment, &scope, &query.readable) {
                     gaps.push(Gap {
                         provider: id.clone(),

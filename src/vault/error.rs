@@ -1,5 +1,6 @@
 //! Why the vault did not do what it was asked for.
 
+use super::asker::Gone;
 use super::assignment::Mode;
 use super::credential::Version;
 use super::ids::{ProviderId, TenantId};
@@ -92,6 +93,9 @@ pub enum VaultError {
     /// There are no random bytes.
     #[error(transparent)]
     Seal(#[from] SealError),
+    /// Whoever asked has gone.
+    #[error(transparent)]
+    Gone(#[from] Gone),
     /// What the vault does by itself could not be announced.
     #[error(transparent)]
     Untold(#[from] Untold),

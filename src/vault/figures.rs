@@ -54,7 +54,7 @@ impl Vault {
         let signing_keys = self.keyring.signing_key_times();
         Figures {
             // First, so that it is never ahead.
-            replica_revision: self.replica.revision(),
+            replica_revision: self.replica.feed().revision(),
             revision: self.store.revision(),
             store_queue: self.store.waiting() as u64,
             credentials: self.credentials(within),

@@ -209,7 +209,7 @@ impl Vault {
     ) -> Result<HandOut, VaultError> {
         let ask = asked.ask;
         // Before anything is looked up: the answer is at least as new.
-        let revision = self.replica.revision();
+        let revision = self.replica.feed().revision();
         let now = self.clock.now();
         let decided = self.decide(asked, granted, now);
         self.tally.count(&self.catalogue, asked.provider, &decided);

@@ -3,6 +3,7 @@
 //! [`Vault`] ties the rules to the keyring and the store. Domain types come in and go out; wire types and callers' rights
 //! are the business of [`crate::api`].
 
+mod asker;
 pub mod assignment;
 mod assignments;
 mod backup;
@@ -16,6 +17,7 @@ pub mod credential;
 mod door;
 mod error;
 pub mod examine;
+pub mod feed;
 mod figures;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
@@ -25,6 +27,7 @@ pub mod ids;
 mod import;
 mod lifecycle;
 mod loading;
+mod primitives;
 mod provider;
 mod ranges;
 mod read;
@@ -46,18 +49,20 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
+pub use self::asker::{Asker, Gone, Waits};
 pub use self::assignments::SetAssignment;
 use self::catalogue::Catalogue;
 pub use self::census::ProviderCount;
 pub use self::coverage::{CoverageQuery, Gap};
 pub use self::door::{Door, Sealed};
 pub use self::error::{Refused, VaultError};
+use self::feed::Subscription;
 pub use self::figures::Figures;
 pub use self::handout::{Ask, Asked, Explanation, Granted, HandOut, Lack, Resolution};
 pub use self::import::Imported;
 pub use self::read::{CredentialInfo, ListQuery, Masked, Page, StateFilter, VersionInfo};
 use self::record::Corrupt;
-use self::replica::{Counts, Others, Replica, Subscription};
+use self::replica::{Counts, Others, Replica};
 pub use self::save::{Prepared, Put, Rollback, Saved};
 pub(crate) use self::tally::Tally;
 pub use self::tally::{Decisions, Outcome};
@@ -268,7 +273,7 @@ impl Vault {
     /// The newest revision that answers are from.
     #[must_use]
     pub fn revision(&self) -> Revision {
-        self.replica.revision()
+        self.replica.feed().revision()
     }
 
     /// The revision that the store had when the vault was opened.
@@ -282,11 +287,11 @@ impl Vault {
     /// # Errors
     /// [`VaultError::Stale`] if that takes longer than the settings allow.
     pub async fn at_least(&self, wanted: Revision) -> Result<(), VaultError> {
-        if self.replica.wait(wanted, self.settings.stale_wait).await {
+        if self.replica.feed().wait(wanted, self.settings.stale_wait).await {
             return Ok(());
         }
         Err(VaultError::Stale {
-            seen: self.replica.revision(),
+            seen: self.replica.feed().revision(),
             wanted,
         })
     }
@@ -294,7 +299,7 @@ impl Vault {
     /// The changes after `from`; without it, those that come.
     #[must_use]
     pub fn subscribe(&self, from: Option<Revision>) -> Subscription {
-        self.replica.subscribe(from)
+        self.replica.feed().subscribe(from)
     }
 
     /// How the vault is doing. Walks over all keys: not for a thread that serves others.
@@ -306,7 +311,7 @@ impl Vault {
             opened_at: self.opened_at,
             store: self.store.kind(),
             revision: self.store.revision(),
-            replica_revision: self.replica.revision(),
+            replica_revision: self.replica.feed().revision(),
             wrapping: self.keyring.wrapping_status(),
             next_signing_key: self.keyring.next_signing_key(),
             published_keys: self.keyring.published_keys(),
@@ -335,5 +340,7 @@ fn half_of_the_cores() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2))
 }
 
+#[cfg(test)]
+mod feed_tests;
 #[cfg(test)]
 pub(crate) mod tests;

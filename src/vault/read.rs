@@ -1,5 +1,6 @@
 //! What may be told about credentials without handing out the secret.
 
+use super::asker::Asker;
 use super::credential::{State, Version};
 use super::ids::{ProviderId, TenantId};
 use super::ranges::{Ranges, Walk};
@@ -178,9 +179,9 @@ impl Vault {
     /// A page of a tenant's credentials, by path. Opens as many as it tells of: not for a thread that serves others.
     ///
     /// # Errors
-    /// That a record is damaged.
-    pub fn list(&self, query: &ListQuery) -> Result<Page, VaultError> {
-        match self.list_all(query) {
+    /// That a record is damaged, or [`VaultError::Gone`].
+    pub fn list(&self, query: &ListQuery, asker: &Asker) -> Result<Page, VaultError> {
+        match self.list_all(query, asker) {
             // What is still there of a tenant that is being erased opens no more, and counts for nothing.
             Ok(_) | Err(VaultError::Corrupt(_)) if self.keyring.is_erasing(query.tenant.as_str()) => {
                 Ok(Page::default())
@@ -189,7 +190,7 @@ impl Vault {
         }
     }
 
-    fn list_all(&self, query: &ListQuery) -> Result<Page, VaultError> {
+    fn list_all(&self, query: &ListQuery, asker: &Asker) -> Result<Page, VaultError> {
         let (tenant, providers) = (&query.tenant, &query.providers);
         let ranges = Ranges::new(&query.readable, tenant, providers, &query.scope_kinds);
         let mut walk = Walk::new(&self.replica, ranges, query.filter());
@@ -198,6 +199,7 @@ impl Vault {
         }
         let mut page = Page::default();
         for looked_at in 0.. {
+            asker.still_waits()?;
             let Some(key) = walk.next() else {
                 page.next = None;
                 break;

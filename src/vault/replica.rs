@@ -1,17 +1,16 @@
 //! Everything a decision needs, in memory: all heads, still sealed, and all assignments. Fed by the store's changes, so that
 //! a resolve never waits for a disk or a network.
 
-use std::collections::VecDeque;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use dashmap::DashMap;
 use hashbrown::DefaultHashBuilder;
-use tokio::sync::{broadcast, watch};
 
 use super::assignment::{Choice, Mode};
 use super::census::ProviderCount;
+use super::feed::{Event, EventKind, Feed};
 use super::heads::{Arrival, Heads};
 use super::ids::{ProviderId, TenantId};
 use super::loading::{Loading, load};
@@ -19,66 +18,16 @@ use super::read::StateFilter;
 use super::record::{
     ASSIGNMENT_PREFIX, Corrupt, HEAD_PREFIX, HeadHeader, SealedHead, assignment_path, head_path, open_choice,
 };
-use super::scope::{CredentialRef, Scope};
+use super::scope::CredentialRef;
 use super::sorted::Filter;
 use crate::keyring::{DataKey, DataKeyId, ERASE_PREFIX, Keyring};
 use crate::store::{Change, Changes, Key, Record, Revision, Store, StoreError};
 use crate::time::Timestamp;
 
-/// How many changes are kept for callers that come back.
-const HISTORY: usize = 10_000;
-/// How far a caller may lag behind before it is told to start over.
-const BACKLOG: usize = 1024;
 /// How many records are read at once. So few that the processor's cache still has what was read when it is taken over.
 const PAGE: usize = 512;
 /// How many changes are applied before those who wait for one are told.
 const AT_ONCE: usize = 256;
-
-/// A change as callers are told of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Event {
-    /// The revision that made it.
-    pub revision: Revision,
-    /// Whose.
-    pub tenant: TenantId,
-    /// Of which provider.
-    pub provider: ProviderId,
-    /// Which credential; none for an assignment.
-    pub scope: Option<Scope>,
-    /// What happened.
-    pub kind: EventKind,
-}
-
-/// The kinds of change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EventKind {
-    /// A new version was saved.
-    Saved,
-    /// It was enabled, disabled or undeleted.
-    StateChanged,
-    /// It was deleted or purged.
-    Deleted,
-    /// The tenant's assignment for the provider changed.
-    AssignmentChanged,
-}
-
-/// What a caller that watches gets: what it missed, then what comes.
-pub enum Subscription {
-    /// What was missed is known.
-    Resumed {
-        /// The changes after the revision that was asked for.
-        missed: Vec<Arc<Event>>,
-        /// Those that follow.
-        live: broadcast::Receiver<Arc<Event>>,
-    },
-    /// What was missed is not known any more.
-    Resync {
-        /// The revision that the changes follow on.
-        revision: Revision,
-        /// The changes.
-        live: broadcast::Receiver<Arc<Event>>,
-    },
-}
 
 /// How many credentials and assignments there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -98,15 +47,7 @@ pub struct Replica {
     keyring: Arc<Keyring>,
     heads: Heads,
     choices: DashMap<Key, Result<Arc<Choice>, Corrupt>, DefaultHashBuilder>,
-    applied: watch::Sender<Revision>,
-    history: Mutex<History>,
-    live: broadcast::Sender<Arc<Event>>,
-}
-
-struct History {
-    events: VecDeque<Arc<Event>>,
-    /// Every event after this revision is there.
-    complete_after: Revision,
+    feed: Feed,
 }
 
 impl Replica {
@@ -117,12 +58,7 @@ impl Replica {
             keyring,
             heads: Heads::default(),
             choices: DashMap::default(),
-            applied: watch::Sender::new(Revision(0)),
-            history: Mutex::new(History {
-                events: VecDeque::new(),
-                complete_after: store.revision(),
-            }),
-            live: broadcast::Sender::new(BACKLOG),
+            feed: Feed::after(store.revision()),
         });
         // Nobody else writes before this process serves, so what is read here is one state.
         let revision = store.revision();
@@ -134,7 +70,7 @@ impl Replica {
             let replica = Arc::clone(&replica);
             load(store, prefix, loading, move |records| replica.insert(records)).await?;
         }
-        replica.applied.send_replace(revision);
+        replica.feed.begin_at(revision);
         tokio::spawn(follow(Arc::downgrade(&replica), changes));
         Ok(replica)
     }
@@ -163,43 +99,9 @@ impl Replica {
             .transpose()
     }
 
-    /// The newest revision that is applied.
-    pub(super) fn revision(&self) -> Revision {
-        *self.applied.borrow()
-    }
-
-    /// Waits until `wanted` is applied, at most `patience`; says whether it is.
-    pub(super) async fn wait(&self, wanted: Revision, patience: Duration) -> bool {
-        if self.revision() >= wanted {
-            return true;
-        }
-        let mut applied = self.applied.subscribe();
-        let reached = applied.wait_for(|revision| *revision >= wanted);
-        matches!(tokio::time::timeout(patience, reached).await, Ok(Ok(_)))
-    }
-
-    /// The changes after `from`; without it, those that come.
-    pub(super) fn subscribe(&self, from: Option<Revision>) -> Subscription {
-        let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
-        // Under the lock, so that no event falls between what was missed and what comes.
-        let live = self.live.subscribe();
-        let revision = self.revision();
-        match from {
-            None => Subscription::Resumed {
-                missed: Vec::new(),
-                live,
-            },
-            Some(from) if from < history.complete_after || from > revision => Subscription::Resync { revision, live },
-            Some(from) => {
-                let missed = history
-                    .events
-                    .iter()
-                    .filter(|event| event.revision > from)
-                    .map(Arc::clone)
-                    .collect();
-                Subscription::Resumed { missed, live }
-            }
-        }
+    /// The newest revision that is applied, and what callers are told of changes.
+    pub(super) fn feed(&self) -> &Feed {
+        &self.feed
     }
 
     /// The keys of a range of heads, in their order; see [`Heads::keys`].
@@ -261,18 +163,7 @@ impl Replica {
     fn apply(&self, changes: &[Arc<Change>]) {
         let Some(newest) = changes.last() else { return };
         let events: Vec<_> = changes.iter().flat_map(|change| self.apply_one(change)).collect();
-        let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
-        self.applied.send_replace(newest.revision);
-        for event in events.into_iter().map(Arc::new) {
-            if history.events.len() == HISTORY
-                && let Some(oldest) = history.events.pop_front()
-            {
-                history.complete_after = oldest.revision;
-            }
-            history.events.push_back(Arc::clone(&event));
-            // Nobody may be listening.
-            let _ = self.live.send(event);
-        }
+        self.feed.publish(newest.revision, events);
     }
 
     fn apply_one(&self, change: &Change) -> Vec<Event> {

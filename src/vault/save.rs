@@ -266,11 +266,11 @@ impl Vault {
 
     /// Waits until this process has applied its own write, so that whoever wrote can read it here.
     pub(super) async fn applied(&self, revision: Revision) -> Result<(), VaultError> {
-        if self.replica.wait(revision, APPLY).await {
+        if self.replica.feed().wait(revision, APPLY).await {
             return Ok(());
         }
         Err(VaultError::Stale {
-            seen: self.replica.revision(),
+            seen: self.replica.feed().revision(),
             wanted: revision,
         })
     }

@@ -91,3 +91,34 @@ async fn an_import_that_is_killed_is_resumed_unless_its_file_has_changed() {
     ends_well(&server, &file, noted).await;
     server.stop().await;
 }
+
+#[tokio::test]
+async fn an_import_of_a_table_as_spreadsheets_write_it_is_resumed_at_the_right_row() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::dev(directory.path());
+    let mut table = "\u{feff}path;customer_number;username;password\r\n".to_owned();
+    for number in 0..MANY {
+        let password = if number % 3 == 0 {
+            "\"of two\r\nlines\""
+        } else {
+            "of one"
+        };
+        writeln!(table, "firm/dat/office/o{number:06};1234567;myuser;{password}\r").unwrap();
+    }
+    let file = write(&directory, "logins.csv", &table);
+    let mut child = begin(&server, &file);
+    acknowledged(&state_of(&file));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let state: Value = serde_json::from_slice(&fs::read(state_of(&file)).unwrap()).unwrap();
+    let offset = usize::try_from(state["offset"].as_u64().unwrap()).unwrap();
+    let rest = &table[offset..];
+    assert!(
+        rest.trim_start_matches('\n').starts_with("firm/dat/office/"),
+        "{:?}",
+        &rest[..40]
+    );
+    let before = table[..offset].matches("firm/dat/office/").count();
+    ends_well(&server, &file, before).await;
+    server.stop().await;
+}

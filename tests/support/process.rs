@@ -94,14 +94,22 @@ impl Server {
 
     /// The same by a command of one's own, which is or becomes `tresor serve`.
     pub(crate) fn serve_by(command: &mut Command, directory: &Path) -> Self {
-        Self::serve_with(command, directory, spawn)
+        Self::serve_with(command, directory, [free_address(), free_address()], spawn)
+    }
+
+    /// Asks a [served](Self::serve) one to end, and starts another one at the same addresses.
+    pub(crate) async fn restart(self) -> Self {
+        let (directory, addresses) = (self.directory.clone(), [self.listen, self.health_listen]);
+        self.stop().await;
+        Self::serve_with(&mut serve_command(&directory), &directory, addresses, spawn)
     }
 
     /// The same, and what it writes to standard output, which goes nowhere unless it is read.
     pub(crate) fn serve_piped(directory: &Path, environment: &[(&str, &str)]) -> (Self, ChildStdout) {
         let mut command = serve_command(directory);
         command.envs(environment.iter().copied());
-        let mut server = Self::serve_with(&mut command, directory, |command, directory| {
+        let addresses = [free_address(), free_address()];
+        let mut server = Self::serve_with(&mut command, directory, addresses, |command, directory| {
             let log = File::create(directory.join("stderr")).unwrap();
             command.stdout(Stdio::piped()).stderr(log).spawn().unwrap()
         });
@@ -109,8 +117,12 @@ impl Server {
         (server, output)
     }
 
-    fn serve_with(command: &mut Command, directory: &Path, spawn: impl FnOnce(&mut Command, &Path) -> Child) -> Self {
-        let (listen, health_listen) = (free_address(), free_address());
+    fn serve_with(
+        command: &mut Command,
+        directory: &Path,
+        [listen, health_listen]: [SocketAddr; 2],
+        spawn: impl FnOnce(&mut Command, &Path) -> Child,
+    ) -> Self {
         command
             .env("TRESOR_SERVER_LISTEN", listen.to_string())
             .env("TRESOR_SERVER_HEALTH_LISTEN", health_listen.to_string());

@@ -1,7 +1,7 @@
 //! How much a caller may ask for: what each limit is, and what has been used of it ([`Quotas`]).
 //!
 //! Of each limit there are two: one for each tenant, one for all tenants together. The second is what stops a stolen key that
-//! is good for every tenant.
+//! is good for every tenant. Health checks, which are for no tenant, have one.
 
 mod usage;
 mod window;
@@ -25,11 +25,20 @@ pub enum Quota {
     Credentials,
     /// Distinct credentials per hour of all tenants together.
     TotalCredentials,
+    /// Calls per second of health and reflection, which no other limit counts: whoever has made too many calls may still ask
+    /// whether the vault is well.
+    HealthChecks,
 }
 
 impl Quota {
     /// Every limit.
-    pub const ALL: [Self; 4] = [Self::Calls, Self::TotalCalls, Self::Credentials, Self::TotalCredentials];
+    pub const ALL: [Self; 5] = [
+        Self::Calls,
+        Self::TotalCalls,
+        Self::Credentials,
+        Self::TotalCredentials,
+        Self::HealthChecks,
+    ];
 
     /// Its key in the policy.
     #[must_use]
@@ -39,13 +48,14 @@ impl Quota {
             Self::TotalCalls => "total_calls_per_second",
             Self::Credentials => "credentials_per_hour",
             Self::TotalCredentials => "total_credentials_per_hour",
+            Self::HealthChecks => "health_checks_per_second",
         }
     }
 
     /// Whether it is for all tenants together.
     #[must_use]
     pub const fn is_total(self) -> bool {
-        matches!(self, Self::TotalCalls | Self::TotalCredentials)
+        matches!(self, Self::TotalCalls | Self::TotalCredentials | Self::HealthChecks)
     }
 }
 
@@ -60,6 +70,7 @@ impl Limits {
         NonZeroU32::new(5_000),
         NonZeroU32::new(500),
         NonZeroU32::new(5_000),
+        NonZeroU32::new(1_000),
     ]);
 
     /// The limit; none if nothing is said of it.

@@ -53,6 +53,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Used {
     calls: Bucket,
+    health_checks: Bucket,
     names: Window,
     /// A caller whose grants are for all tenants may make some up; so idle ones are forgotten, see [`Used::make_room`].
     tenants: HashMap<TenantId, UsedOfTenant, RandomState>,
@@ -165,6 +166,19 @@ impl Usage {
         let mut used = self.used();
         let taken = used.calls.take(limit, &self.shared.clock);
         self.counted(used, Quota::TotalCalls, limit, taken)
+    }
+
+    /// Counts a call of health or reflection.
+    ///
+    /// # Errors
+    /// [`Exceeded`] if the caller makes too many.
+    pub fn count_health_check(&self, limits: &Limits) -> Result<(), Exceeded> {
+        let Some(limit) = limits.get(Quota::HealthChecks) else {
+            return Ok(());
+        };
+        let mut used = self.used();
+        let taken = used.health_checks.take(limit, &self.shared.clock);
+        self.counted(used, Quota::HealthChecks, limit, taken)
     }
 
     /// Counts a call for a tenant.
@@ -294,7 +308,10 @@ impl Used {
     }
 
     fn is_idle(&self, now: Duration) -> bool {
-        self.calls.is_full(now) && self.names.is_over(now) && self.tenants.values().all(|used| used.is_idle(now))
+        self.calls.is_full(now)
+            && self.health_checks.is_full(now)
+            && self.names.is_over(now)
+            && self.tenants.values().all(|used| used.is_idle(now))
     }
 }
 

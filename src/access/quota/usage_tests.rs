@@ -24,7 +24,8 @@ impl Test {
 }
 
 fn limits(calls: u32, total_calls: u32, credentials: u32, total_credentials: u32) -> Limits {
-    Limits([calls, total_calls, credentials, total_credentials].map(NonZeroU32::new))
+    let health_checks = 2;
+    Limits([calls, total_calls, credentials, total_credentials, health_checks].map(NonZeroU32::new))
 }
 
 fn tenant(id: &str) -> TenantId {
@@ -181,4 +182,35 @@ impl AsDuration for governor::nanos::Nanos {
     fn as_duration(&self) -> Duration {
         Duration::from_nanos(self.as_u64())
     }
+}
+
+#[test]
+fn health_checks_and_calls_are_counted_apart() {
+    let test = Test::new();
+    let (usage, limits) = (test.caller("a"), limits(9, 1, 9, 9));
+    for _ in 0..2 {
+        assert_eq!(usage.count_health_check(&limits), Ok(()));
+    }
+    let half = SECOND / 2;
+    assert_eq!(
+        usage.count_health_check(&limits),
+        exceeded(Quota::HealthChecks, 2, half)
+    );
+    assert_eq!(
+        usage.count_call(&limits),
+        Ok(()),
+        "too many checks are in no call's way"
+    );
+    assert!(usage.count_call(&limits).is_err());
+    test.clock.advance(half);
+    assert_eq!(
+        usage.count_health_check(&limits),
+        Ok(()),
+        "nor too many calls in a check's"
+    );
+    assert_eq!(
+        test.caller("b").count_health_check(&limits),
+        Ok(()),
+        "each caller has its own"
+    );
 }

@@ -54,7 +54,7 @@ impl Admin {
         let query = self.parse_list(&request, all, readable)?;
         let (vault, asked) = (std::sync::Arc::clone(self.vault()?), query.clone());
         // Up to a thousand credentials are opened, which must not hold up the calls on this thread.
-        let page = self.surveys.run(move || vault.list(&asked)).await??;
+        let page = self.surveys.run(move |asker| vault.list(&asked, asker)).await??;
         let show = |info: &crate::vault::CredentialInfo| {
             let CredentialRef {
                 tenant,
@@ -186,7 +186,7 @@ impl Admin {
         let query = violations.finish(query)?;
         let vault = std::sync::Arc::clone(self.vault()?);
         // Up to 110,000 decisions, which must not hold up the calls on this thread.
-        let gaps = self.surveys.run(move || vault.coverage(&query)).await??;
+        let gaps = self.surveys.run(move |asker| vault.coverage(&query, asker)).await??;
         Ok(v1::CheckCoverageResponse {
             gaps: gaps.iter().map(wire::gap).collect(),
         })

@@ -21,14 +21,13 @@ fn sent(message: &[u8]) -> Vec<u8> {
 }
 
 fn request(api: &Api, pieces: &[&[u8]]) -> Request<Body> {
-    let body = match pieces {
+    let body = if let [one] = pieces {
         // The end comes with it, as clients send it.
-        [one] => Body::new(Full::new(Bytes::copy_from_slice(one))),
-        _ => {
-            let frame = |piece: &&[u8]| Ok::<_, Status>(Frame::data(Bytes::copy_from_slice(piece)));
-            let frames: Vec<_> = pieces.iter().map(frame).collect();
-            Body::new(StreamBody::new(tokio_stream::iter(frames)))
-        }
+        Body::new(Full::new(Bytes::copy_from_slice(one)))
+    } else {
+        let frame = |piece: &&[u8]| Ok::<_, Status>(Frame::data(Bytes::copy_from_slice(piece)));
+        let frames: Vec<_> = pieces.iter().map(frame).collect();
+        Body::new(StreamBody::new(tokio_stream::iter(frames)))
     };
     let mut request = Request::post("/dynarex.credentials.v1.CredentialResolver/ResolveForOrder");
     request.extensions_mut().unwrap().insert(api.connection(TESTS));

@@ -7,6 +7,7 @@ pub(crate) mod fuzzing;
 mod line;
 mod report;
 mod resume;
+mod sending;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -14,13 +15,13 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use prost::Message as _;
 use tokio::sync::{mpsc, oneshot};
-use tokio_stream::wrappers::ReceiverStream;
 use tresor::pb::v1::{CredentialLine, ImportCredentialsRequest, ListProvidersRequest, ProviderKind};
 
 use self::file::{Input, Place};
 use self::line::Problems;
 use self::report::Report;
 use self::resume::Progress;
+use self::sending::Sending;
 use super::connection::Connection;
 use super::failure::{Exit, Failure};
 use super::output::Output;
@@ -40,7 +41,8 @@ What is acknowledged is durable. An import that was interrupted is simply run ag
 content gets no new version, if you may read it. With --resume what was acknowledged is not even sent again; how far it
 came stands in FILE.import-state, which goes away with the end of the import.
 
-Lines that cannot be saved do not hold up the others. If there are any, the exit code is 3.
+Lines that cannot be saved do not hold up the others. If there are any, the exit code is 3. A server that has no room or no
+time just now, or is being started anew, is waited for, for two minutes at most.
 
 Each line counts as a call of your certificate. Whoever is over its quota calls_per_second (500, unless the server's policy
 says otherwise) is slowed down, and told so: raise it in the policy for large imports.
@@ -123,37 +125,18 @@ impl Import {
         let mut lines = apart(move || input.lines(begin)).await?;
         let kinds = kinds(connection).await?;
         let mut report = Report::new(self.errors.as_deref(), progress, length)?;
-        let (outlet, requests) = mpsc::channel(AHEAD);
-        let (sent, mut chunks) = mpsc::unbounded_channel();
+        let (outlet, chunks) = mpsc::channel(AHEAD);
         let validate_only = self.dry_run;
         let reading = tokio::spawn(apart(move || {
-            // An empty one first: the server answers once it has one, and the first lines may take their time.
-            let mut next = Some(Chunk::empty(begin));
-            while let Some(chunk) = next {
+            while let Some(chunk) = next_chunk(&mut lines, &kinds, validate_only)? {
                 // Nobody listens any more if the import has failed.
-                if sent.send((chunk.problems, chunk.end)).is_err() || outlet.blocking_send(chunk.request).is_err() {
+                if outlet.blocking_send(chunk).is_err() {
                     break;
                 }
-                next = next_chunk(&mut lines, &kinds, validate_only)?;
             }
             Ok(())
         }));
-        let imported = async {
-            let mut answers = connection
-                .admin()
-                .import_credentials(ReceiverStream::new(requests))
-                .await?
-                .into_inner();
-            while let Some(answer) = answers.message().await? {
-                let Some((problems, end)) = chunks.recv().await else {
-                    return Err(Failure::Incomplete("request that it answers"));
-                };
-                report.acknowledged(&answer, problems, end, output)?;
-            }
-            Ok(())
-        };
-        let imported = imported.await;
-        drop(chunks);
+        let imported = Sending::new(chunks).run(connection, &mut report, output).await;
         if let Err(failure) = imported {
             report.interrupted(output);
             return Err(failure);

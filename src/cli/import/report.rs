@@ -144,6 +144,12 @@ impl Report {
         Ok(())
     }
 
+    /// Tells that the server takes nothing just now, and is asked again.
+    pub(super) fn waits(&mut self, failure: &Failure, output: &mut Output) {
+        let text = format!("{failure}; the import waits, and goes on when the server takes more");
+        self.bar.suspend(|| output.warn(&text));
+    }
+
     /// Tells of a line that cannot be saved.
     fn tell(&mut self, text: &str, output: &mut Output) -> Result<(), Failure> {
         if let Some(errors) = &mut self.errors {

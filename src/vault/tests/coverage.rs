@@ -8,7 +8,7 @@ use crate::vault::assignment::Mode;
 use crate::vault::ids::{ProviderId, SubjectId};
 use crate::vault::record::head_key;
 use crate::vault::resolve::Refusal;
-use crate::vault::{CoverageQuery, Lack};
+use crate::vault::{Asker, CoverageQuery, Gone, Lack, VaultError};
 
 fn ids(ids: &[&str]) -> Vec<SubjectId> {
     ids.iter().map(|id| subject(id)).collect()
@@ -155,4 +155,22 @@ async fn a_choice_warns_of_whoever_has_a_damaged_credential() {
         .await;
     let warnings = vault.choose("wom", with_fallback(Mode::PerOffice)).await;
     assert_eq!(warnings, ["office/leipzig has no usable credential"]);
+}
+
+#[tokio::test]
+async fn a_check_that_nobody_waits_for_goes_no_further() {
+    let vault = TestVault::new().await;
+    let query = CoverageQuery {
+        tenant: tenant(TENANT),
+        offices: vec![],
+        appraisers: vec![],
+        users: vec![],
+        providers: vec![wom().name().provider],
+        readable: reach(&["*"], &["*"]),
+    };
+    assert_eq!(vault.coverage(&query).unwrap().len(), 1);
+    let asker = Asker::default();
+    drop(asker.waits());
+    let checked = vault.vault.coverage(&query, &asker);
+    assert!(matches!(checked, Err(VaultError::Gone(Gone))), "{checked:?}");
 }

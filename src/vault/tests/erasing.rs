@@ -8,8 +8,8 @@ use super::support::{TestVault, password, reach};
 use crate::keyring::{DataKeyId, KeyringError};
 use crate::store::Transaction;
 use crate::vault::assignment::Mode;
+use crate::vault::feed::{EventKind, Subscription};
 use crate::vault::record::head_key;
-use crate::vault::replica::{EventKind, Subscription};
 use crate::vault::resolve::Refusal;
 use crate::vault::{ListQuery, VaultError};
 

@@ -14,7 +14,7 @@ use super::support::{TestVault, reach, start};
 use crate::vault::ids::ProviderId;
 use crate::vault::scope::ScopeKind;
 use crate::vault::scope::strategies;
-use crate::vault::{ListQuery, StateFilter};
+use crate::vault::{Asker, Gone, ListQuery, StateFilter, VaultError};
 
 fn all_of(providers: &[&str]) -> ListQuery {
     ListQuery {
@@ -201,4 +201,13 @@ fn on_pages_of_any_size_each_credential_comes_once_in_the_order_of_the_paths() {
         })
     });
     outcome.unwrap();
+}
+
+#[tokio::test]
+async fn a_list_that_nobody_waits_for_goes_no_further() {
+    let vault = with([dat(), dat().office("leipzig")]).await;
+    let asker = Asker::default();
+    drop(asker.waits());
+    let listed = vault.vault.list(&all_of(&["dat"]), &asker);
+    assert!(matches!(listed, Err(VaultError::Gone(Gone))), "{listed:?}");
 }

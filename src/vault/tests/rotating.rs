@@ -11,8 +11,8 @@ use super::support::{TestVault, YEAR, assigned, password, set};
 use crate::keyring::DataKeyId;
 use crate::store::Scan;
 use crate::vault::assignment::Mode;
+use crate::vault::feed::{EventKind, Subscription};
 use crate::vault::record::{head_key, sealed_by};
-use crate::vault::replica::{EventKind, Subscription};
 use crate::vault::{SetAssignment, VaultError};
 
 /// Which data keys the tenant's records are sealed by, and which of them are in the store.

@@ -25,8 +25,8 @@ use crate::vault::resolve::Order;
 use crate::vault::scope::CredentialRef;
 use crate::vault::signature;
 use crate::vault::{
-    Ask, CredentialInfo, Explanation, Granted, HandOut, KeyAges, OpenError, Refused, Saved, SetAssignment, Settings,
-    Vault, VaultError,
+    Ask, Asker, CoverageQuery, CredentialInfo, Explanation, Gap, Granted, HandOut, KeyAges, ListQuery, OpenError, Page,
+    Refused, Saved, SetAssignment, Settings, Vault, VaultError,
 };
 
 pub(crate) const ISSUER: &str = "tresor-test";
@@ -113,6 +113,16 @@ impl Deref for TestVault {
 }
 
 impl TestVault {
+    /// A page of a list, for somebody who waits for it.
+    pub(crate) fn list(&self, query: &ListQuery) -> Result<Page, VaultError> {
+        self.vault.list(query, &Asker::default())
+    }
+
+    /// Who has no usable credential, for somebody who waits for it.
+    pub(crate) fn coverage(&self, query: &CoverageQuery) -> Result<Vec<Gap>, VaultError> {
+        self.vault.coverage(query, &Asker::default())
+    }
+
     /// An empty one.
     pub(crate) async fn new() -> Self {
         Self::with(Catalogue::built_in(), settings()).await

@@ -8,7 +8,7 @@ use super::builders::{dat, wom};
 use super::support::{TestVault, assigned};
 use crate::store::{Key, Revision, Transaction};
 use crate::vault::assignment::Mode;
-use crate::vault::replica::{Event, EventKind, Subscription};
+use crate::vault::feed::{Event, EventKind, Subscription};
 
 /// What came after a revision, and what comes; insists that it is known.
 fn resumed(vault: &TestVault, from: Option<Revision>) -> (Vec<Arc<Event>>, Receiver<Arc<Event>>) {

@@ -10,6 +10,10 @@ use std::sync::OnceLock;
 
 use tresor::fuzzing::{TARGETS, Target};
 
+// The program's own.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const IMPORTS: Target = ("imports", cli::import::fuzzing::file);
 
 fn target() -> fn(&[u8]) {

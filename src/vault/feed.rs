@@ -1,0 +1,155 @@
+//! What callers are told of changes: those that come, and for whoever comes back those that it missed, none twice and none left
+//! out. Also which revision the copy in memory is of.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{broadcast, watch};
+
+use super::ids::{ProviderId, TenantId};
+use super::primitives::{Mutex, MutexGuard};
+use super::scope::Scope;
+use crate::store::Revision;
+
+/// How many changes are kept for callers that come back.
+const HISTORY: usize = 10_000;
+/// How far a caller may lag behind before it is told to start over.
+const BACKLOG: usize = 1024;
+
+/// A change as callers are told of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// The revision that made it.
+    pub revision: Revision,
+    /// Whose.
+    pub tenant: TenantId,
+    /// Of which provider.
+    pub provider: ProviderId,
+    /// Which credential; none for an assignment.
+    pub scope: Option<Scope>,
+    /// What happened.
+    pub kind: EventKind,
+}
+
+/// The kinds of change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    /// A new version was saved.
+    Saved,
+    /// It was enabled, disabled or undeleted.
+    StateChanged,
+    /// It was deleted or purged.
+    Deleted,
+    /// The tenant's assignment for the provider changed.
+    AssignmentChanged,
+}
+
+/// What a caller that watches gets: what it missed, then what comes.
+pub enum Subscription {
+    /// What was missed is known.
+    Resumed {
+        /// The changes after the revision that was asked for.
+        missed: Vec<Arc<Event>>,
+        /// Those that follow.
+        live: broadcast::Receiver<Arc<Event>>,
+    },
+    /// What was missed is not known any more.
+    Resync {
+        /// The revision that the changes follow on.
+        revision: Revision,
+        /// The changes.
+        live: broadcast::Receiver<Arc<Event>>,
+    },
+}
+
+/// The changes, as they are applied.
+pub(super) struct Feed {
+    applied: watch::Sender<Revision>,
+    history: Mutex<History>,
+    live: broadcast::Sender<Arc<Event>>,
+}
+
+struct History {
+    events: VecDeque<Arc<Event>>,
+    /// Every event after this revision is there.
+    complete_after: Revision,
+}
+
+impl Feed {
+    /// One of the changes after this revision.
+    pub(super) fn after(revision: Revision) -> Self {
+        Self {
+            applied: watch::Sender::new(Revision(0)),
+            history: Mutex::new(History {
+                events: VecDeque::new(),
+                complete_after: revision,
+            }),
+            live: broadcast::Sender::new(BACKLOG),
+        }
+    }
+
+    /// Everything up to this revision is applied, and nobody has to be told of it.
+    pub(super) fn begin_at(&self, revision: Revision) {
+        self.applied.send_replace(revision);
+    }
+
+    /// Everything up to this revision is applied: tells all who wait for that, and whoever listens of what has changed.
+    pub(super) fn publish(&self, newest: Revision, events: Vec<Event>) {
+        let mut history = self.history();
+        self.applied.send_replace(newest);
+        for event in events.into_iter().map(Arc::new) {
+            if history.events.len() == HISTORY
+                && let Some(oldest) = history.events.pop_front()
+            {
+                history.complete_after = oldest.revision;
+            }
+            history.events.push_back(Arc::clone(&event));
+            // Nobody may be listening.
+            let _ = self.live.send(event);
+        }
+    }
+
+    /// The newest revision that is applied.
+    pub(super) fn revision(&self) -> Revision {
+        *self.applied.borrow()
+    }
+
+    /// Waits until `wanted` is applied, at most `patience`; says whether it is.
+    pub(super) async fn wait(&self, wanted: Revision, patience: Duration) -> bool {
+        if self.revision() >= wanted {
+            return true;
+        }
+        let mut applied = self.applied.subscribe();
+        let reached = applied.wait_for(|revision| *revision >= wanted);
+        matches!(tokio::time::timeout(patience, reached).await, Ok(Ok(_)))
+    }
+
+    /// The changes after `from`; without it, those that come.
+    pub(super) fn subscribe(&self, from: Option<Revision>) -> Subscription {
+        let history = self.history();
+        // Under the lock, so that no event falls between what was missed and what comes.
+        let live = self.live.subscribe();
+        let revision = self.revision();
+        match from {
+            None => Subscription::Resumed {
+                missed: Vec::new(),
+                live,
+            },
+            Some(from) if from < history.complete_after || from > revision => Subscription::Resync { revision, live },
+            Some(from) => {
+                let missed = history
+                    .events
+                    .iter()
+                    .filter(|event| event.revision > from)
+                    .map(Arc::clone)
+                    .collect();
+                Subscription::Resumed { missed, live }
+            }
+        }
+    }
+
+    fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
