@@ -143,6 +143,12 @@ impl Import {
     /// Answers; false if that was the last answer.
     async fn answer(&mut self, mut outcome: Outcome) -> bool {
         let is_last = outcome.is_err();
+        if is_last {
+            // Whoever sends again what was not answered must not be overtaken by what it sent before.
+            while !self.batches.under_way.is_empty() {
+                let _ = self.batches.next().await;
+            }
+        }
         if let Ok(answer) = &mut outcome
             && answer.revision > 0
         {

@@ -163,3 +163,22 @@ async fn a_batch_whose_caller_has_gone_comes_to_its_end_and_is_listed() {
         "200 saves, the tenant's key and the signing key"
     );
 }
+
+#[tokio::test]
+async fn once_an_import_has_failed_nothing_of_it_is_under_way() {
+    let api = Api::new().await;
+    api.grant(GRANT);
+    let (requests, mut answers) = open(&api, &api.connection(IMPORTER)).await.unwrap();
+    // Too many lines, and behind them some that take a while.
+    for range in [0..1001, 2000..3000, 3000..4000] {
+        requests.send(Ok(lines(range))).await.unwrap();
+    }
+    let failed = answers.next().await.unwrap().unwrap_err();
+    let then = api.vault.revision();
+    assert_eq!(failed.code(), Code::InvalidArgument);
+    assert!(answers.next().await.is_none());
+    assert!(then.0 >= 1000, "the others were not begun");
+    api.vault.settle().await;
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    assert_eq!(api.vault.revision(), then);
+}
