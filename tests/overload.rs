@@ -42,7 +42,11 @@ fn serve(directory: &Path) -> Server {
                   credentials_per_hour = 1000000\ntotal_credentials_per_hour = 1000000\n\n";
     std::fs::write(&policy, limits.to_owned() + &std::fs::read_to_string(&policy).unwrap()).unwrap();
     // A disk that other tests keep busy is not what is looked at here.
-    let settings = [("TRESOR_SERVER_WORKERS", "1"), ("TRESOR_AUDIT_TIMEOUT", "30s")];
+    let settings = [
+        ("TRESOR_SERVER_WORKERS", "1"),
+        ("TRESOR_SERVER_LONGEST_WAIT", "25ms"),
+        ("TRESOR_AUDIT_TIMEOUT", "30s"),
+    ];
     Server::serve(directory, &settings)
 }
 

@@ -118,7 +118,8 @@ fn make_directory(dir: &Path) -> Result<(), DevError> {
         })
 }
 
-/// The configuration that a file would have, with the defaults of one.
+/// The configuration that a file would have, with the defaults of one; but that calls may wait as long as anywhere: whoever tries a
+/// vault out does so on a machine that has other things to do.
 fn config(
     dir: &Path,
     pki: &DevPki,
@@ -129,7 +130,7 @@ fn config(
     let text = |path: &Path| toml::Value::from(path.display().to_string()).to_string();
     let file = format!(
         "[server]\nlisten = '{listen}'\nhealth_listen = '{health_listen}'\ncertificate = {}\nprivate_key = {}\n\
-         client_ca = {}\ntrust_domains = ['{}']\n[store]\npath = {}\n[keys]\nkek_file = {}\n[policy]\nfile = 'built in'\n\
+         client_ca = {}\nlongest_wait = '1s'\ntrust_domains = ['{}']\n[store]\npath = {}\n[keys]\nkek_file = {}\n[policy]\nfile = 'built in'\n\
          [metrics]\nlisten = 'off'\n[audit]\ndirectory = {}\n",
         text(&pki.server.certificate),
         text(&pki.server.key),

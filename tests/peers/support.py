@@ -30,6 +30,8 @@ TRESOR = Path(os.environ.get("TRESOR_BIN", TARGET / "debug/tresor")).absolute()
 
 # The vault and its command line read variables of this prefix; what the caller of the tests has set must not matter.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("TRESOR_")}
+# For `tresor serve`: other tests keep the machine busy meanwhile.
+PATIENT = {"TRESOR_SERVER_LONGEST_WAIT": "1s"}
 
 # Seconds. Far more than anything here takes, so that a busy machine fails no test.
 TIMEOUT = 30
@@ -76,7 +78,7 @@ class Tresor:
         self.pki = self.data / "pki"
         self.host, self.port, self.health_port = "127.0.0.1", free_port(), free_port()
         self.metrics_port = free_port()
-        self.env = ENVIRONMENT | env
+        self.env = ENVIRONMENT | PATIENT | env
         self.process: subprocess.Popen[bytes] | None = None
         self.starts = 0
         self._clients: list[Client] = []

@@ -246,7 +246,9 @@ pub(crate) fn serve_command(directory: &Path) -> Command {
     // Whoever tests them names a port: not two servers of these tests have the same.
     command
         .arg(directory.join("tresor.toml"))
-        .env("TRESOR_METRICS_LISTEN", "off");
+        .env("TRESOR_METRICS_LISTEN", "off")
+        // Other tests keep the machine busy meanwhile.
+        .env("TRESOR_SERVER_LONGEST_WAIT", "1s");
     command
 }
 
