@@ -91,6 +91,7 @@ impl Input {
             Some(file) => Box::new(file),
             None => Box::new(io::stdin()),
         };
+        let mut counted_from = from;
         let source = match format {
             Format::Jsonl => {
                 let mut input = BufReader::with_capacity(BUFFER, input);
@@ -108,7 +109,14 @@ impl Input {
                     && let Some(mut file) = again
                 {
                     file.seek(SeekFrom::Start(from.offset)).map_err(at(&path))?;
-                    rows = reader(delimiter, BufReader::with_capacity(BUFFER, limited(Box::new(file))));
+                    // Another row first: where a reader begins, it passes over a byte order mark, which in here is a part of a row.
+                    let rest = Box::new(ANOTHER_ROW.chain(file));
+                    rows = reader(delimiter, BufReader::with_capacity(BUFFER, limited(rest)));
+                    let _ = rows.read_record(&mut StringRecord::new());
+                    counted_from = Place {
+                        offset: from.offset - ANOTHER_ROW.len() as u64,
+                        lines: from.lines,
+                    };
                 }
                 Source::Csv { rows, head, room }
             }
@@ -116,16 +124,20 @@ impl Input {
         let mut lines = Lines {
             path,
             source,
-            from,
+            from: counted_from,
             place: from,
             before: from,
             held: None,
         };
-        lines.place = lines.here();
+        if from == Place::START {
+            lines.place = lines.here();
+        }
         Ok(lines)
     }
 }
 
+/// A row that stands in for the one that names the columns, which is longer. What ends it does not count as a line.
+const ANOTHER_ROW: &[u8] = b"x\r";
 /// How much is read at once.
 const BUFFER: usize = 256 * 1024;
 
