@@ -24,8 +24,9 @@ const REST: Duration = Duration::from_millis(10);
 const STANDSTILL: Duration = Duration::from_millis(50);
 /// For how long after a refusal what can wait best is not begun.
 const AFTERMATH: Duration = Duration::from_secs(1);
-/// What a call costs a worker that has not measured anything yet.
-const ASSUMED: Duration = Duration::from_micros(50);
+/// What a call costs a worker that has not measured anything yet, and the most that it takes one to cost. What seems dearer is a
+/// handshake beside a few calls, or a machine that has other things to do: no reason to refuse a burst that is soon done.
+const DEAREST: Duration = Duration::from_micros(50);
 /// How long it works until it looks what calls have cost it meanwhile: longer than it takes for all that wait, so that reading and
 /// writing count too.
 const MEASURED: Duration = Duration::from_millis(20);
@@ -167,7 +168,7 @@ impl Queue {
     fn new(now: Instant) -> Self {
         Self {
             work: Work {
-                per_call: ASSUMED,
+                per_call: DEAREST,
                 seen_at: now,
                 measures_since: now,
                 begun: 0,
@@ -281,7 +282,8 @@ impl Work {
         let worked = now.saturating_duration_since(self.measures_since);
         if worked >= MEASURED {
             let (least, most) = (self.per_call / LEAP, self.per_call * LEAP);
-            self.per_call = (self.per_call + (worked / self.begun).clamp(least, most)) / 2;
+            let measured = (worked / self.begun).clamp(least, most);
+            self.per_call = ((self.per_call + measured) / 2).min(DEAREST);
             self.measures_since = now;
             self.begun = 0;
         }
