@@ -78,6 +78,7 @@ pub(crate) const MEMORY: Target = at_most("memory per 1,000,000 credentials", "M
 pub(crate) const START: Target = at_most("start with most credentials", "s", 4.0, 2.0);
 
 pub(crate) const KEPT_UP: Target = at_least("calls that the client began in time ÷ that were due", 0.98, 1.0);
+pub(crate) const REFUSED: Target = at_least("refusals, else it was no overload", 1.0, 1.0);
 pub(crate) const REFUSED_WITHIN: Target = at_most("p99 until a refusal", "ms", 50.0, 25.0);
 pub(crate) const ANSWERED_WITHIN: Target = at_most("p99 until an answer", "ms", 100.0, 50.0);
 pub(crate) const ANSWERED: Target = at_least("answered calls/s ÷ capacity", 0.5, 0.75);
