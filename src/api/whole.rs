@@ -26,6 +26,8 @@ use crate::pb::v1::credential_resolver_server::{CredentialResolver, CredentialRe
 type Server = CredentialResolverServer<Resolver>;
 type Answer = Result<Response<Body>, Infallible>;
 
+/// Exactly: whoever looks at paths before us must not see another one than we do.
+const PATH: &str = "/dynarex.credentials.v1.CredentialResolver/ResolveForOrder";
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// `CredentialResolver`.
@@ -63,7 +65,7 @@ impl Service<Request<Body>> for Resolving {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        if !request.uri().path().ends_with("/ResolveForOrder") || request.headers().contains_key("grpc-encoding") {
+        if request.uri().path() != PATH || request.headers().contains_key("grpc-encoding") {
             return self.server.call(request);
         }
         let (resolver, mut server) = (Arc::clone(&self.resolver), self.server.clone());

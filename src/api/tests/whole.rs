@@ -102,3 +102,14 @@ async fn whatever_comes_is_answered_as_by_tonic() {
         assert!(codes.contains(&code), "{codes:?}");
     }
 }
+
+#[tokio::test]
+async fn a_path_that_only_ends_like_the_methods_is_no_method() {
+    let api = Api::new().await;
+    let mut request = request(&api, &[&[0; 5]]);
+    *request.uri_mut() = "/dynarex.credentials.v1.CredentialResolver/x/ResolveForOrder"
+        .parse()
+        .unwrap();
+    let answer = api.services().resolver.call(request).await.unwrap();
+    assert_eq!(seen(answer).await.2.unwrap().0, Code::Unimplemented);
+}
