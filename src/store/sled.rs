@@ -8,11 +8,11 @@ mod filling;
 mod guard;
 mod log;
 mod mending;
+mod quiet;
 mod salvage;
 mod writer;
 
 use std::fs::{File, TryLockError};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -25,6 +25,7 @@ use tokio::sync::{mpsc, oneshot};
 pub use self::filling::Filling;
 use self::guard::{Lock, Mark};
 use self::mending::write_once_more;
+use self::quiet::{Held, quietly};
 pub use self::salvage::{Salvage, salvage};
 use self::writer::{Job, Writer};
 use super::{Changes, CommitError, Committed, FORMAT, Key, Record, Revision, Scan, Store, StoreError, Transaction};
@@ -81,8 +82,9 @@ impl Shelf {
         Arc::new(Self(RwLock::new(Ok(tree))))
     }
 
-    fn tree(&self) -> Result<Tree, StoreError> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    fn tree(&self) -> Result<Held, StoreError> {
+        let tree = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
+        tree.map(Held::new)
     }
 
     fn put(&self, tree: Result<Tree, StoreError>) {
@@ -159,7 +161,7 @@ impl SledStore {
     ) -> Result<T, StoreError> {
         let (tree, path) = (self.shelf.tree()?, self.path.clone());
         // sled may have to go to the disk, and the caller's thread serves others too.
-        tokio::task::spawn_blocking(move || read(&tree).map_err(|error| sled_error(&path, &error)))
+        tokio::task::spawn_blocking(move || read(tree.tree()).map_err(|error| sled_error(&path, &error)))
             .await
             .map_err(|_| StoreError::Closed)?
     }
@@ -309,15 +311,6 @@ fn open_tree(path: &Path) -> Result<(sled::Db, Tree), StoreError> {
         Some(Err(error)) => Err(sled_error(path, &error)),
         None => Err(damaged(path, "it cannot be recovered")),
     }
-}
-
-/// Does what sled may panic in, and gives nothing then. The hook is silenced so that the one line said is ours.
-fn quietly<T>(work: impl FnOnce() -> T) -> Option<T> {
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
-    let done = catch_unwind(AssertUnwindSafe(work));
-    std::panic::set_hook(hook);
-    done.ok()
 }
 
 /// The folder is ours; still, sled's own threads may hold its file a moment longer than the store was open that this process had

@@ -2,6 +2,7 @@
 //! lost.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
@@ -20,6 +21,7 @@ use crate::support::requests::{login, name, office, put_login};
 use crate::support::{PATIENCE, told, wait_for};
 
 const MEBIBYTES: u64 = 192;
+const MOMENT: Duration = Duration::from_millis(20);
 
 /// A vault with its data in two places, that holds a credential.
 struct Scene {
@@ -66,6 +68,18 @@ impl Scene {
     async fn resolve(&self) -> Result<(u64, String), Status> {
         let credential = self.orders.resolve("firm", "wom", "leipzig").await?;
         Ok((credential.version, password(&credential).to_owned()))
+    }
+
+    /// Saves until that is done.
+    async fn until_saved(&self) {
+        let saving = async {
+            while self.save("in doubt").await.is_err() {
+                tokio::time::sleep(MOMENT).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, saving)
+            .await
+            .expect("saves are done again");
     }
 
     async fn look(&self) -> Known {
@@ -250,6 +264,45 @@ async fn after_a_failed_sync_or_write_the_store_mends_itself() {
         faults.end();
         scene.goes_on_from(&before).await;
     }
+}
+
+/// sled is closed by whoever lets go of it last, which fails with its disk: also when that is somebody who reads.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_reads_while_a_sync_fails_lets_go_of_the_store_quietly() {
+    let faults = Faults::build();
+    let mut vault = Vault::new();
+    vault.environment = faults.environment("FAILING_SYNCS", "/data/db");
+    let scene = Scene::new(vault).await;
+    for _ in 0..200 {
+        scene.save("read again and again").await.unwrap();
+    }
+    let readers: Vec<_> = (0..6)
+        .map(|_| {
+            let admin = scene.operator.admin.clone();
+            tokio::spawn(async move {
+                loop {
+                    let all = v1::ListCredentialVersionsRequest {
+                        r#ref: Some(credential()),
+                    };
+                    // Refused while the disk fails.
+                    let _ = admin.clone().list_credential_versions(all).await;
+                }
+            })
+        })
+        .collect();
+    // Not each of the rounds meets a read in the right moment.
+    for _ in 0..3 {
+        faults.begin();
+        scene.until_refused().await;
+        faults.end();
+        scene.until_saved().await;
+    }
+    for reader in readers {
+        assert!(!reader.is_finished(), "it reads until it is stopped");
+        reader.abort();
+    }
+    // Insists that the log tells of no panic.
+    scene.server.stop().await;
 }
 
 /// What the system has in memory after a failed sync is not what the disk has: whoever believes it loses the next change too.

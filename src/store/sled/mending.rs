@@ -12,8 +12,9 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::quiet::quietly;
 use super::writer::{Pending, Writer};
-use super::{Opened, damaged, io_error, lock_when_released, make_durable, quietly, read_revision, settle};
+use super::{Opened, damaged, io_error, lock_when_released, make_durable, read_revision, settle};
 use crate::store::{RESERVE, Revision, StoreError};
 
 /// How long to wait before the first and before every later attempt, at most: each wait is twice the one before.
