@@ -1,8 +1,9 @@
 //! Keeps refusals from filling the disk: so many a second are listed one by one, the rest is counted.
 
-use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use hashbrown::{Equivalent, HashMap};
 
 use super::entry::{Body, Entry, Outcome};
 use super::events;
@@ -17,6 +18,22 @@ const WINDOW: Duration = Duration::from_secs(1);
 
 /// Who was refused, how and why.
 type Key = (Option<Box<str>>, &'static str, Box<str>);
+
+/// The same, borrowed: nearly all that is refused is of those that are known.
+#[derive(Hash)]
+struct KeyRef<'a>(Option<&'a str>, &'static str, &'a str);
+
+impl Equivalent<Key> for KeyRef<'_> {
+    fn equivalent(&self, (caller, outcome, reason): &Key) -> bool {
+        (self.0, self.1, self.2) == (caller.as_deref(), *outcome, &**reason)
+    }
+}
+
+impl KeyRef<'_> {
+    fn to_key(&self) -> Key {
+        (self.0.map(Into::into), self.1, self.2.into())
+    }
+}
 
 /// Refusals that have no lines of their own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,8 +68,12 @@ impl Flood {
         let mut window = self.window();
         window.began.get_or_insert_with(Instant::now);
         let outcome = entry.outcome.unwrap_or(Outcome::Failed).as_str();
-        let reason = entry.reason.unwrap_or_default();
-        let key = told_apart(&window.counts, (entry.caller.map(Into::into), outcome, reason.into()));
+        let key = KeyRef(entry.caller, outcome, entry.reason.unwrap_or_default());
+        if let Some(count) = window.counts.get_mut(&key) {
+            *count += 1;
+            return *count <= limit_of(entry.caller);
+        }
+        let key = told_apart(&window.counts, key.to_key());
         let limit = limit(&key);
         let count = window.counts.entry(key).or_default();
         *count += 1;
@@ -117,6 +138,10 @@ fn told_apart(known: &HashMap<Key, u64>, key: Key) -> Key {
 }
 
 fn limit((caller, ..): &Key) -> u64 {
+    limit_of(caller.as_deref())
+}
+
+fn limit_of(caller: Option<&str>) -> u64 {
     if caller.is_some() { CALLER } else { STRANGERS }
 }
 

@@ -1,11 +1,12 @@
 //! What every call passes before and after its service: nobody without an identity gets in, nothing is begun that the worker
 //! has no time for, no call goes on for ever, and no error leaves without a reason.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use http::{HeaderValue, Request, Response};
@@ -17,6 +18,7 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 
 use super::admission::{Admission, Part};
+use super::answering::Answering;
 use super::aside::Aside;
 use super::class::Class;
 use super::counted::count;
@@ -28,7 +30,7 @@ use super::refusal::refusal;
 use crate::access::{Caller, LivePermissions, Standing};
 use crate::api::request_id::{self, REQUEST_ID};
 use crate::api::{ApiError, Calls, DEADLINE_EXCEEDED, Fault, Line, MAX_REQUEST, OVERLOADED, Passage, Peer, ended};
-use crate::audit::{Audit, Entry, Event, Unavailable};
+use crate::audit::{Audit, Entry, Event, Ticket, Unavailable};
 use crate::pb;
 use crate::telemetry::metrics::Counted;
 use crate::telemetry::traces::TracedCall;
@@ -93,36 +95,36 @@ pub(super) struct ConnectionGate {
 impl hyper::service::Service<Request<Incoming>> for ConnectionGate {
     type Response = Response<HeldBody>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<HeldBody>, Infallible>> + Send>>;
+    type Future = Answering;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let mut request = request.map(Body::new);
+    fn call(&self, mut request: Request<Incoming>) -> Answering {
         let path = request.uri().path();
-        let path = path[..path.floor_char_boundary(LONGEST_PATH)].to_owned();
-        let counted = Counted::begin(&path);
+        let path = &path[..path.floor_char_boundary(LONGEST_PATH)];
+        let counted = Counted::begin(path);
+        let path = lasting(path, &counted);
         let id = request_id::sent(request.headers());
-        let (peer, audit) = (self.peer.clone(), self.gate.calls.audit().clone());
-        let identified = identify(&self.peer, &self.gate.calls, &path);
-        let (standing, place) = match identified.and_then(|standing| Ok((standing, self.peer.place()?))) {
-            Ok(admitted) => admitted,
+        let (peer, audit) = (&self.peer, self.gate.calls.audit());
+        let refuse_for = |error: &ApiError, id: Option<HeaderValue>| {
+            let (peer, audit, path, fault) = (peer.clone(), audit.clone(), path.clone(), Fault::from(error));
+            async move { refuse(&audit, fault, &path, &peer, id.as_ref()).await }
+        };
+        let standing = match identify(peer, &self.gate.calls, &path) {
+            Ok(standing) => standing,
             Err(error) => {
-                let refuse = async move { refuse(&audit, Fault::from(&error), &path, &peer, id.as_ref()).await };
-                return Box::pin(async move { Ok(hold(count(counted, None, refuse.await), None)) });
+                let refuse = refuse_for(&error, id);
+                return Answering::later(async move { hold(count(counted, None, refuse.await), None) });
             }
         };
         if let Some(answer) = refuse_other_protocols(&request) {
-            return Box::pin(async move {
-                let named = id.as_ref().and_then(named);
-                let listed = list(&audit, Code::Unimplemented, "NOT_GRPC", &path, &peer, named.as_deref()).await;
-                counted.end(Code::Unimplemented);
+            let named = id.as_ref().map(HeaderValue::to_str).and_then(Result::ok);
+            let line = list(audit, Code::Unimplemented, "NOT_GRPC", &path, peer, named);
+            counted.end(Code::Unimplemented);
+            return Answering::later(async move {
+                let listed = written(line).await;
                 let answer = listed.map_or_else(|fault| Status::from(fault).into_http(), |()| answer);
-                Ok(hold(answer, None))
+                hold(answer, None)
             });
         }
-        let deadline = asked_deadline(&request)
-            .unwrap_or(self.gate.default_deadline)
-            .min(LONGEST_DEADLINE);
-        let until = counted.started() + deadline;
         let is_stream = is_stream(&path);
         let is_traced = !path.starts_with(INFRASTRUCTURE);
         let traced = is_traced
@@ -130,21 +132,28 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionGate {
             .flatten();
         let class = Class::of(&path);
         let Some(waiting) = self.gate.admission.take(class, &self.part, counted.started()) else {
-            self.aside.put_next();
-            return Box::pin(async move {
-                if !is_stream {
-                    let _ = tokio::time::timeout_at(until.into(), read_to_its_end(request.into_body())).await;
-                }
-                let refusal = refuse_for_now(&audit, &path, &peer, id).await;
-                Ok(hold(count(counted, traced, refusal), place))
-            });
+            let body = (!is_stream).then(|| request.into_body());
+            return self.refuse_for_now(counted, traced, &path, id, body);
         };
+        let place = match peer.place() {
+            Ok(place) => place,
+            Err(error) => {
+                let refuse = refuse_for(&error, id);
+                return Answering::later(async move { hold(count(counted, traced, refuse.await), None) });
+            }
+        };
+        let deadline = asked_deadline(&request)
+            .unwrap_or(self.gate.default_deadline)
+            .min(LONGEST_DEADLINE);
+        let until = counted.started() + deadline;
+        let (peer, audit) = (peer.clone(), audit.clone());
         let passage = Passage::default();
         request.extensions_mut().insert(peer.clone());
         request.extensions_mut().insert(passage.clone());
         let ending = is_stream.then(|| (standing.end(), self.gate.is_ending.clone()));
         let dispatch = Arc::clone(&self.gate.dispatch);
-        Box::pin(async move {
+        let request = request.map(Body::new);
+        Answering::later(async move {
             // It is polled for the first time when the worker has come to it.
             let answer = if waiting.begins(until, std::time::Instant::now()) {
                 let answer = dispatch.call(request);
@@ -167,7 +176,7 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionGate {
                 let listed = match passage.line() {
                     Line::Missing => {
                         let refusal = refuse(&audit, fault, &path, &peer, id.as_ref()).await;
-                        return Ok(hold(count(counted, traced, refusal), None));
+                        return hold(count(counted, traced, refusal), None);
                     }
                     Line::OfTheEnd(ticket) => ticket.written().await.map(drop),
                     // It has waited for nothing else.
@@ -175,7 +184,7 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionGate {
                 };
                 let listed = listed.map_err(|error| Fault::from(&ApiError::Audit(error)));
                 let refusal = Status::from(listed.err().unwrap_or(fault)).into_http();
-                return Ok(hold(count(counted, traced, refusal), None));
+                return hold(count(counted, traced, refusal), None);
             };
             let answer = match without_reason(&answer, &path) {
                 Some(fault) => refuse(&audit, fault, &path, &peer, id.as_ref()).await,
@@ -189,21 +198,71 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionGate {
             if let Some(id) = id {
                 answer.headers_mut().insert(REQUEST_ID, id);
             }
-            Ok(hold(answer, place))
+            hold(answer, place)
         })
     }
 }
 
+impl ConnectionGate {
+    /// Refuses a call that the worker has no time for, and whose body has to be taken first.
+    fn refuse_for_now(
+        &self,
+        counted: Counted,
+        traced: Option<TracedCall>,
+        path: &str,
+        id: Option<HeaderValue>,
+        body: Option<Incoming>,
+    ) -> Answering {
+        self.aside.put_next();
+        let audit = self.gate.calls.audit();
+        let named = id.as_ref().map(HeaderValue::to_str).and_then(Result::ok);
+        let line = list(audit, Code::ResourceExhausted, OVERLOADED, path, &self.peer, named);
+        let unread = body.and_then(unless_read);
+        // Nearly always, when it matters.
+        if unread.is_none() && line.as_ref().is_none_or(Ticket::is_counted_only) {
+            return Answering::now(hold(count(counted, traced, refusal(id)), None));
+        }
+        Answering::later(async move {
+            if let Some(body) = unread {
+                let _ = tokio::time::timeout(LONGEST_DEADLINE, read_to_its_end(body)).await;
+            }
+            let answer = match written(line).await {
+                Ok(()) => refusal(id),
+                Err(fault) => Status::from(fault).into_http(),
+            };
+            hold(count(counted, traced, answer), None)
+        })
+    }
+}
+
+/// A call's path, for longer than its request is there.
+fn lasting(path: &str, counted: &Counted) -> Cow<'static, str> {
+    let known = counted.known_path();
+    known.map_or_else(|| path.to_owned().into(), Cow::Borrowed)
+}
+
 /// Takes what is left of a request. If it were dropped before its end, its stream would have to be reset; and h2 closes a connection
 /// on which it has had to do that, and met the rest later, a thousand times. No request is so large that it would matter.
-async fn read_to_its_end(mut body: Body) {
+async fn read_to_its_end(mut body: Incoming) {
+    poll_fn(|context| poll_to_its_end(&mut body, context)).await;
+}
+
+/// What is not read of a body after all that has come of it was taken.
+fn unless_read(mut body: Incoming) -> Option<Incoming> {
+    // Whoever asks again is told when there is more.
+    let is_read = poll_to_its_end(&mut body, &mut Context::from_waker(Waker::noop())).is_ready();
+    (!is_read).then_some(body)
+}
+
+fn poll_to_its_end(body: &mut Incoming, context: &mut Context<'_>) -> Poll<()> {
     let mut read = 0;
-    while let Some(Ok(frame)) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+    while let Some(Ok(frame)) = std::task::ready!(Pin::new(&mut *body).poll_frame(context)) {
         read += frame.data_ref().map_or(0, bytes::Bytes::len);
         if read > MAX_REQUEST {
-            return;
+            break;
         }
     }
+    Poll::Ready(())
 }
 
 /// Health and reflection. They say nothing of what the vault holds, and are asked all the time: they are not listed.
@@ -275,7 +334,7 @@ async fn within<T>(until: Instant, answer: impl Future<Output = T>, give_up: imp
 
 /// The deadline that the caller has set: up to eight digits and a unit (gRPC over HTTP/2, `grpc-timeout`). Nothing below the
 /// gate looks at it.
-fn asked_deadline(request: &Request<Body>) -> Option<Duration> {
+fn asked_deadline<B>(request: &Request<B>) -> Option<Duration> {
     let text = request.headers().get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let amount = digits.parse::<u32>().ok().filter(|_| digits.len() <= 8)?;
@@ -309,8 +368,9 @@ fn without_reason(answer: &Response<Body>, path: &str) -> Option<Fault> {
 /// Refuses a call that has come to no service, once that is listed.
 async fn refuse(audit: &Audit, fault: Fault, path: &str, peer: &Peer, id: Option<&HeaderValue>) -> Response<Body> {
     let id = id.and_then(named).unwrap_or_else(request_id::fresh);
+    let line = list(audit, fault.code, fault.reason, path, peer, Some(&id));
     // Apart from what every call carries along.
-    let listed = Box::pin(list(audit, fault.code, fault.reason, path, peer, Some(&id))).await;
+    let listed = Box::pin(written(line)).await;
     let fault = Fault {
         request_id: Some(id),
         ..listed.err().unwrap_or(fault)
@@ -322,38 +382,12 @@ fn named(id: &HeaderValue) -> Option<String> {
     id.to_str().ok().map(str::to_owned)
 }
 
-/// Refuses a call that the worker has no time for.
-async fn refuse_for_now(audit: &Audit, path: &str, peer: &Peer, id: Option<HeaderValue>) -> Response<Body> {
-    let named = id.as_ref().and_then(named);
-    let listed = Box::pin(list(
-        audit,
-        Code::ResourceExhausted,
-        OVERLOADED,
-        path,
-        peer,
-        named.as_deref(),
-    ))
-    .await;
-    let mut answer = listed.map_or_else(|fault| Status::from(fault).into_http(), |()| refusal());
-    if let Some(id) = id {
-        answer.headers_mut().insert(REQUEST_ID, id);
-    }
-    answer
-}
-
-/// Lists a call that has come to no service. An error is what its caller gets instead of its answer.
-async fn list(
-    audit: &Audit,
-    code: Code,
-    reason: &'static str,
-    path: &str,
-    peer: &Peer,
-    id: Option<&str>,
-) -> Result<(), Fault> {
+/// Lists a call that has come to no service, if such are listed.
+fn list(audit: &Audit, code: Code, reason: &'static str, path: &str, peer: &Peer, id: Option<&str>) -> Option<Ticket> {
     tracing::debug!(target: "tresor::call", path, peer = %peer.address(), request_id = id, ?code, reason, "call");
     let caller = peer.identity().ok().map(LivePermissions::caller);
     if caller.is_some() && path.starts_with(INFRASTRUCTURE) {
-        return Ok(());
+        return None;
     }
     let entry = Entry {
         caller: caller.map(Caller::as_str),
@@ -361,8 +395,14 @@ async fn list(
         request: id,
         ..Entry::new(Event::Call, method(path))
     };
-    let listed = audit.submit_seldom(&ended(entry, code, Some(reason))).written().await;
-    listed.map(drop).map_err(|error| Fault::from(&ApiError::Audit(error)))
+    Some(audit.submit_seldom(&ended(entry, code, Some(reason))))
+}
+
+/// Waits until it is listed. An error is what its caller gets instead of its answer.
+async fn written(line: Option<Ticket>) -> Result<(), Fault> {
+    let Some(line) = line else { return Ok(()) };
+    let written = line.written().await;
+    written.map(drop).map_err(|error| Fault::from(&ApiError::Audit(error)))
 }
 
 /// What the audit log calls a method that was asked for: those of our services have a bare name, and what is not even written

@@ -6,6 +6,7 @@
 
 mod accept;
 mod admission;
+mod answering;
 mod aside;
 mod class;
 mod connection;

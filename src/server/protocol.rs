@@ -6,7 +6,7 @@ use tonic::body::Body;
 
 /// gRPC is `POST` with a content type of its own (gRPC over HTTP/2, "Requests"). No web page can send that type to another
 /// site without being allowed to, so a browser that has somebody's certificate is not led into calls of the page's making.
-pub(super) fn refuse_other_protocols(request: &Request<Body>) -> Option<Response<Body>> {
+pub(super) fn refuse_other_protocols<B>(request: &Request<B>) -> Option<Response<Body>> {
     let mut answer = Response::new(Body::empty());
     if request.method() != Method::POST {
         *answer.status_mut() = StatusCode::METHOD_NOT_ALLOWED;

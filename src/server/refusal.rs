@@ -4,10 +4,11 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use http::{HeaderMap, Response};
+use http::{HeaderMap, HeaderValue, Response};
 use tonic::Status;
 use tonic::body::Body;
 
+use crate::api::request_id::REQUEST_ID;
 use crate::api::{ApiError, Fault};
 
 /// When callers may try again, in milliseconds. They are told different times, so that they do not all come back at once.
@@ -20,17 +21,29 @@ static HEADS: LazyLock<[HeaderMap; RETRY_AFTER.len()]> = LazyLock::new(|| {
             ..Fault::from(&ApiError::Overloaded)
         };
         let answer: Response<Body> = Status::from(fault).into_http();
-        answer.into_parts().0.headers
+        let mut headers = answer.into_parts().0.headers;
+        for value in headers.values_mut() {
+            // A copy of what is there for ever counts nobody who has it.
+            *value = HeaderValue::from_static(text(value).leak());
+        }
+        headers
     })
 });
 
+fn text(value: &HeaderValue) -> String {
+    value.to_str().expect("headers of gRPC are ASCII").to_owned()
+}
+
 static NEXT: AtomicUsize = AtomicUsize::new(0);
 
-/// The answer: `RESOURCE_EXHAUSTED`, and when to try again.
-pub(super) fn refusal() -> Response<Body> {
+/// The answer: `RESOURCE_EXHAUSTED`, and when to try again. With the id of the request, if its caller has named one.
+pub(super) fn refusal(id: Option<HeaderValue>) -> Response<Body> {
     let next = NEXT.fetch_add(1, Ordering::Relaxed);
     let mut answer = Response::new(Body::empty());
     answer.headers_mut().clone_from(&HEADS[next % HEADS.len()]);
+    if let Some(id) = id {
+        answer.headers_mut().insert(REQUEST_ID, id);
+    }
     answer
 }
 
@@ -44,7 +57,7 @@ mod tests {
     #[test]
     fn refused_callers_are_told_to_try_again_at_different_times() {
         let told = || {
-            let answer = refusal();
+            let answer = refusal(None);
             assert!(http_body::Body::is_end_stream(answer.body()));
             let status = Status::from_header_map(answer.headers()).unwrap();
             assert_eq!(status.code(), Code::ResourceExhausted);

@@ -133,7 +133,9 @@ async fn serve_connection(accepted: Accepted, gate: Gate, max_streams: u32, mut 
     let aside = Aside::default();
     let gate = gate.for_connection(peer.clone(), aside.clone());
     let mut http = http2::Builder::new(aside.clone());
+    // Nobody asks an answer of gRPC for its date.
     http.timer(TokioTimer::new())
+        .auto_date_header(false)
         .max_concurrent_streams(max_streams)
         .keep_alive_interval(KEEPALIVE)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT);

@@ -42,6 +42,12 @@ impl Ticket {
         self.lines
     }
 
+    /// Whether it is for no line, and nothing has to be waited for.
+    #[must_use]
+    pub fn is_counted_only(&self) -> bool {
+        matches!(self.state, TicketState::NotListed)
+    }
+
     /// Waits until the line is written, and returns its number, or that of the last of its lines; 0 if it is counted with
     /// others.
     ///

@@ -75,6 +75,12 @@ impl Counted {
         &CALLS.methods[self.method].path
     }
 
+    /// The path of its method, if there is that method.
+    #[must_use]
+    pub fn known_path(&self) -> Option<&'static str> {
+        (self.method + 1 < CALLS.methods.len()).then(|| self.path())
+    }
+
     /// Whether its answer is a stream, which may fail after it has begun.
     #[must_use]
     pub fn is_stream(&self) -> bool {
