@@ -17,8 +17,8 @@ from support import TARGET
 EPOCH = "1700000000"
 
 
-def _run(*command: str | Path, **env: str) -> str:
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | env)
+def _run(*command: str | Path, at: Path = ROOT, **env: str) -> str:
+    done = subprocess.run(command, cwd=at, capture_output=True, text=True, env=os.environ | env)
     assert done.returncode == 0, f"{command}:\n{done.stdout}{done.stderr}"
     return done.stdout
 
@@ -37,11 +37,25 @@ def _buildah(*command: str | Path) -> str:
 
 
 @functools.cache
+def context() -> Path:
+    """What a build gets to see of the repository: all that `.dockerignore` lets through, and nothing else."""
+    containerfile = KEPT / "context.Dockerfile"
+    containerfile.write_text("FROM scratch\nCOPY . /src\n")
+    seen = _buildah("build", "--file", containerfile, "--no-cache", "--quiet", ".").strip()
+    mounted = Path(_buildah("mount", _buildah("from", "--pull-never", seen).strip()).strip())
+    # Always in the same place, so that cargo knows it again.
+    folder = KEPT / "context"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(mounted / "src", folder, symlinks=True)
+    return folder
+
+
+@functools.cache
 def assembled() -> Path:
-    """What the first stage leaves to the last, made by the same script, without optimisation."""
+    """What the first stage leaves to the last, made by the same script of the same files, without optimisation."""
     folder = KEPT / "assembled/image"
     try:
-        _run("deploy/image/assemble", folder, "dev", CARGO_TARGET_DIR=str(TARGET))
+        _run("deploy/image/assemble", folder, "dev", at=context(), CARGO_TARGET_DIR=str(TARGET))
     finally:
         # The other tests have the program that it has taken the place of: both are kept, so this compiles nothing.
         _run("cargo", "build", "--quiet", "--bin", "tresor", CARGO_TARGET_DIR=str(TARGET))
