@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import stat
 import sys
 import tomllib
 import urllib.request
@@ -16,7 +18,7 @@ import pytest
 from cloudcoil.models.cert_manager import v1 as cert_manager
 from container import Container, Described, Mount
 from contract import ROOT, STUBS
-from kms import Plugin
+from kms import GENERATED, PROGRAM
 from kubelet import Cluster, Pod, probe, rendered
 from support import TRESOR, Client, office, refused, run, wait_for
 
@@ -28,8 +30,13 @@ ORDER_SERVICE = "spiffe://dynarex.local/order-service"
 
 
 @pytest.fixture(scope="module", params=OVERLAYS)
-def objects(request: pytest.FixtureRequest) -> list[dict]:
-    return rendered(f"overlays/{request.param}")
+def overlay(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def objects(overlay: str) -> list[dict]:
+    return rendered(f"overlays/{overlay}")
 
 
 def pods(objects: list[dict]) -> dict[str, dict]:
@@ -92,7 +99,9 @@ def test_every_pod_is_as_closed_as_restricted_asks_and_more(objects: list[dict])
         allowed = {"configMap", "secret", "emptyDir", "persistentVolumeClaim", "name"}
         assert all(volume.keys() <= allowed for volume in spec["volumes"]), name
         for container in containers(spec):
-            assert container["securityContext"] == {
+            # A plugin's image may say otherwise, so it is told who it is.
+            user = {"runAsUser": 65532, "runAsGroup": 65532} if container["name"] == "kms-plugin" else {}
+            assert container["securityContext"] == user | {
                 "allowPrivilegeEscalation": False,
                 "readOnlyRootFilesystem": True,
                 "capabilities": {"drop": ["ALL"]},
@@ -122,16 +131,65 @@ def test_what_is_referred_to_is_there(objects: list[dict]) -> None:
     assert vault["spec"]["serviceName"] in names("Service")
 
 
-def test_nobody_gets_in_or_out_but_callers_prometheus_and_their_name_server(objects: list[dict]) -> None:
+SERVER = {"matchLabels": {"app.kubernetes.io/name": "tresor", "app.kubernetes.io/component": "server"}}
+CLIENT = {"matchLabels": {"tresor.dynarex/client": "true"}}
+CALLS = [{"port": 8443, "protocol": "TCP"}]
+NAME_SERVER = {
+    "to": [
+        {
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}},
+            "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}},
+        }
+    ],
+    "ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}],
+}
+POLICIES = {
+    "default-deny": {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]},
+    # No way out at all.
+    "tresor": {
+        "podSelector": SERVER,
+        "policyTypes": ["Ingress", "Egress"],
+        "ingress": [
+            {"from": [{"namespaceSelector": {}, "podSelector": CLIENT}], "ports": CALLS},
+            {
+                "from": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}],
+                "ports": [{"port": 9464, "protocol": "TCP"}],
+            },
+        ],
+    },
+    "tresor-clients": {
+        "podSelector": CLIENT,
+        "policyTypes": ["Egress"],
+        "egress": [{"to": [{"podSelector": SERVER}], "ports": CALLS}, NAME_SERVER],
+    },
+}
+# The way to a KMS, which is nowhere until somebody says where.
+TO_THE_KMS = {
+    "podSelector": SERVER,
+    "policyTypes": ["Egress"],
+    "egress": [{"to": [{"ipBlock": {"cidr": "192.0.2.1/32"}}], "ports": [{"port": 443, "protocol": "TCP"}]}, NAME_SERVER],
+}
+
+
+def test_nobody_gets_in_or_out_but_callers_prometheus_their_name_server_and_a_kms(objects: list[dict], overlay: str) -> None:
     policies = {each["metadata"]["name"]: each["spec"] for each in objects if each["kind"] == "NetworkPolicy"}
-    assert policies["default-deny"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
-    vault = policies["tresor"]
-    assert [[port["port"] for port in rule["ports"]] for rule in vault["ingress"]] == [[8443], [9464]]
-    assert "egress" not in vault
-    ways_out = [port["port"] for rule in policies["tresor-clients"]["egress"] for port in rule["ports"]]
-    assert ways_out == [8443, 53, 53]
+    assert policies == POLICIES | ({"tresor-kms": TO_THE_KMS} if overlay == "production-kms" else {})
     clients = [name for name, labels in pod_labels(objects).items() if labels.get("tresor.dynarex/client") == "true"]
     assert clients == [name for name in pod_labels(objects) if "StatefulSet" not in name]
+
+
+def test_the_way_to_a_kms_is_set_in_the_overlay(tmp_path: Path) -> None:
+    copied = tmp_path / "kubernetes"
+    shutil.copytree(ROOT / "deploy/kubernetes", copied)
+    overlay = copied / "overlays/production-kms/kustomization.yaml"
+    text = overlay.read_text()
+    assert text.count("value: 192.0.2.1/32\n") == text.count("value: 443\n") == 1
+    overlay.write_text(text.replace("192.0.2.1/32", "10.1.2.0/28").replace("value: 443", "value: 8200"))
+    (way,) = (each for each in rendered(overlay.parent) if each["metadata"]["name"] == "tresor-kms")
+    assert way["spec"]["egress"] == [
+        {"to": [{"ipBlock": {"cidr": "10.1.2.0/28"}}], "ports": [{"port": 8200, "protocol": "TCP"}]},
+        NAME_SERVER,
+    ]
 
 
 def test_what_selects_pods_selects_them(objects: list[dict]) -> None:
@@ -322,19 +380,27 @@ def python_machine(directory: Path) -> tuple[Path, list[Mount]]:
 
 def test_a_sealed_vault_is_not_ready_and_not_restarted(tmp_path: Path) -> None:
     vault = Vault("production-kms", tmp_path)
-    socket = vault.pod.source("kms") / "plugin.sock"
-    plugin = Plugin(socket)
     try:
         vault.start()
         assert vault.passes("livenessProbe")
         assert not vault.passes("readinessProbe")
         assert vault.caller("tresor-operator-tls").GetStatus().sealed
-        plugin.start()
-        # The two containers of the pod have one user.
-        socket.chmod(0o666)
-        wait_for(lambda: vault.passes("readinessProbe"), "the vault to open by itself")
-        vault.caller("tresor-operator-tls").save("demo")
-        assert vault.passes("livenessProbe")
+        with kms_plugin(vault, tmp_path):
+            wait_for(lambda: vault.passes("readinessProbe"), "the vault to open by itself")
+            vault.caller("tresor-operator-tls").save("demo")
+            assert vault.passes("livenessProbe")
+            # Nobody but the user that the two containers have may connect.
+            socket = (vault.pod.source("kms") / "plugin.sock").stat()
+            assert (socket.st_uid, socket.st_mode & (stat.S_IWGRP | stat.S_IWOTH)) == (65532, 0)
     finally:
-        plugin.stop()
         vault.container.remove()
+
+
+def kms_plugin(vault: Vault, directory: Path) -> Container:
+    """The pod's other container, as the manifests say, with a plugin of ours in the place of an image."""
+    root, mounts = python_machine(directory)
+    described = vault.pod.described(root, [sys.executable, str(PROGRAM)], {}, vault.pod.sidecar("kms-plugin"))
+    described.mounts += [*mounts, Mount(PROGRAM, str(PROGRAM))]
+    described.env["PYTHONPATH"] = str(GENERATED)
+    described.beside = vault.container
+    return Container(described).start()
