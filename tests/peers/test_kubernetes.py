@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import stat
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 import kubernetes_validate
 import pytest
 from cloudcoil.models.cert_manager import v1 as cert_manager
+from cloudcoil.models.prometheus_operator import v1 as prometheus_operator
 from container import Container, Described, Mount
 from contract import ROOT, STUBS
 from kms import GENERATED, PROGRAM
@@ -61,30 +63,45 @@ def containers(spec: dict) -> list[dict]:
     return spec["containers"] + spec.get("initContainers", [])
 
 
+# Of which others than Kubernetes say what is in them.
+FOREIGN = {"cert-manager.io/v1": cert_manager, "monitoring.coreos.com/v1": prometheus_operator}
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_kubernetes_knows_every_field(objects: list[dict], version: str) -> None:
-    own = [each for each in objects if not each["apiVersion"].startswith("cert-manager.io/")]
+    own = [each for each in objects if each["apiVersion"] not in FOREIGN]
     assert {each["kind"] for each in own} >= {"StatefulSet", "Service", "CronJob", "NetworkPolicy", "PodDisruptionBudget"}
     for each in own:
         kubernetes_validate.validate(each, version, strict=True)
 
 
-def test_cert_manager_knows_every_field(objects: list[dict]) -> None:
-    foreign = [each for each in objects if each["apiVersion"].startswith("cert-manager.io/")]
-    assert {each["kind"] for each in foreign} == {"Certificate", "Issuer"}
+def test_cert_manager_and_the_prometheus_operator_know_every_field(objects: list[dict], overlay: str) -> None:
+    foreign = [each for each in objects if each["apiVersion"] in FOREIGN]
+    monitoring = {"PodMonitor", "PrometheusRule"} if overlay != "dev" else set()
+    assert {each["kind"] for each in foreign} == {"Certificate", "Issuer"} | monitoring
     for each in foreign:
-        model = getattr(cert_manager, each["kind"]).model_validate(each)
-        # What it does not know it leaves out.
-        assert json.loads(model.model_dump_json(by_alias=True, exclude_unset=True)) == each
+        assert is_known(each), each["metadata"]["name"]
+
+
+def is_known(manifest: dict) -> bool:
+    """Whether whoever defines this kind knows all that is in it."""
+    model = getattr(FOREIGN[manifest["apiVersion"]], manifest["kind"]).model_validate(manifest)
+    # What it does not know it leaves out.
+    return json.loads(model.model_dump_json(by_alias=True, exclude_unset=True)) == manifest
 
 
 def test_schemas_notice_what_is_misspelt() -> None:
     service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "x"}, "spec": {"port": []}}
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(service, VERSIONS[0], strict=True)
-    misspelt = {"metadata": {"name": "x"}, "spec": {"secretName": "x", "issuerRef": {"name": "x"}, "uri": ["x"]}}
-    model = cert_manager.Certificate.model_validate(misspelt)
-    assert "uri" not in json.loads(model.model_dump_json(by_alias=True, exclude_unset=True))["spec"]
+    of_cert_manager = {"apiVersion": "cert-manager.io/v1", "kind": "Certificate", "metadata": {"name": "x"}}
+    spec = {"secretName": "x", "issuerRef": {"name": "x"}}
+    assert is_known(of_cert_manager | {"spec": spec | {"uris": ["x"]}})
+    assert not is_known(of_cert_manager | {"spec": spec | {"uri": ["x"]}})
+    of_the_operator = {"apiVersion": "monitoring.coreos.com/v1", "kind": "PodMonitor", "metadata": {"name": "x"}}
+    spec = {"selector": {}, "podMetricsEndpoints": []}
+    assert is_known(of_the_operator | {"spec": spec | {"jobLabel": "x"}})
+    assert not is_known(of_the_operator | {"spec": spec | {"joblabel": "x"}})
 
 
 def test_every_pod_is_as_closed_as_restricted_asks_and_more(objects: list[dict]) -> None:
@@ -198,6 +215,34 @@ def test_what_selects_pods_selects_them(objects: list[dict]) -> None:
     budgets = [each["spec"]["selector"]["matchLabels"] for each in objects if each["kind"] == "PodDisruptionBudget"]
     assert len(selectors) == 2 and len(budgets) == 1
     assert all(selector.items() <= vault.items() for selector in [*selectors, *budgets])
+
+
+def test_prometheus_scrapes_the_vault_under_the_name_that_its_alerts_ask_for() -> None:
+    objects = rendered("overlays/production")
+    (monitor,) = (each["spec"] for each in objects if each["kind"] == "PodMonitor")
+    vault = pods(objects)["StatefulSet/tresor"]
+    assert monitor["selector"]["matchLabels"].items() <= vault["metadata"]["labels"].items()
+    (endpoint,) = monitor["podMetricsEndpoints"]
+    ports = {port["name"]: port["containerPort"] for port in vault["spec"]["containers"][0]["ports"]}
+    assert (ports[endpoint["port"]], endpoint["path"]) == (9464, "/metrics")
+    (alerts,) = (each["spec"] for each in objects if each["kind"] == "PrometheusRule")
+    (job,) = set(re.findall(r'job="(.*?)"', json.dumps(alerts).replace("\\", "")))
+    assert vault["metadata"]["labels"][monitor["jobLabel"]] == job
+
+
+def test_an_alert_leads_to_its_page_where_the_overlay_says_that_it_is(tmp_path: Path) -> None:
+    copied = tmp_path / "kubernetes"
+    shutil.copytree(ROOT / "deploy/kubernetes", copied)
+    runbooks = copied / "overlays/production/runbooks.yaml"
+    where = "git.firm.example/vaults/tresor/src/docs/runbook"
+    runbooks.write_text(runbooks.read_text().replace("runbooks: runbooks.example", f"runbooks: {where}"))
+    objects = rendered(copied / "overlays/production")
+    (alerts,) = (each["spec"] for each in objects if each["kind"] == "PrometheusRule")
+    pages = {rule["alert"]: rule["annotations"]["runbook_url"] for group in alerts["groups"] for rule in group["rules"]}
+    assert len(pages) >= 28
+    assert pages == {name: f"https://{where}/{name}.md" for name in pages}
+    # That ConfigMap is for kustomize alone.
+    assert not any(each["metadata"]["name"] == "tresor-runbooks" for each in objects)
 
 
 def test_a_vault_has_the_time_that_it_may_take_to_end(objects: list[dict]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import promql_parser as promql
 import pytest
+import yaml
 from contract import ROOT
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 from prometheus_client.parser import text_string_to_metric_families as prometheus
@@ -86,10 +87,11 @@ def test_no_label_holds_anything_of_a_tenant_a_caller_or_an_order(busy: Tresor) 
 
 def rules() -> list[dict[str, str]]:
     """The alerts: name and expression."""
-    text = (OBSERVABILITY / "alerts.yml").read_text()
-    found = re.findall(r"- alert: (\w+)\n\s+expr: (?:\|\n((?:\s{10,}.*\n)+)|(.*)\n)", text)
-    assert len(found) == text.count("- alert:")
-    return [{"name": name, "expr": block or line} for name, block, line in found]
+    return [{"name": rule["alert"], "expr": rule["expr"]} for rule in alerts(OBSERVABILITY / "alerts.yml")]
+
+
+def alerts(file: Path) -> list[dict]:
+    return [rule for group in yaml.safe_load(file.read_text())["groups"] for rule in group["rules"]]
 
 
 def test_every_alert_is_well_formed_and_fires_when_it_should() -> None:
@@ -107,12 +109,35 @@ def test_every_alert_has_its_page_and_every_page_its_alert() -> None:
     assert {page.stem for page in RUNBOOK.glob("*.md")} == names
     text = (OBSERVABILITY / "alerts.yml").read_text()
     for name in names:
-        assert f"runbook_url: docs/runbook/{name}.md\n" in text
+        assert f"runbook_url: https://runbooks.example/{name}.md\n" in text
         page = (RUNBOOK / f"{name}.md").read_text()
         assert page.startswith(f"# {name}\n")
         assert re.findall(r"^## (.*)$", page, re.M) == ["What to look at", "What to do"]
         for link in re.findall(r"\]\(([^)#]+)", page):
             assert (RUNBOOK / link).exists(), f"{name}: {link}"
+
+
+def test_the_page_about_metrics_says_how_alerts_get_where_their_pages_are(tmp_path: Path) -> None:
+    (command,) = re.findall(r"^\$ (sed .*)$", (ROOT / "docs/METRICS.md").read_text(), re.M)
+    made = tmp_path / "tresor.yml"
+    for here, there in (("/usr/share/tresor/observability", str(OBSERVABILITY)), ("/etc/prometheus/tresor.yml", str(made))):
+        assert here in command
+        command = command.replace(here, there)
+    done = run("sh", "-c", command)
+    assert done.returncode == 0, done.stderr
+    found = {rule["alert"]: rule["annotations"]["runbook_url"] for rule in alerts(made)}
+    assert found == {name: f"https://git.firm.example/tresor/docs/runbook/{name}.md" for name in found}
+    assert found.keys() == {rule["name"] for rule in rules()}
+    checked = run(PROMTOOL, "check", "rules", made)
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_kubernetes_gets_the_same_alerts() -> None:
+    written = (ROOT / "deploy/kubernetes/components/monitoring/rules.yaml").read_text()
+    script = OBSERVABILITY / "prometheus-rule"
+    assert written == run(script).stdout, f"run: {script.relative_to(ROOT)} > deploy/kubernetes/components/monitoring/rules.yaml"
+    # And the script leaves nothing out.
+    assert yaml.safe_load(written)["spec"] == yaml.safe_load((OBSERVABILITY / "alerts.yml").read_text())
 
 
 def test_every_command_in_the_runbook_is_one() -> None:
