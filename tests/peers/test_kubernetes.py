@@ -217,6 +217,17 @@ def test_what_selects_pods_selects_them(objects: list[dict]) -> None:
     assert all(selector.items() <= vault.items() for selector in [*selectors, *budgets])
 
 
+def test_services_and_probes_lead_to_ports_that_the_container_has(objects: list[dict]) -> None:
+    (vault,) = (template["spec"]["containers"][0] for name, template in pods(objects).items() if "StatefulSet" in name)
+    ports = {port["name"]: port["containerPort"] for port in vault["ports"]}
+    assert ports == {"grpc": 8443, "health": 8086, "metrics": 9464}
+    services = {each["metadata"]["name"]: each["spec"]["ports"] for each in objects if each["kind"] == "Service"}
+    # By their names, so that a service without that name leads nowhere; on the ports that callers and policies know.
+    led_to = {name: {port["port"]: ports[port["targetPort"]] for port in there} for name, there in services.items()}
+    assert led_to == {"tresor": {8443: 8443}, "tresor-pods": {8443: 8443, 9464: 9464}}
+    assert {vault[kind]["grpc"]["port"] for kind in ("startupProbe", "livenessProbe", "readinessProbe")} == {ports["health"]}
+
+
 def test_prometheus_scrapes_the_vault_under_the_name_that_its_alerts_ask_for() -> None:
     objects = rendered("overlays/production")
     (monitor,) = (each["spec"] for each in objects if each["kind"] == "PodMonitor")
