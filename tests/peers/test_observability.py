@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import runpy
-import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from contract import ROOT
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 from prometheus_client.parser import text_string_to_metric_families as prometheus
 from queries import answered, asked
-from support import TARGET, TRESOR, Tresor, run
+from support import TARGET, Tresor, run
 
 PROMTOOL = TARGET / "peers/prometheus/usr/bin/promtool"
 OBSERVABILITY = ROOT / "deploy/observability"
@@ -144,18 +143,6 @@ def test_kubernetes_gets_the_same_alerts() -> None:
     assert written == run(script).stdout, f"run: {script.relative_to(ROOT)} > deploy/kubernetes/components/monitoring/rules.yaml"
     # And the script leaves nothing out.
     assert yaml.safe_load(written)["spec"] == yaml.safe_load((OBSERVABILITY / "alerts.yml").read_text())
-
-
-def test_every_command_in_the_runbook_is_one() -> None:
-    commands = set()
-    for page in RUNBOOK.glob("*.md"):
-        commands |= set(re.findall(r"^\s*\$ tresor (.*)$", page.read_text(), re.M))
-        commands |= set(re.findall(r"`tresor ([^`]*)`", page.read_text()))
-    assert len(commands) > 10
-    for command in sorted(commands):
-        # Whatever it would do, its arguments are looked at first.
-        done = run(TRESOR, *shlex.split(command), "--help")
-        assert done.returncode == 0 and "Usage:" in done.stdout, f"{command}: {done.stderr}"
 
 
 def assert_answered(query: str, shown: Shown) -> None:
