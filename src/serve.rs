@@ -3,10 +3,12 @@
 mod auditing;
 mod backups;
 mod journal;
+mod kept;
 pub mod manager;
 mod readings;
 mod revisions;
 mod storing;
+mod taken;
 mod unsealing;
 mod vitality;
 
@@ -15,8 +17,8 @@ use std::sync::Arc;
 
 use tokio::task::JoinHandle;
 
-use self::auditing::Kept;
 use self::backups::Schedule;
+use self::kept::Kept;
 pub use self::unsealing::Kek;
 use self::unsealing::{Opener, keep_up};
 use self::vitality::Vitality;
@@ -280,7 +282,8 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
         audit: _,
         backups,
     } = prepared;
-    let kept = Kept::beside(&folder);
+    let kept = auditing::kept_beside(&folder);
+    let taken = taken::kept_beside(&folder);
     let restored = backups::Restored::beside(&folder);
     // Opening may read a lot, and this thread has other things to do.
     let store = tokio::task::spawn_blocking(move || SledStore::open_in(&folder))
@@ -316,7 +319,7 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
             Arc::clone(&door),
             audit.clone(),
             Arc::clone(&access.tls),
-            backups.is_some().then_some(config.backup.every),
+            config.backup.expected_every(),
         ),
     };
     let server = Server::start(listeners, access, &services, &calls, limits, look).await?;
@@ -344,6 +347,7 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
     let backups = tokio::spawn(backups::keep(
         backups.map(|folder| Schedule::new(folder, &config.backup)),
         restored,
+        taken,
         audit.clone(),
         Arc::clone(&door),
     ));

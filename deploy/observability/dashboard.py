@@ -49,7 +49,7 @@ ROWS = [
                 "Age of the newest backup",
                 "stat",
                 "s",
-                [(f"time() - {value('tresor_last_backup_timestamp_seconds')}", "{{instance}}")],
+                [(f"time() - ({value('tresor_last_backup_timestamp_seconds')} > 0)", "{{instance}}")],
             ),
         ],
     ),

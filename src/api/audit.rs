@@ -21,7 +21,7 @@ use super::violations::Violations;
 use crate::access::{Action, Permissions};
 use crate::audit::{Audit, Filter, Outcome, Reader, Record};
 use crate::pb::v1;
-use crate::vault::ids::{OrderId, ProviderId, TenantId};
+use crate::vault::ids::{OrderId, ProviderId, SubjectId, TenantId};
 use crate::vault::scope::CredentialRef;
 
 /// How many lines are read ahead of the caller.
@@ -241,6 +241,9 @@ pub(super) fn filter(request: v1::ReadAuditRequest) -> Result<Filter, ApiError> 
     if !request.order_id.is_empty() {
         violations.check("order_id", OrderId::parse(&request.order_id));
     }
+    if !request.request_id.is_empty() {
+        violations.check("request_id", SubjectId::parse(&request.request_id));
+    }
     let outcomes = [Outcome::Ok, Outcome::Denied, Outcome::Failed].map(Outcome::as_str);
     if !request.outcome.is_empty() && !outcomes.contains(&&*request.outcome) {
         violations.add("outcome", "is none: ok, denied or failed");
@@ -256,6 +259,7 @@ pub(super) fn filter(request: v1::ReadAuditRequest) -> Result<Filter, ApiError> 
         order: given(request.order_id),
         method: given(request.method),
         outcome: given(request.outcome),
+        request: given(request.request_id),
     })
 }
 

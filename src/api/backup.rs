@@ -30,6 +30,7 @@ pub struct BackupStream {
     /// What is left of the part that is being sent.
     rest: Bytes,
     outcome: Arc<OnceLock<Result<Made, ApiError>>>,
+    vault: Arc<Vault>,
     taker: Peer,
     refusal: Option<ApiError>,
     is_over: bool,
@@ -59,9 +60,10 @@ impl BackupStream {
         let (out, parts) = mpsc::channel(AHEAD);
         let outcome = Arc::new(OnceLock::new());
         let told = Arc::clone(&outcome);
+        let made_by = Arc::clone(&vault);
         runtime.spawn(async move {
             let checkpoint = audit.checkpoints().borrow().as_ref().map(|newest| newest.line.clone());
-            let made = vault.back_up(checkpoint.unwrap_or_default(), &out).await;
+            let made = made_by.back_up(checkpoint.unwrap_or_default(), &out).await;
             let made = made.map_err(|error| {
                 tracing::warn!(%error, "a backup was not made to its end");
                 ApiError::Backup(Arc::new(error))
@@ -75,6 +77,7 @@ impl BackupStream {
             parts,
             rest: Bytes::new(),
             outcome,
+            vault,
             taker,
             refusal: Some(refusal),
             is_over: false,
@@ -111,6 +114,7 @@ impl Stream for BackupStream {
                     return match outcome.get() {
                         Some(Ok(made)) => {
                             self.end.backed_up(made.revision);
+                            self.vault.was_backed_up(made);
                             self.end_with(None)
                         }
                         Some(Err(error)) => self.end_with(Some(error)),

@@ -34,6 +34,8 @@ pub struct Filter {
     pub method: Option<String>,
     /// That ended like this.
     pub outcome: Option<String>,
+    /// About the request with this id.
+    pub request: Option<String>,
 }
 
 /// The log cannot be read.
@@ -58,6 +60,7 @@ impl Filter {
             && is(&self.order, record.order_id.as_deref())
             && is(&self.method, record.method.as_deref())
             && is(&self.outcome, record.outcome.as_deref())
+            && is(&self.request, record.request_id.as_deref())
             && self.takes_time(&record.time)
     }
 

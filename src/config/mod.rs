@@ -152,12 +152,23 @@ pub struct SigningConfig {
 pub struct BackupConfig {
     /// Where they are kept; none: none are made.
     pub directory: Option<PathBuf>,
-    /// How often one is made.
+    /// How often one is made, if any are.
     pub every: Duration,
+    /// How often somebody else takes one; none if nobody is expected to.
+    pub taken_every: Option<Duration>,
     /// How many are kept.
     pub keep: NonZeroUsize,
     /// Whom they are encrypted for; empty: nobody in particular.
     pub recipients: Vec<Recipient>,
+}
+
+impl BackupConfig {
+    /// How often there should be a new one, whoever makes it; none if none is expected.
+    #[must_use]
+    pub fn expected_every(&self) -> Option<Duration> {
+        let made = self.directory.is_some().then_some(self.every);
+        made.into_iter().chain(self.taken_every).min()
+    }
 }
 
 /// `[resolver]`

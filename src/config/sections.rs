@@ -187,6 +187,7 @@ pub(super) fn backup(table: &mut Table<'_>, folder: &Path) -> Result<BackupConfi
     let every = table.or("every", seconds(DAY), |value| {
         value.duration(seconds(1)..=seconds(365 * DAY))
     });
+    let taken_every = table.optional("taken_every", |value| value.duration(seconds(1)..=seconds(365 * DAY)));
     let keep = table.or("keep", BACKUPS, |value| value.count(1..=100_000));
     let recipients = table.list("recipients", |value| {
         Recipient::parse(value.text()?).map_err(|error| error.to_string())
@@ -194,6 +195,7 @@ pub(super) fn backup(table: &mut Table<'_>, folder: &Path) -> Result<BackupConfi
     Ok(BackupConfig {
         directory: directory?,
         every: every?,
+        taken_every: taken_every?,
         keep: keep?,
         recipients: recipients?.unwrap_or_default(),
     })

@@ -1,13 +1,11 @@
 //! Ties the audit log to the vault: the vault's key signs it, the newest checkpoint is kept beside the store, health tells of
 //! it.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::kept::Kept;
 use crate::audit::{Audit, Checkpoint, Keys, Reader};
 use crate::backup;
 use crate::server::{Health, Obstacle};
@@ -18,43 +16,9 @@ const LOOK: Duration = Duration::from_millis(100);
 /// How often the newest checkpoint is kept at most.
 const KEEP_EVERY: Duration = Duration::from_secs(5);
 
-/// Where the newest checkpoint is kept: in the store's folder, away from the log. It is signed, so nobody can forge it, and
-/// no record of the store, so that it makes no revision.
-#[derive(Clone)]
-pub(super) struct Kept {
-    path: PathBuf,
-    writing: Arc<Mutex<()>>,
-}
-
-impl Kept {
-    pub(super) fn beside(store: &Path) -> Self {
-        Self {
-            path: store.join(backup::CHECKPOINT),
-            writing: Arc::default(),
-        }
-    }
-
-    fn read(&self) -> io::Result<Option<String>> {
-        match fs::read_to_string(&self.path) {
-            Ok(line) => Ok(Some(line)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Puts a line in the place of the one before, whole or not at all.
-    fn write(&self, line: &str) -> io::Result<()> {
-        let _one_at_a_time = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = self.path.with_extension("new");
-        match fs::remove_file(&new) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-        file.write_all(line.as_bytes())?;
-        file.sync_data()?;
-        fs::rename(new, &self.path)
-    }
+/// Where the newest checkpoint is kept: in the store's folder, away from the log. It is signed, so nobody can forge it.
+pub(super) fn kept_beside(store: &Path) -> Kept {
+    Kept::beside(store, backup::CHECKPOINT)
 }
 
 /// Once the vault is open, compares the log with what was kept of it, has it signed, and keeps checkpoints.

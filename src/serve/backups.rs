@@ -8,6 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use super::kept::Kept;
+use super::taken;
 use crate::audit::{Audit, Entry, Event, Outcome};
 use crate::backup::{self, BackupError, Made, NewFile, Recipient};
 use crate::config::BackupConfig;
@@ -80,7 +82,7 @@ enum Trouble {
 }
 
 /// Tells what the store was restored from, then makes backups for as long as it is let.
-pub(super) async fn keep(schedule: Option<Schedule>, restored: Restored, audit: Audit, door: Arc<Door>) {
+pub(super) async fn keep(schedule: Option<Schedule>, restored: Restored, taken: Kept, audit: Audit, door: Arc<Door>) {
     let mut ticks = tokio::time::interval(LOOK);
     let vault = loop {
         ticks.tick().await;
@@ -89,19 +91,27 @@ pub(super) async fn keep(schedule: Option<Schedule>, restored: Restored, audit: 
         }
     };
     let was_restored = tell(&restored, &audit).await;
-    let Some(schedule) = schedule else { return };
-    if !was_restored {
-        compare(&schedule, vault.revision());
-    }
+    let make = async {
+        let Some(schedule) = schedule else { return };
+        if !was_restored {
+            compare(&schedule, vault.revision());
+        }
+        make(&schedule, &audit, &vault).await;
+    };
+    tokio::join!(taken::keep(Arc::clone(&vault), taken), make);
+}
+
+/// Makes backups for as long as it is let.
+async fn make(schedule: &Schedule, audit: &Audit, vault: &Arc<Vault>) {
     let mut not_before = Timestamp::EPOCH;
     loop {
-        let due = due(&schedule).max(not_before);
+        let due = due(schedule).max(not_before);
         let wait = due.since(SystemClock.now());
         if !wait.is_zero() {
             tokio::time::sleep(wait.min(NAP)).await;
             continue;
         }
-        if let Err(error) = back_up(&schedule, &audit, &vault).await {
+        if let Err(error) = back_up(schedule, audit, vault).await {
             metrics::backup(None);
             tracing::error!(%error, "a backup was not made; it is tried again");
             not_before = SystemClock.now().after(schedule.every.min(AGAIN));

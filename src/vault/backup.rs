@@ -3,16 +3,28 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
 use super::Vault;
 use crate::backup::{self, BackupError, Made};
+use crate::time::Timestamp;
 
 impl Vault {
     /// The place for making a backup, for as long as it is kept; none while another one is made.
     #[must_use]
     pub fn backup_place(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.backup_place).try_acquire_owned().ok()
+    }
+
+    /// Somebody has taken all of a backup.
+    pub fn was_backed_up(&self, made: &Made) {
+        self.backups_taken.send_replace(Some(made.begun_at));
+    }
+
+    /// When the newest backup was begun that somebody has taken.
+    #[must_use]
+    pub fn backups_taken(&self) -> watch::Receiver<Option<Timestamp>> {
+        self.backups_taken.subscribe()
     }
 
     /// Writes a backup to `out`, part by part; see [`backup::make`].

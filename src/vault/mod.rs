@@ -47,7 +47,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 pub use self::asker::{Asker, Gone, Waits};
 pub use self::assignments::SetAssignment;
@@ -62,7 +62,8 @@ pub use self::handout::{Ask, Asked, Explanation, Granted, HandOut, Lack, Resolut
 pub use self::import::Imported;
 pub use self::read::{CredentialInfo, ListQuery, Masked, Page, StateFilter, VersionInfo};
 use self::record::Corrupt;
-use self::replica::{Counts, Others, Replica};
+pub use self::replica::Counts;
+use self::replica::{Others, Replica};
 pub use self::save::{Prepared, Put, Rollback, Saved};
 pub(crate) use self::tally::Tally;
 pub use self::tally::{Decisions, Outcome};
@@ -137,6 +138,8 @@ pub struct Vault {
     apart: Arc<Semaphore>,
     /// The one place for a backup.
     backup_place: Arc<Semaphore>,
+    /// When the newest backup was begun that somebody has taken.
+    backups_taken: watch::Sender<Option<Timestamp>>,
 }
 
 /// How the vault is doing.
@@ -197,6 +200,7 @@ impl Vault {
             upkeep: Arc::default(),
             apart: Arc::new(Semaphore::new(half_of_the_cores())),
             backup_place: Arc::new(Semaphore::new(1)),
+            backups_taken: watch::Sender::new(None),
         };
         vault.check_catalogue()?;
         Ok(Arc::new(vault))

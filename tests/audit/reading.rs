@@ -60,6 +60,22 @@ async fn a_reader_gets_the_lines_of_its_tenants_and_no_others() {
     let found = read(&operator, resolves).await.unwrap();
     assert_eq!(found.len(), 2);
     assert!(found[0].json.contains("\"prev\":") && found[0].time.is_some());
+    let mut named = Request::new(v1::GetStatusRequest {});
+    named
+        .metadata_mut()
+        .insert("x-request-id", "order-7.3".parse().unwrap());
+    operator.operator.clone().get_status(named).await.unwrap();
+    let of_request = v1::ReadAuditRequest {
+        request_id: "order-7.3".into(),
+        ..all()
+    };
+    let found = read(&operator, of_request).await.unwrap();
+    assert_eq!((found.len(), &*found[0].method), (1, "GetStatus"));
+    let no_id = v1::ReadAuditRequest {
+        request_id: "no id".into(),
+        ..all()
+    };
+    assert_eq!(told(read(&operator, no_id).await).1, "INVALID_FIELD");
     // Reading is listed, too: that it began, and how much was read.
     let readings = lines(&directory.path().join("audit"));
     let ended = readings.iter().filter(|line| line["event"] == "stream_ended");
@@ -104,6 +120,20 @@ async fn the_command_line_shows_and_verifies_a_log() {
         (code, offline["lines"][0]["order_id"].as_str()),
         (Some(0), Some("2026-0815"))
     );
+
+    let resolved = server.order_service().resolve("nobody", "wom", "leipzig").await;
+    let refused = resolved.err().unwrap();
+    let id = refused.get_details_request_info().unwrap().request_id;
+    for place in [&online[..], &["--dir", &directory_text]] {
+        let one = ["audit", "show", "--output", "json", "--request", &id];
+        let shown: Value = serde_json::from_str(&run(&[&one[..], place].concat()).await.1).unwrap();
+        let shown = shown["lines"].as_array().unwrap();
+        assert_eq!(
+            (shown.len(), &shown[0]["request_id"]),
+            (1, &id.as_str().into()),
+            "{shown:?}"
+        );
+    }
 
     let verify = ["audit", "verify", &directory_text, "--output", "json"];
     let (code, verdict, said) = run(&[&verify[..], &online].concat()).await;

@@ -9,6 +9,7 @@ import re
 import shutil
 import stat
 import sys
+import time
 import tomllib
 import urllib.request
 from collections.abc import Iterator
@@ -343,6 +344,11 @@ def test_metrics_are_where_prometheus_is_let_in(vault: Vault) -> None:
 
 
 def test_the_cron_job_makes_backups_that_are_whole(vault: Vault) -> None:
+    def last_taken() -> float:
+        return sample(vault, "tresor_last_backup_timestamp_seconds")
+
+    assert (last_taken(), sample(vault, "tresor_backup_interval_seconds")) == (0, 24 * 3600)
+    began = time.time()
     pod = vault.cluster.pod("CronJob", "tresor-backup")
     for _ in range(2):
         vault.caller("tresor-operator-tls").save("demo", "wom")
@@ -358,6 +364,12 @@ def test_the_cron_job_makes_backups_that_are_whole(vault: Vault) -> None:
     jwks.write_text(vault.caller("tresor-operator-tls").GetSigningKeys().jwks)
     verified = run(TRESOR, "backup", "verify", backups[-1], "--jwks", jwks)
     assert verified.returncode == 0, verified.stderr
+    # So the alert that none was taken has something to go by.
+    assert began - 1 <= last_taken() <= time.time()
+
+
+def sample(vault: Vault, name: str) -> float:
+    return next(float(line.split()[1]) for line in vault.metrics().splitlines() if line.startswith(f"{name} "))
 
 
 def test_renewed_certificates_and_a_changed_policy_come_through_the_volumes(vault: Vault) -> None:

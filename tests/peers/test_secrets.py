@@ -26,6 +26,7 @@ from support import (
     user,
     v1,
 )
+from test_traces import Collector, Traced, collector, traced
 
 
 class Planted:
@@ -196,7 +197,7 @@ def written(tresor: Tresor) -> Iterator[tuple[Path, bytes]]:
             yield path, path.read_bytes()
 
 
-def test_no_secret_is_in_logs_errors_or_files(tmp_path: Path) -> None:
+def test_no_secret_is_in_logs_errors_files_or_metrics(tmp_path: Path) -> None:
     planted = Planted()
     with Tresor(tmp_path / "own", RUST_LOG="trace", RUST_BACKTRACE="full") as own:
         for _ in range(2):
@@ -204,10 +205,24 @@ def test_no_secret_is_in_logs_errors_or_files(tmp_path: Path) -> None:
             live_a_full_life(own, planted)
             for refusal in make_every_mistake(own, planted):
                 assert not planted.found_in(repr(refusal).encode()), refusal
+            for form in ["", "application/openmetrics-text;version=1.0.0"]:
+                metrics = own.metrics(form)
+                assert "tresor_resolves_total{" in metrics and not planted.found_in(metrics.encode())
             own.stop()
             for path, data in written(own):
                 assert not planted.found_in(data), path
         assert len(own.stdout + own.stderr) > 10_000, "tracing was meant to be on"
+
+
+def test_no_secret_is_in_traces(traced: Traced, collector: Collector) -> None:
+    planted = Planted()
+    live_a_full_life(traced, planted)
+    make_every_mistake(traced, planted)
+    traced.stop()
+    methods = {span.name.rpartition("/")[2] for span in collector.spans}
+    assert {"ResolveForOrder", "PutCredential", "PurgeCredential"} <= methods
+    for request in collector.requests:
+        assert not planted.found_in(request.SerializeToString()), request
 
 
 def test_the_search_finds_what_it_looks_for() -> None:

@@ -2,11 +2,16 @@
 
 use serde_json::Value;
 
-use super::caller::{Api, by, reason};
+use tokio_stream::StreamExt as _;
+
+use super::caller::{Api, TESTS, by, reason};
 use crate::access::Standing;
+use crate::api::Peer;
+use crate::api::backup::BackupStream;
 use crate::api::fault::ApiError;
 use crate::pb::v1;
 use crate::pb::v1::credential_resolver_server::CredentialResolver as _;
+use crate::pb::v1::vault_operator_server::VaultOperator as _;
 use crate::vault::ids::ProviderId;
 use crate::vault::tests::builders::dat;
 
@@ -152,4 +157,39 @@ async fn answers_that_do_not_leave_are_withheld_in_the_log_too() {
     let written = last_call(&api).await;
     drop(call);
     withheld(&api, &[written]).await;
+}
+
+#[tokio::test]
+async fn only_a_backup_that_is_taken_to_its_end_was_taken() {
+    let api = api().await;
+    api.grant(&format!(
+        "[[grant]]\nwho = '{TESTS}'\nmay = ['backup']\ntenants = ['*']\nproviders = ['*']\n"
+    ));
+    let peer = api.connection(TESTS);
+    let taken = api.vault.vault.backups_taken();
+    let mut begun = api
+        .operator
+        .backup(by(&peer, v1::BackupRequest {}))
+        .await
+        .unwrap()
+        .into_inner();
+    assert!(begun.next().await.unwrap().is_ok());
+    drop(begun);
+    assert_eq!(*taken.borrow(), None);
+    let mut whole = wait_for_place(&api, &peer).await;
+    while let Some(part) = whole.next().await {
+        part.unwrap();
+        assert_eq!(*taken.borrow(), None);
+    }
+    assert!(taken.borrow().is_some());
+}
+
+/// A backup, as soon as the one before has noticed that nobody takes it.
+async fn wait_for_place(api: &Api, peer: &Peer) -> BackupStream {
+    loop {
+        match api.operator.backup(by(peer, v1::BackupRequest {})).await {
+            Ok(begun) => return begun.into_inner(),
+            Err(_) => tokio::task::yield_now().await,
+        }
+    }
 }

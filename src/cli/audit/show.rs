@@ -44,6 +44,9 @@ pub(crate) struct Show {
     /// Only lines with this outcome.
     #[arg(long, value_parser = PossibleValuesParser::new(["ok", "denied", "failed"]))]
     outcome: Option<String>,
+    /// Only lines about the request with this id, which errors name.
+    #[arg(long, value_name = "ID")]
+    request: Option<String>,
     /// Only lines written at this time or later: 2027-03-31 (its start, UTC) or 2027-03-31T18:00:00Z.
     #[arg(long, value_name = "TIME", value_parser = args::before)]
     since: Option<Timestamp>,
@@ -123,6 +126,7 @@ impl Show {
             order: self.order,
             method: self.method,
             outcome: self.outcome,
+            request: self.request,
         };
         let read = Reader::new(directory).and_then(|reader| {
             reader.lines(&filter, u64::MAX, |line, _| {
@@ -148,6 +152,7 @@ impl Show {
             order_id: text(&self.order),
             method: text(&self.method),
             outcome: text(&self.outcome),
+            request_id: text(&self.request),
         };
         let mut lines = connection.operator().read_audit(request).await?.into_inner();
         while let Some(answer) = lines.message().await? {

@@ -12,6 +12,7 @@ mod sharded;
 mod text;
 
 use std::sync::LazyLock;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use prometheus_client::encoding::text as open_metrics;
@@ -228,13 +229,13 @@ pub fn audit_failure(sink: AuditSink) {
 pub fn backup(begun_at: Option<i64>) {
     METRICS.backups.get_or_create(&backup_labels(begun_at.is_some())).inc();
     if let Some(seconds) = begun_at {
-        METRICS.last_backup.set(seconds);
+        last_backup(seconds);
     }
 }
 
-/// The newest backup that is there was begun at that time (Unix seconds).
+/// A backup was made, or is there, that was begun at that time (Unix seconds). The newest counts.
 pub fn last_backup(begun_at: i64) {
-    METRICS.last_backup.set(begun_at);
+    METRICS.last_backup.inner().fetch_max(begun_at, Ordering::Relaxed);
 }
 
 fn backup_labels(is_made: bool) -> Labels<1> {
@@ -327,7 +328,7 @@ impl Metrics {
         registry.register("backups", "Scheduled backups", metrics.backups.clone());
         registry.register(
             "last_backup_timestamp_seconds",
-            "When the newest scheduled backup was begun; 0: there is none",
+            "When the newest backup was begun that was made as scheduled or taken to its end; 0: there is none",
             metrics.last_backup.clone(),
         );
         metrics.registry = registry;

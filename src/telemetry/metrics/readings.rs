@@ -32,7 +32,7 @@ pub struct Readings {
     pub certificates: [Certificates; 3],
     /// Whether the store takes writes.
     pub is_store_writable: bool,
-    /// How often a backup is made; none if none is.
+    /// How often there should be a new backup; none if none is expected.
     pub backup_interval: Option<Duration>,
     /// The vault in numbers; none while it is sealed.
     pub vault: Option<Figures>,
@@ -130,7 +130,7 @@ impl Readings {
         );
         register.number(
             "backup_interval_seconds",
-            "How often a backup is scheduled; 0: never",
+            "How often there should be a new backup, made as scheduled or taken; 0: none is expected",
             self.backup_interval.unwrap_or_default().as_secs(),
         );
         if let Some(figures) = &self.vault {
@@ -440,3 +440,7 @@ impl<T> LabelSet for T where
         + 'static
 {
 }
+
+#[cfg(test)]
+#[path = "readings_tests.rs"]
+mod tests;
