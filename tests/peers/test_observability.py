@@ -168,6 +168,21 @@ def test_every_alert_asks_for_what_the_vault_shows(shown: Shown) -> None:
         assert_answered(rule["expr"], shown)
 
 
+def test_what_the_runbook_and_the_guides_ask_prometheus_for_is_there(shown: Shown) -> None:
+    guides = [ROOT / "docs" / name for name in ("METRICS.md", "OPERATIONS.md", "BACKUP.md", "RELIABILITY.md", "SECURITY.md")]
+    queries = {query for page in [*RUNBOOK.glob("*.md"), *guides] for query in quoted_queries(page)}
+    assert len(queries) > 40
+    # A text may name a histogram, of which a query can only ask for parts.
+    named = {name.removesuffix("_bucket"): labels for name, labels in shown.items()}
+    for query in sorted(queries):
+        assert_answered(query, named | shown)
+
+
+def quoted_queries(page: Path) -> list[str]:
+    """What stands between backquotes and names a metric of ours."""
+    return [quoted for quoted in re.findall(r"`([^`\n]+)`", page.read_text()) if re.search(r"(?<!/)\btresor_\w+\b(?!\.)", quoted)]
+
+
 def test_every_alert_names_labels_that_it_has(shown: Shown) -> None:
     named = 0
     for rule in alerts(OBSERVABILITY / "alerts.yml"):
