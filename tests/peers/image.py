@@ -51,9 +51,9 @@ def context() -> Path:
 
 
 @functools.cache
-def assembled() -> Path:
+def assembled(name: str = "assembled") -> Path:
     """What the first stage leaves to the last, made by the same script of the same files, without optimisation."""
-    folder = KEPT / "assembled/image"
+    folder = KEPT / name / "image"
     try:
         _run("deploy/image/assemble", folder, "dev", at=context(), CARGO_TARGET_DIR=str(TARGET))
     finally:
@@ -62,9 +62,10 @@ def assembled() -> Path:
     return folder
 
 
-def build(name: str, format: str = "docker") -> str:
+def build(name: str, format: str = "docker", of: Path | None = None) -> str:
     """Builds it: its id. What OCI calls an image has no health check; Docker's names the machine that it was made on."""
-    last_stage = ["--format", format, "--timestamp", EPOCH, "--build-context", f"build={assembled().parent}"]
+    folder = (of or assembled()).parent
+    last_stage = ["--format", format, "--timestamp", EPOCH, "--build-context", f"build={folder}"]
     labels = ["--build-arg", "VERSION=0.0.0-test", "--build-arg", "REVISION=0123456"]
     described = ["--file", "deploy/Dockerfile", "--tag", name, "--no-cache", "--quiet"]
     return _buildah("build", *last_stage, *labels, *described, ".").strip()

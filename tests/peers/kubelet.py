@@ -24,8 +24,8 @@ from provisions import kubectl
 SERVING = health_pb2.HealthCheckResponse.SERVING
 
 
-def rendered(folder: str) -> list[dict]:
-    """Everything that a kustomization below deploy/kubernetes comes to."""
+def rendered(folder: str | Path) -> list[dict]:
+    """Everything that a kustomization comes to: one below deploy/kubernetes, unless its path is a whole one."""
     command = [kubectl(), "kustomize", ROOT / "deploy/kubernetes" / folder]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -89,17 +89,19 @@ class Pod:
         self._sources = {volume["name"]: self._mounted(volume) for volume in spec["volumes"]}
         self._sources |= {claim: self._claimed(f"{claim}-{name}-0") for claim in claims}
 
-    def described(self, root: Path, entrypoint: list[str], hosts: dict[str, str]) -> Described:
-        """The container as a runtime is told to start it."""
-        context = self.spec["securityContext"]
-        assert self.container["securityContext"]["readOnlyRootFilesystem"]
+    def described(self, root: Path, entrypoint: list[str], hosts: dict[str, str], container: dict | None = None) -> Described:
+        """A container (the one that matters, unless told otherwise) as a runtime is told to start it."""
+        container = container or self.container
+        # What a container says of its user goes before what its pod says.
+        context = self.spec["securityContext"] | container["securityContext"]
+        assert context["readOnlyRootFilesystem"]
         hosts_file = self.directory / "hosts"
         names = {"localhost": "127.0.0.1"} | hosts
         hosts_file.write_text("".join(f"{address} {name}\n" for name, address in names.items()))
         return Described(
             root=root,
-            args=entrypoint + self.container.get("command", []) + self.container.get("args", []),
-            env={each["name"]: each["value"] for each in self.container.get("env", [])},
+            args=entrypoint + container.get("command", []) + container.get("args", []),
+            env={each["name"]: each["value"] for each in container.get("env", [])},
             user=context["runAsUser"],
             group=context["runAsGroup"],
             groups=[self.group],
@@ -107,11 +109,17 @@ class Pod:
                 Mount(hosts_file, "/etc/hosts"),
                 *(
                     Mount(self._sources[mount["name"]], mount["mountPath"], not mount.get("readOnly", False))
-                    for mount in self.container["volumeMounts"]
+                    for mount in container["volumeMounts"]
                 ),
             ],
             directory=self.directory,
         )
+
+    def sidecar(self, name: str) -> dict:
+        """A container that runs beside the one that matters, for as long as that does."""
+        (found,) = (each for each in self.spec["initContainers"] if each["name"] == name)
+        assert found["restartPolicy"] == "Always"
+        return found
 
     def start(self, beside: Container | None = None, **hosts: str) -> Container:
         """Starts the image as the pod says, in a network of its own or in that of another one."""

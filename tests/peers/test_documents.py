@@ -9,7 +9,15 @@ from console import Document, Shell, is_like
 from contract import ROOT
 from support import Tresor
 
-PLACES = ["*.md", "docs/*.md", "docs/decisions/*.md", "docs/clients/*/README.md", "benches/README.md"]
+PLACES = [
+    "*.md",
+    "docs/*.md",
+    "docs/decisions/*.md",
+    "docs/runbook/*.md",
+    "docs/clients/*/README.md",
+    "deploy/README.md",
+    "benches/README.md",
+]
 DOCUMENTS = [document for place in PLACES for document in ROOT.glob(place)]
 README, CLIENTS = Document("README.md"), Document("docs/CLIENTS.md")
 
@@ -61,7 +69,8 @@ def test_what_is_shown_is_like_what_is_said_or_not() -> None:
 def test_every_link_leads_somewhere() -> None:
     broken = [f"{document.relative_to(ROOT)}: {link}" for document in DOCUMENTS for link in broken_links(document)]
     assert not broken
-    assert len(DOCUMENTS) > 20
+    assert len(DOCUMENTS) > 50
+    assert all([*ROOT.glob(place)] for place in PLACES)
 
 
 def broken_links(document: Path) -> Iterator[str]:

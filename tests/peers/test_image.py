@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import tomllib
@@ -48,8 +49,29 @@ def test_it_says_what_it_is_and_how_it_is_run() -> None:
     assert (labels["description"], labels["licenses"]) == (manifest["description"], manifest["license"])
 
 
-def test_what_is_built_twice_is_the_same_image() -> None:
-    assert image.build("tresor-test-oci", "oci") == image.build("tresor-test-oci-again", "oci")
+def test_the_same_program_twice_makes_the_same_image() -> None:
+    once, again = image.assembled(), image.assembled("assembled-again")
+    assert once != again
+    assert image.build("tresor-test-oci", "oci", once) == image.build("tresor-test-oci-again", "oci", again)
+    # It would not be if one byte were another.
+    licence = again / "usr/share/doc/tresor/LICENSE"
+    licence.write_text(licence.read_text() + "\n")
+    assert image.build("tresor-test-oci", "oci", once) != image.build("tresor-test-oci-again", "oci", again)
+
+
+def test_a_build_is_as_small_as_the_readme_says_or_fails() -> None:
+    (promised,) = re.findall(r"`FROM scratch`, less than (\d+) MB", (ROOT / "README.md").read_text())
+    script = (ROOT / "deploy/image/assemble").read_text()
+    assert f"release) limit={promised}000000 ;;" in script
+    assert script.endswith('\ndeploy/image/fits "$root" "$limit"\n')
+    files = {path: path.stat().st_size for path in image.root().rglob("*") if path.is_file()}
+    # Next to the program there is nearly nothing, whatever it was compiled with.
+    assert sum(files.values()) - files[image.root() / "usr/bin/tresor"] < 1_000_000
+    size = sum(files.values())
+    fits = ROOT / "deploy/image/fits"
+    assert run(fits, image.root(), str(size)).returncode == 0
+    refused = run(fits, image.root(), str(size - 1))
+    assert refused.returncode == 1 and "usr/bin/tresor" in refused.stderr
 
 
 def test_its_bill_of_materials_names_every_crate_that_is_linked() -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
+import stat
 import sys
 import time
 import tomllib
@@ -15,9 +18,10 @@ from pathlib import Path
 import kubernetes_validate
 import pytest
 from cloudcoil.models.cert_manager import v1 as cert_manager
+from cloudcoil.models.prometheus_operator import v1 as prometheus_operator
 from container import Container, Described, Mount
 from contract import ROOT, STUBS
-from kms import Plugin
+from kms import GENERATED, PROGRAM
 from kubelet import Cluster, Pod, probe, rendered
 from support import TRESOR, Client, office, refused, run, wait_for
 
@@ -29,8 +33,13 @@ ORDER_SERVICE = "spiffe://dynarex.local/order-service"
 
 
 @pytest.fixture(scope="module", params=OVERLAYS)
-def objects(request: pytest.FixtureRequest) -> list[dict]:
-    return rendered(f"overlays/{request.param}")
+def overlay(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def objects(overlay: str) -> list[dict]:
+    return rendered(f"overlays/{overlay}")
 
 
 def pods(objects: list[dict]) -> dict[str, dict]:
@@ -55,30 +64,45 @@ def containers(spec: dict) -> list[dict]:
     return spec["containers"] + spec.get("initContainers", [])
 
 
+# Of which others than Kubernetes say what is in them.
+FOREIGN = {"cert-manager.io/v1": cert_manager, "monitoring.coreos.com/v1": prometheus_operator}
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_kubernetes_knows_every_field(objects: list[dict], version: str) -> None:
-    own = [each for each in objects if not each["apiVersion"].startswith("cert-manager.io/")]
+    own = [each for each in objects if each["apiVersion"] not in FOREIGN]
     assert {each["kind"] for each in own} >= {"StatefulSet", "Service", "CronJob", "NetworkPolicy", "PodDisruptionBudget"}
     for each in own:
         kubernetes_validate.validate(each, version, strict=True)
 
 
-def test_cert_manager_knows_every_field(objects: list[dict]) -> None:
-    foreign = [each for each in objects if each["apiVersion"].startswith("cert-manager.io/")]
-    assert {each["kind"] for each in foreign} == {"Certificate", "Issuer"}
+def test_cert_manager_and_the_prometheus_operator_know_every_field(objects: list[dict], overlay: str) -> None:
+    foreign = [each for each in objects if each["apiVersion"] in FOREIGN]
+    monitoring = {"PodMonitor", "PrometheusRule"} if overlay != "dev" else set()
+    assert {each["kind"] for each in foreign} == {"Certificate", "Issuer"} | monitoring
     for each in foreign:
-        model = getattr(cert_manager, each["kind"]).model_validate(each)
-        # What it does not know it leaves out.
-        assert json.loads(model.model_dump_json(by_alias=True, exclude_unset=True)) == each
+        assert is_known(each), each["metadata"]["name"]
+
+
+def is_known(manifest: dict) -> bool:
+    """Whether whoever defines this kind knows all that is in it."""
+    model = getattr(FOREIGN[manifest["apiVersion"]], manifest["kind"]).model_validate(manifest)
+    # What it does not know it leaves out.
+    return json.loads(model.model_dump_json(by_alias=True, exclude_unset=True)) == manifest
 
 
 def test_schemas_notice_what_is_misspelt() -> None:
     service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "x"}, "spec": {"port": []}}
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(service, VERSIONS[0], strict=True)
-    misspelt = {"metadata": {"name": "x"}, "spec": {"secretName": "x", "issuerRef": {"name": "x"}, "uri": ["x"]}}
-    model = cert_manager.Certificate.model_validate(misspelt)
-    assert "uri" not in json.loads(model.model_dump_json(by_alias=True, exclude_unset=True))["spec"]
+    of_cert_manager = {"apiVersion": "cert-manager.io/v1", "kind": "Certificate", "metadata": {"name": "x"}}
+    spec = {"secretName": "x", "issuerRef": {"name": "x"}}
+    assert is_known(of_cert_manager | {"spec": spec | {"uris": ["x"]}})
+    assert not is_known(of_cert_manager | {"spec": spec | {"uri": ["x"]}})
+    of_the_operator = {"apiVersion": "monitoring.coreos.com/v1", "kind": "PodMonitor", "metadata": {"name": "x"}}
+    spec = {"selector": {}, "podMetricsEndpoints": []}
+    assert is_known(of_the_operator | {"spec": spec | {"jobLabel": "x"}})
+    assert not is_known(of_the_operator | {"spec": spec | {"joblabel": "x"}})
 
 
 def test_every_pod_is_as_closed_as_restricted_asks_and_more(objects: list[dict]) -> None:
@@ -93,7 +117,9 @@ def test_every_pod_is_as_closed_as_restricted_asks_and_more(objects: list[dict])
         allowed = {"configMap", "secret", "emptyDir", "persistentVolumeClaim", "name"}
         assert all(volume.keys() <= allowed for volume in spec["volumes"]), name
         for container in containers(spec):
-            assert container["securityContext"] == {
+            # A plugin's image may say otherwise, so it is told who it is.
+            user = {"runAsUser": 65532, "runAsGroup": 65532} if container["name"] == "kms-plugin" else {}
+            assert container["securityContext"] == user | {
                 "allowPrivilegeEscalation": False,
                 "readOnlyRootFilesystem": True,
                 "capabilities": {"drop": ["ALL"]},
@@ -123,16 +149,65 @@ def test_what_is_referred_to_is_there(objects: list[dict]) -> None:
     assert vault["spec"]["serviceName"] in names("Service")
 
 
-def test_nobody_gets_in_or_out_but_callers_prometheus_and_their_name_server(objects: list[dict]) -> None:
+SERVER = {"matchLabels": {"app.kubernetes.io/name": "tresor", "app.kubernetes.io/component": "server"}}
+CLIENT = {"matchLabels": {"tresor.dynarex/client": "true"}}
+CALLS = [{"port": 8443, "protocol": "TCP"}]
+NAME_SERVER = {
+    "to": [
+        {
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}},
+            "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}},
+        }
+    ],
+    "ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}],
+}
+POLICIES = {
+    "default-deny": {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]},
+    # No way out at all.
+    "tresor": {
+        "podSelector": SERVER,
+        "policyTypes": ["Ingress", "Egress"],
+        "ingress": [
+            {"from": [{"namespaceSelector": {}, "podSelector": CLIENT}], "ports": CALLS},
+            {
+                "from": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}],
+                "ports": [{"port": 9464, "protocol": "TCP"}],
+            },
+        ],
+    },
+    "tresor-clients": {
+        "podSelector": CLIENT,
+        "policyTypes": ["Egress"],
+        "egress": [{"to": [{"podSelector": SERVER}], "ports": CALLS}, NAME_SERVER],
+    },
+}
+# The way to a KMS, which is nowhere until somebody says where.
+TO_THE_KMS = {
+    "podSelector": SERVER,
+    "policyTypes": ["Egress"],
+    "egress": [{"to": [{"ipBlock": {"cidr": "192.0.2.1/32"}}], "ports": [{"port": 443, "protocol": "TCP"}]}, NAME_SERVER],
+}
+
+
+def test_nobody_gets_in_or_out_but_callers_prometheus_their_name_server_and_a_kms(objects: list[dict], overlay: str) -> None:
     policies = {each["metadata"]["name"]: each["spec"] for each in objects if each["kind"] == "NetworkPolicy"}
-    assert policies["default-deny"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
-    vault = policies["tresor"]
-    assert [[port["port"] for port in rule["ports"]] for rule in vault["ingress"]] == [[8443], [9464]]
-    assert "egress" not in vault
-    ways_out = [port["port"] for rule in policies["tresor-clients"]["egress"] for port in rule["ports"]]
-    assert ways_out == [8443, 53, 53]
+    assert policies == POLICIES | ({"tresor-kms": TO_THE_KMS} if overlay == "production-kms" else {})
     clients = [name for name, labels in pod_labels(objects).items() if labels.get("tresor.dynarex/client") == "true"]
     assert clients == [name for name in pod_labels(objects) if "StatefulSet" not in name]
+
+
+def test_the_way_to_a_kms_is_set_in_the_overlay(tmp_path: Path) -> None:
+    copied = tmp_path / "kubernetes"
+    shutil.copytree(ROOT / "deploy/kubernetes", copied)
+    overlay = copied / "overlays/production-kms/kustomization.yaml"
+    text = overlay.read_text()
+    assert text.count("value: 192.0.2.1/32\n") == text.count("value: 443\n") == 1
+    overlay.write_text(text.replace("192.0.2.1/32", "10.1.2.0/28").replace("value: 443", "value: 8200"))
+    (way,) = (each for each in rendered(overlay.parent) if each["metadata"]["name"] == "tresor-kms")
+    assert way["spec"]["egress"] == [
+        {"to": [{"ipBlock": {"cidr": "10.1.2.0/28"}}], "ports": [{"port": 8200, "protocol": "TCP"}]},
+        NAME_SERVER,
+    ]
 
 
 def test_what_selects_pods_selects_them(objects: list[dict]) -> None:
@@ -141,6 +216,45 @@ def test_what_selects_pods_selects_them(objects: list[dict]) -> None:
     budgets = [each["spec"]["selector"]["matchLabels"] for each in objects if each["kind"] == "PodDisruptionBudget"]
     assert len(selectors) == 2 and len(budgets) == 1
     assert all(selector.items() <= vault.items() for selector in [*selectors, *budgets])
+
+
+def test_services_and_probes_lead_to_ports_that_the_container_has(objects: list[dict]) -> None:
+    (vault,) = (template["spec"]["containers"][0] for name, template in pods(objects).items() if "StatefulSet" in name)
+    ports = {port["name"]: port["containerPort"] for port in vault["ports"]}
+    assert ports == {"grpc": 8443, "health": 8086, "metrics": 9464}
+    services = {each["metadata"]["name"]: each["spec"]["ports"] for each in objects if each["kind"] == "Service"}
+    # By their names, so that a service without that name leads nowhere; on the ports that callers and policies know.
+    led_to = {name: {port["port"]: ports[port["targetPort"]] for port in there} for name, there in services.items()}
+    assert led_to == {"tresor": {8443: 8443}, "tresor-pods": {8443: 8443, 9464: 9464}}
+    assert {vault[kind]["grpc"]["port"] for kind in ("startupProbe", "livenessProbe", "readinessProbe")} == {ports["health"]}
+
+
+def test_prometheus_scrapes_the_vault_under_the_name_that_its_alerts_ask_for() -> None:
+    objects = rendered("overlays/production")
+    (monitor,) = (each["spec"] for each in objects if each["kind"] == "PodMonitor")
+    vault = pods(objects)["StatefulSet/tresor"]
+    assert monitor["selector"]["matchLabels"].items() <= vault["metadata"]["labels"].items()
+    (endpoint,) = monitor["podMetricsEndpoints"]
+    ports = {port["name"]: port["containerPort"] for port in vault["spec"]["containers"][0]["ports"]}
+    assert (ports[endpoint["port"]], endpoint["path"]) == (9464, "/metrics")
+    (alerts,) = (each["spec"] for each in objects if each["kind"] == "PrometheusRule")
+    (job,) = set(re.findall(r'job="(.*?)"', json.dumps(alerts).replace("\\", "")))
+    assert vault["metadata"]["labels"][monitor["jobLabel"]] == job
+
+
+def test_an_alert_leads_to_its_page_where_the_overlay_says_that_it_is(tmp_path: Path) -> None:
+    copied = tmp_path / "kubernetes"
+    shutil.copytree(ROOT / "deploy/kubernetes", copied)
+    runbooks = copied / "overlays/production/runbooks.yaml"
+    where = "git.firm.example/vaults/tresor/src/docs/runbook"
+    runbooks.write_text(runbooks.read_text().replace("runbooks: runbooks.example", f"runbooks: {where}"))
+    objects = rendered(copied / "overlays/production")
+    (alerts,) = (each["spec"] for each in objects if each["kind"] == "PrometheusRule")
+    pages = {rule["alert"]: rule["annotations"]["runbook_url"] for group in alerts["groups"] for rule in group["rules"]}
+    assert len(pages) >= 28
+    assert pages == {name: f"https://{where}/{name}.md" for name in pages}
+    # That ConfigMap is for kustomize alone.
+    assert not any(each["metadata"]["name"] == "tresor-runbooks" for each in objects)
 
 
 def test_a_vault_has_the_time_that_it_may_take_to_end(objects: list[dict]) -> None:
@@ -334,19 +448,27 @@ def python_machine(directory: Path) -> tuple[Path, list[Mount]]:
 
 def test_a_sealed_vault_is_not_ready_and_not_restarted(tmp_path: Path) -> None:
     vault = Vault("production-kms", tmp_path)
-    socket = vault.pod.source("kms") / "plugin.sock"
-    plugin = Plugin(socket)
     try:
         vault.start()
         assert vault.passes("livenessProbe")
         assert not vault.passes("readinessProbe")
         assert vault.caller("tresor-operator-tls").GetStatus().sealed
-        plugin.start()
-        # The two containers of the pod have one user.
-        socket.chmod(0o666)
-        wait_for(lambda: vault.passes("readinessProbe"), "the vault to open by itself")
-        vault.caller("tresor-operator-tls").save("demo")
-        assert vault.passes("livenessProbe")
+        with kms_plugin(vault, tmp_path):
+            wait_for(lambda: vault.passes("readinessProbe"), "the vault to open by itself")
+            vault.caller("tresor-operator-tls").save("demo")
+            assert vault.passes("livenessProbe")
+            # Nobody but the user that the two containers have may connect.
+            socket = (vault.pod.source("kms") / "plugin.sock").stat()
+            assert (socket.st_uid, socket.st_mode & (stat.S_IWGRP | stat.S_IWOTH)) == (65532, 0)
     finally:
-        plugin.stop()
         vault.container.remove()
+
+
+def kms_plugin(vault: Vault, directory: Path) -> Container:
+    """The pod's other container, as the manifests say, with a plugin of ours in the place of an image."""
+    root, mounts = python_machine(directory)
+    described = vault.pod.described(root, [sys.executable, str(PROGRAM)], {}, vault.pod.sidecar("kms-plugin"))
+    described.mounts += [*mounts, Mount(PROGRAM, str(PROGRAM))]
+    described.env["PYTHONPATH"] = str(GENERATED)
+    described.beside = vault.container
+    return Container(described).start()

@@ -5,22 +5,22 @@ from __future__ import annotations
 import json
 import re
 import runpy
-import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import promql_parser as promql
 import pytest
+import yaml
 from contract import ROOT
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 from prometheus_client.parser import text_string_to_metric_families as prometheus
-from support import TARGET, TRESOR, Tresor, run
+from queries import answered, asked
+from support import TARGET, Tresor, run
 
 PROMTOOL = TARGET / "peers/prometheus/usr/bin/promtool"
 OBSERVABILITY = ROOT / "deploy/observability"
 RUNBOOK = ROOT / "docs/runbook"
-# What Prometheus itself adds to every sample, and its own metric of a scrape.
-ADDED = {"instance", "job"}
+# What Prometheus itself adds to every sample, with the job's name that the alerts expect; and its own metric of a scrape.
+ADDED = {"instance": {"vault.example:9464"}, "job": {"tresor"}}
 UP = "up"
 
 
@@ -34,14 +34,20 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tresor]:
         yield busy
 
 
+# The values of each label of each sample, by its name.
+Shown = dict[str, dict[str, set[str]]]
+
+
 @pytest.fixture(scope="module")
-def samples(busy: Tresor) -> dict[str, set[str]]:
-    """The labels of every sample that the vault shows, by its name."""
-    found: dict[str, set[str]] = {UP: set()}
+def shown(busy: Tresor) -> Shown:
+    """What the vault shows, with what Prometheus adds."""
+    found: Shown = {UP: {}}
     for family in prometheus(busy.metrics()):
         for sample in family.samples:
-            found.setdefault(sample.name, set()).update(sample.labels)
-    return found
+            labels = found.setdefault(sample.name, {})
+            for label, value in sample.labels.items():
+                labels.setdefault(label, set()).add(value)
+    return {name: labels | ADDED for name, labels in found.items()}
 
 
 def test_promtool_finds_nothing_to_complain_of(busy: Tresor) -> None:
@@ -86,10 +92,11 @@ def test_no_label_holds_anything_of_a_tenant_a_caller_or_an_order(busy: Tresor) 
 
 def rules() -> list[dict[str, str]]:
     """The alerts: name and expression."""
-    text = (OBSERVABILITY / "alerts.yml").read_text()
-    found = re.findall(r"- alert: (\w+)\n\s+expr: (?:\|\n((?:\s{10,}.*\n)+)|(.*)\n)", text)
-    assert len(found) == text.count("- alert:")
-    return [{"name": name, "expr": block or line} for name, block, line in found]
+    return [{"name": rule["alert"], "expr": rule["expr"]} for rule in alerts(OBSERVABILITY / "alerts.yml")]
+
+
+def alerts(file: Path) -> list[dict]:
+    return [rule for group in yaml.safe_load(file.read_text())["groups"] for rule in group["rules"]]
 
 
 def test_every_alert_is_well_formed_and_fires_when_it_should() -> None:
@@ -107,7 +114,7 @@ def test_every_alert_has_its_page_and_every_page_its_alert() -> None:
     assert {page.stem for page in RUNBOOK.glob("*.md")} == names
     text = (OBSERVABILITY / "alerts.yml").read_text()
     for name in names:
-        assert f"runbook_url: docs/runbook/{name}.md\n" in text
+        assert f"runbook_url: https://runbooks.example/{name}.md\n" in text
         page = (RUNBOOK / f"{name}.md").read_text()
         assert page.startswith(f"# {name}\n")
         assert re.findall(r"^## (.*)$", page, re.M) == ["What to look at", "What to do"]
@@ -115,63 +122,112 @@ def test_every_alert_has_its_page_and_every_page_its_alert() -> None:
             assert (RUNBOOK / link).exists(), f"{name}: {link}"
 
 
-def test_every_command_in_the_runbook_is_one() -> None:
-    commands = set()
-    for page in RUNBOOK.glob("*.md"):
-        commands |= set(re.findall(r"^\s*\$ tresor (.*)$", page.read_text(), re.M))
-        commands |= set(re.findall(r"`tresor ([^`]*)`", page.read_text()))
-    assert len(commands) > 10
-    for command in sorted(commands):
-        # Whatever it would do, its arguments are looked at first.
-        done = run(TRESOR, *shlex.split(command), "--help")
-        assert done.returncode == 0 and "Usage:" in done.stdout, f"{command}: {done.stderr}"
+def test_the_page_about_metrics_says_how_alerts_get_where_their_pages_are(tmp_path: Path) -> None:
+    (command,) = re.findall(r"^\$ (sed .*)$", (ROOT / "docs/METRICS.md").read_text(), re.M)
+    made = tmp_path / "tresor.yml"
+    for here, there in (("/usr/share/tresor/observability", str(OBSERVABILITY)), ("/etc/prometheus/tresor.yml", str(made))):
+        assert here in command
+        command = command.replace(here, there)
+    done = run("sh", "-c", command)
+    assert done.returncode == 0, done.stderr
+    found = {rule["alert"]: rule["annotations"]["runbook_url"] for rule in alerts(made)}
+    assert found == {name: f"https://git.firm.example/tresor/docs/runbook/{name}.md" for name in found}
+    assert found.keys() == {rule["name"] for rule in rules()}
+    checked = run(PROMTOOL, "check", "rules", made)
+    assert checked.returncode == 0, checked.stderr
 
 
-def selectors(query: str) -> Iterator[tuple[str, set[str]]]:
-    """The metrics that a query asks for, each with the labels that it selects by, or that stand around it."""
-    yield from _selectors(promql.parse(query), set())
+def test_kubernetes_gets_the_same_alerts() -> None:
+    written = (ROOT / "deploy/kubernetes/components/monitoring/rules.yaml").read_text()
+    script = OBSERVABILITY / "prometheus-rule"
+    assert written == run(script).stdout, f"run: {script.relative_to(ROOT)} > deploy/kubernetes/components/monitoring/rules.yaml"
+    # And the script leaves nothing out.
+    assert yaml.safe_load(written)["spec"] == yaml.safe_load((OBSERVABILITY / "alerts.yml").read_text())
 
 
-def _selectors(node: object, around: set[str]) -> Iterator[tuple[str, set[str]]]:
-    around = around | set(getattr(getattr(node, "modifier", None), "labels", None) or [])
-    if isinstance(node, promql.VectorSelector):
-        yield node.name, around | {matcher.name for matcher in node.matchers.matchers}
-        return
-    for name in ("lhs", "rhs", "expr", "vector_selector"):
-        if child := getattr(node, name, None):
-            yield from _selectors(child, around)
-    for child in getattr(node, "args", None) or []:
-        yield from _selectors(child, around)
+def assert_answered(query: str, shown: Shown) -> None:
+    """That the vault shows what is asked for: the metrics, their labels, and the values that are selected by."""
+    everything = asked(query)
+    assert everything, query
+    for each in everything:
+        assert each.metric in shown, f"{each.metric} in {query}"
+        labels = shown[each.metric]
+        assert each.labels <= labels.keys(), f"{each.labels} of {each.metric} in {query}"
+        for label, value in each.values:
+            assert value in labels[label], f"{label}={value} of {each.metric} in {query}"
 
 
-def assert_answered(query: str, samples: dict[str, set[str]]) -> None:
-    asked = list(selectors(query))
-    assert asked, query
-    for metric, labels in asked:
-        assert metric in samples, f"{metric} in {query}"
-        assert labels <= samples[metric] | ADDED, f"{labels} of {metric} in {query}"
+def assert_named(labels: set[str], query: str, shown: Shown) -> None:
+    """That every answer to a query has the labels that a text names."""
+    there = answered(query, {name: set(labels) for name, labels in shown.items()})
+    assert labels <= there, f"{labels - there} of {query}, which has {there}"
 
 
-def test_every_alert_asks_for_what_the_vault_shows(samples: dict[str, set[str]]) -> None:
+def test_every_alert_asks_for_what_the_vault_shows(shown: Shown) -> None:
     for rule in rules():
-        assert_answered(rule["expr"], samples)
+        assert_answered(rule["expr"], shown)
 
 
-def test_a_query_for_what_is_not_shown_is_noticed(samples: dict[str, set[str]]) -> None:
-    for query in ("tresor_no_such_total", 'rate(tresor_grpc_calls_total{tenant="a"}[5m])', "sum by (caller) (tresor_sealed)"):
-        with pytest.raises(AssertionError):
-            assert_answered(query, samples)
+def test_every_alert_names_labels_that_it_has(shown: Shown) -> None:
+    named = 0
+    for rule in alerts(OBSERVABILITY / "alerts.yml"):
+        # `{{ with $labels.x }}` asks first.
+        labels = set(re.findall(r"{{ \$labels\.(\w+) }}", rule["annotations"]["summary"]))
+        assert_named(labels, rule["expr"], shown)
+        named += len(labels)
+    assert named >= len(rules())
 
 
-def test_every_query_of_the_dashboard_asks_for_what_the_vault_shows(samples: dict[str, set[str]], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "query",
+    [
+        "tresor_no_such_total",
+        'rate(tresor_grpc_calls_total{tenant="a"}[5m])',
+        "sum by (caller) (tresor_sealed)",
+        "tresor_sealed * on (caller) tresor_serving",
+        'tresor_grpc_calls_total{code=~"INTERNAL|UNAVAILIBLE"}',
+        'tresor_tls_handshakes_total{outcome="failure"}',
+        'tresor_credentials_expiring{within!="8d"}',
+        'up{job="tressor"}',
+    ],
+)
+def test_a_query_for_what_is_not_shown_is_noticed(query: str, shown: Shown) -> None:
+    with pytest.raises(AssertionError):
+        assert_answered(query, shown)
+
+
+@pytest.mark.parametrize(
+    ("query", "labels"),
+    [
+        ("tresor_sealed", {"instance", "job"}),
+        ("sum(tresor_sealed)", set()),
+        ("sum by (instance, code) (rate(tresor_grpc_calls_total[5m]))", {"instance", "code"}),
+        ("sum without (job, service, method) (tresor_grpc_calls_total)", {"instance", "code"}),
+        ("time() - sum by (instance) (tresor_last_backup_timestamp_seconds)", {"instance"}),
+        ("histogram_quantile(0.9, sum by (instance, le) (rate(tresor_store_sync_duration_seconds_bucket[5m])))", {"instance"}),
+        ("tresor_sealed > on (instance) tresor_serving", {"instance"}),
+        ("tresor_sealed > ignoring (job) tresor_serving", {"instance"}),
+        ("sum by (instance) (tresor_sealed) or tresor_serving", {"instance"}),
+        ("tresor_sealed and on (instance) sum by (instance) (tresor_serving)", {"instance", "job"}),
+        ('up == 0 or absent(up{job="tresor"})', {"job"}),
+        ("(tresor_sealed == 1) > 2 * 3", {"instance", "job"}),
+    ],
+)
+def test_the_labels_of_an_answer_are_known(query: str, labels: set[str], shown: Shown) -> None:
+    assert answered(query, {name: set(each) for name, each in shown.items()}) == labels
+
+
+def test_every_query_of_the_dashboard_asks_for_what_the_vault_shows(shown: Shown, tmp_path: Path) -> None:
     dashboard = json.loads((OBSERVABILITY / "dashboard.json").read_text())
-    queries = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
-    assert len(queries) > 30
-    queries = [query.replace("$__rate_interval", "5m").replace("$instance", ".*") for query in queries]
-    for query in queries:
-        assert_answered(query, samples)
-        for legend in re.findall(r"{{(\w+)}}", query):
-            assert legend in ADDED | set().union(*(samples[metric] for metric, _ in selectors(query)))
+    targets = [target for panel in dashboard["panels"] for target in panel.get("targets", [])]
+    assert len(targets) > 30
+    (instance,) = ADDED["instance"]
+    queries = [target["expr"].replace("$__rate_interval", "5m").replace("$instance", instance) for target in targets]
+    legends = [target["legendFormat"] for target in targets]
+    assert sum("{{" in legend for legend in legends) > 30
+    for query, legend in zip(queries, legends, strict=True):
+        assert_answered(query, shown)
+        assert_named(set(re.findall(r"{{\s*(\w+)\s*}}", legend)), query, shown)
     # And as Prometheus' own parser reads them.
     recorded = [{"record": f"query:{number}", "expr": query} for number, query in enumerate(queries)]
     file = tmp_path / "queries.yml"

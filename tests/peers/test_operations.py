@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from certificates import Plan, authority, uris
-from console import Document, Shell
+from console import Block, Command, Document, Shell
 from contract import ROOT, v1
 from deployment import ORDER_SERVICE, SERVER, Deployment, revocation_list
 from support import Client, Refusal, office, refused, wait_for
@@ -16,21 +17,42 @@ from support import Client, Refusal, office, refused, wait_for
 GUIDE, BACKUP, KEYS = (Document(f"docs/{name}.md") for name in ("OPERATIONS", "BACKUP", "KEYS"))
 
 
+# Commands that the runbook only names, where it says elsewhere how they are run.
+NAMES = {"tresor backup", "tresor credential put"}
+
+
 class Desk:
     """An operator at the prompt of a deployment, with the guide."""
 
     def __init__(self, vault: Deployment) -> None:
         self.vault = vault
+        # A disk that is mounted, and belongs to whom the vault runs as.
+        self.other_disk = vault.folder.parent / "other-disk"
+        self.other_disk.mkdir(mode=0o700)
         here = {
+            "/srv/tresor": str(self.other_disk),
             "vault.example.com:8443": vault.address,
             "127.0.0.1:8086": f"127.0.0.1:{vault.health_port}",
             "/etc/tresor": str(vault.folder),
+            "/var/lib/tresor": str(vault.folder),
         }
         self._shell = Shell(vault.folder, here)
 
     def does(self, *names: str, says: Document = GUIDE) -> str:
         """Runs these blocks of the guide, or of another document, in this order."""
         return "".join(self._shell.run(says.block(name)) for name in names)
+
+    def follows(self, page: Document) -> int:
+        """Runs every command of a page: those at a prompt, and the whole ones within a line. How many there were."""
+        text = (ROOT / page.path).read_text()
+        blocks = page.blocks
+        assert sum(len(block.commands) for block in blocks) == len(re.findall(r"^ *\$ ", text, re.M)), "a command in no block"
+        # Somebody is to run it as it stands, so a name alone is none.
+        inline = [command for command in re.findall(r"`(tresor [^`]*)`", text) if command not in NAMES]
+        blocks += [Block(None, [Command(command, "", 0)]) for command in inline]
+        for block in blocks:
+            self._shell.run(block)
+        return sum(len(block.commands) for block in blocks)
 
     def writes(self, name: str, text: str) -> None:
         """Writes a file, as with an editor."""
@@ -153,6 +175,24 @@ def test_a_vault_moves_to_another_machine(desk: Desk, vault: Deployment, tmp_pat
         assert '"the store was restored from a backup"' in moved.stderr
 
 
+def test_a_store_moves_to_another_disk_by_copying(desk: Desk, vault: Deployment) -> None:
+    desk.does("jwks")
+    revision = vault.operator.revision()
+    vault.stop()
+    desk.does("move-copy")
+    text = vault.configuration.read_text()
+    for name in ("data", "audit"):
+        assert text.count(f'= "{name}"\n') == 1
+        text = text.replace(f'= "{name}"\n', f'= "{desk.other_disk / name}"\n')
+    vault.configuration.write_text(text)
+    desk.does("move-copied")
+    for name in ("data", "audit"):
+        shutil.rmtree(vault.folder / name)
+    vault.start()
+    assert vault.operator.revision() == revision
+    order_is_served(vault.order_service)
+
+
 def test_the_audit_log_is_asked_and_verified(desk: Desk, vault: Deployment) -> None:
     order_is_served(vault.order_service)
     desk.does("audit-order", "audit-changes", "jwks")
@@ -237,6 +277,13 @@ def test_what_was_changed_since_the_backup_is_listed(desk: Desk) -> None:
 def test_a_tenant_is_forgotten(desk: Desk, vault: Deployment) -> None:
     desk.does("erase")
     assert refused(vault.order_service.resolve, "demo").reason == "CREDENTIAL_NOT_CONFIGURED"
+
+
+def test_what_the_runbook_tells_to_run_runs(desk: Desk) -> None:
+    desk.writes("new-password", "another one")
+    pages = sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs/runbook").glob("*.md"))
+    ran = {page: desk.follows(Document(page)) for page in pages}
+    assert len([page for page in pages if ran[page]]) >= 20 and sum(ran.values()) >= 30, ran
 
 
 def test_backups_are_made_and_stores_checked(desk: Desk, vault: Deployment) -> None:
