@@ -5,6 +5,7 @@ mod file;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod line;
+mod patience;
 mod report;
 mod resume;
 mod sending;
@@ -19,6 +20,7 @@ use tresor::pb::v1::{CredentialLine, ImportCredentialsRequest, ListProvidersRequ
 
 use self::file::{Input, Place};
 use self::line::Problems;
+use self::patience::Patience;
 use self::report::Report;
 use self::resume::Progress;
 use self::sending::Sending;
@@ -123,8 +125,14 @@ impl Import {
         let length = input.length();
         // Before the server is asked: what is wrong with the file as a whole is told at once.
         let mut lines = apart(move || input.lines(begin)).await?;
-        let kinds = kinds(connection).await?;
         let mut report = Report::new(self.errors.as_deref(), progress, length)?;
+        let mut patience = Patience::new();
+        let kinds = loop {
+            match kinds(connection).await {
+                Ok(kinds) => break kinds,
+                Err(failure) => patience.bear(failure, &mut report, output).await?,
+            }
+        };
         let (outlet, chunks) = mpsc::channel(AHEAD);
         let validate_only = self.dry_run;
         let reading = tokio::spawn(apart(move || {
@@ -136,7 +144,9 @@ impl Import {
             }
             Ok(())
         }));
-        let imported = Sending::new(chunks).run(connection, &mut report, output).await;
+        let imported = Sending::new(chunks, patience)
+            .run(connection, &mut report, output)
+            .await;
         if let Err(failure) = imported {
             report.interrupted(output);
             return Err(failure);

@@ -1,81 +1,49 @@
 //! Batches on their way to the server. To one that says that it cannot take them just now they are sent again.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Code;
-use tonic_types::StatusExt as _;
 use tresor::pb::v1::{ImportCredentialsRequest, ImportCredentialsResponse};
 
+use super::patience::Patience;
 use super::report::Report;
 use super::{AHEAD, Chunk};
 use crate::cli::connection::Connection;
 use crate::cli::failure::Failure;
 use crate::cli::output::Output;
 
-/// How long a server may take nothing before the import gives up.
-const PATIENCE: Duration = Duration::from_mins(2);
-/// When a server that was about to end, and is away now, is asked again.
-const AGAIN: Duration = Duration::from_secs(1);
-
 /// The batches of a file.
 pub(super) struct Sending {
     chunks: mpsc::Receiver<Chunk>,
     /// Those that are not answered yet.
     unanswered: VecDeque<Chunk>,
-    /// When the server answered last.
-    answered: Instant,
-    /// Whether it has been told since then that the server takes nothing.
-    is_waiting: bool,
+    patience: Patience,
 }
 
 impl Sending {
-    pub(super) fn new(chunks: mpsc::Receiver<Chunk>) -> Self {
+    pub(super) fn new(chunks: mpsc::Receiver<Chunk>, patience: Patience) -> Self {
         Self {
             chunks,
             unanswered: VecDeque::new(),
-            answered: Instant::now(),
-            is_waiting: false,
+            patience,
         }
     }
 
     /// Sends all of them.
     ///
     /// # Errors
-    /// What is wrong with more than one line, or that the server has taken nothing for [`PATIENCE`].
+    /// What is wrong with more than one line, or that the server has taken nothing for too long.
     pub(super) async fn run(
         mut self,
         connection: &Connection,
         report: &mut Report,
         output: &mut Output,
     ) -> Result<(), Failure> {
-        loop {
-            let Err(failure) = self.attempt(connection, report, output).await else {
-                return Ok(());
-            };
-            let Some(delay) = self.delay(&failure) else {
-                return Err(failure);
-            };
-            if self.answered.elapsed() + delay > PATIENCE {
-                return Err(failure);
-            }
-            if !std::mem::replace(&mut self.is_waiting, true) {
-                report.waits(&failure, output);
-            }
-            tokio::time::sleep(delay).await;
+        while let Err(failure) = self.attempt(connection, report, output).await {
+            self.patience.bear(failure, report, output).await?;
         }
-    }
-
-    /// After which time it is worth trying again.
-    fn delay(&self, failure: &Failure) -> Option<Duration> {
-        let Failure::Call(status) = failure else { return None };
-        if let Some(retry) = status.get_error_details().retry_info() {
-            return Some(retry.retry_delay.unwrap_or(AGAIN));
-        }
-        // One that said that it ends may be started again.
-        (self.is_waiting && status.code() == Code::Unavailable).then_some(AGAIN)
+        Ok(())
     }
 
     /// Sends what is not answered, then what comes.
@@ -110,7 +78,7 @@ impl Sending {
                 Came::Answer(Some(answer)) if sent > 0 => {
                     sent -= 1;
                     let chunk = self.unanswered.pop_front().expect("it was sent and is not answered");
-                    (self.answered, self.is_waiting) = (Instant::now(), false);
+                    self.patience.renew();
                     report.acknowledged(&answer, chunk.problems, chunk.end, output)?;
                 }
                 Came::Answer(None) if self.unanswered.is_empty() && self.chunks.is_closed() => return Ok(()),
