@@ -3,6 +3,7 @@
  *   UNSYNCED        fdatasync and fsync say that they have done it, and do nothing
  *   FAILING_SYNCS   fdatasync and fsync fail with EIO  } while the file
  *   FULL_FOR        writes fail with ENOSPC            } FAILING_WHILE is there
+ *   STALLED         writes do not come to an end       }
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -11,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/types.h>
+#include <time.h>
 #include <unistd.h>
 
 static int is_about(int fd, const char *variable)
@@ -53,6 +55,23 @@ static int sync_as(const char *function, int fd)
 
 int fdatasync(int fd) { return sync_as("fdatasync", fd); }
 int fsync(int fd) { return sync_as("fsync", fd); }
+
+static void wait_if_stalled(int fd)
+{
+    const struct timespec moment = {0, 10 * 1000 * 1000};
+
+    if (is_about(fd, "STALLED"))
+        while (is_failing())
+            nanosleep(&moment, NULL);
+}
+
+ssize_t write(int fd, const void *bytes, size_t length)
+{
+    ssize_t (*next)(int, const void *, size_t) = (ssize_t (*)(int, const void *, size_t))dlsym(RTLD_NEXT, "write");
+
+    wait_if_stalled(fd);
+    return next(fd, bytes, length);
+}
 
 ssize_t pwrite64(int fd, const void *bytes, size_t length, off64_t offset)
 {

@@ -2,6 +2,7 @@
 //! lost.
 
 use std::net::SocketAddr;
+use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
 use tonic::{Code, Status};
@@ -21,6 +22,9 @@ use crate::support::requests::{login, name, office, put_login};
 use crate::support::{PATIENCE, told, wait_for};
 
 const MEBIBYTES: u64 = 192;
+/// How often the service manager is told that the vault gets on with its work.
+const SIGN_OF_LIFE: Duration = Duration::from_millis(250);
+const LIVENESS: &str = "liveness";
 const MOMENT: Duration = Duration::from_millis(20);
 
 /// A vault with its data in two places, that holds a credential.
@@ -302,6 +306,41 @@ async fn who_reads_while_a_sync_fails_lets_go_of_the_store_quietly() {
         reader.abort();
     }
     // Insists that the log tells of no panic.
+    scene.server.stop().await;
+}
+
+/// What the service manager is told next; nothing if that takes several times as long as it takes to be told of life.
+fn told_next(manager: &UnixDatagram) -> Option<String> {
+    manager.set_read_timeout(Some(4 * SIGN_OF_LIFE)).unwrap();
+    let mut told = [0; 1024];
+    let length = manager.recv(&mut told).ok()?;
+    Some(String::from_utf8(told[..length].to_vec()).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_does_not_answer_is_told_by_silence_to_the_service_manager_and_to_probes() {
+    let faults = Faults::build();
+    let mut vault = Vault::new();
+    vault.environment = faults.environment("STALLED", "/audit/");
+    let socket = vault.folder().join("manager");
+    let manager = UnixDatagram::bind(&socket).unwrap();
+    vault.environment.extend([
+        ("NOTIFY_SOCKET", socket.to_str().unwrap().to_owned()),
+        ("WATCHDOG_USEC", (2 * SIGN_OF_LIFE).as_micros().to_string()),
+    ]);
+    let scene = Scene::new(vault).await;
+    while told_next(&manager).unwrap() != "WATCHDOG=1\n" {}
+    faults.begin();
+    let orders = scene.orders.clone();
+    let held_up = tokio::spawn(async move { orders.resolve("firm", "wom", "leipzig").await.map(drop) });
+    scene.server.has_logged("the server is stuck", 1).await;
+    until_serving(&scene.server, LIVENESS, false).await;
+    while told_next(&manager).is_some() {}
+    faults.end();
+    held_up.await.unwrap().unwrap();
+    scene.server.has_logged("the server gets on again", 1).await;
+    until_serving(&scene.server, LIVENESS, true).await;
+    while told_next(&manager).unwrap() != "WATCHDOG=1\n" {}
     scene.server.stop().await;
 }
 
