@@ -105,6 +105,17 @@ def test_schemas_notice_what_is_misspelt() -> None:
     assert not is_known(of_the_operator | {"spec": spec | {"joblabel": "x"}})
 
 
+def test_all_of_it_is_in_one_namespace(objects: list[dict]) -> None:
+    (namespace,) = (each["metadata"]["name"] for each in objects if each["kind"] == "Namespace")
+    # What has none goes where whoever applies it happens to be.
+    elsewhere = {
+        (each["kind"], each["metadata"]["name"])
+        for each in objects
+        if each["kind"] != "Namespace" and each["metadata"].get("namespace") != namespace
+    }
+    assert elsewhere == set()
+
+
 def test_every_pod_is_as_closed_as_restricted_asks_and_more(objects: list[dict]) -> None:
     (namespace,) = (each for each in objects if each["kind"] == "Namespace")
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
