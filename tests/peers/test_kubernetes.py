@@ -11,7 +11,6 @@ import stat
 import sys
 import time
 import tomllib
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,17 +18,16 @@ import kubernetes_validate
 import pytest
 from cloudcoil.models.cert_manager import v1 as cert_manager
 from cloudcoil.models.prometheus_operator import v1 as prometheus_operator
-from container import Container, Described, Mount
+from container import Container, Mount
 from contract import ROOT, STUBS
 from kms import GENERATED, PROGRAM
-from kubelet import Cluster, Pod, probe, rendered
-from support import TRESOR, Client, office, refused, run, wait_for
+from kubelet import rendered
+from overlay import Vault
+from support import TRESOR, office, refused, run, wait_for
 
 OVERLAYS = ["dev", "production", "production-kms"]
 # The oldest that has what the manifests use, and the newest that the schemas are there for.
 VERSIONS = ["1.32", "1.37"]
-OPERATOR = "spiffe://dynarex.local/operator"
-ORDER_SERVICE = "spiffe://dynarex.local/order-service"
 
 
 @pytest.fixture(scope="module", params=OVERLAYS)
@@ -283,50 +281,6 @@ def test_one_process_has_the_store(objects: list[dict]) -> None:
     assert vault["replicas"] == 1
     (claim,) = vault["volumeClaimTemplates"]
     assert claim["spec"]["accessModes"][0] in ("ReadWriteOnce", "ReadWriteOncePod")
-
-
-class Vault:
-    """The vault of an overlay, in a container that the StatefulSet describes."""
-
-    def __init__(self, overlay: str, directory: Path) -> None:
-        self.cluster = Cluster(rendered(f"overlays/{overlay}"), directory, {"tresor-kek": {"kek.key": new_key(directory)}})
-        self.pod: Pod = self.cluster.pod("StatefulSet", "tresor")
-        self.container: Container | None = None
-
-    def start(self) -> Vault:
-        self.container = self.pod.start()
-        wait_for(lambda: self.passes("startupProbe"), "the startup probe")
-        return self
-
-    def passes(self, name: str) -> bool:
-        assert self.container.is_running(), self.container.output
-        return probe(self.container, self.pod.container[name])
-
-    def metrics(self) -> str:
-        """What Prometheus reads."""
-        (port,) = (port["containerPort"] for port in self.pod.container["ports"] if port["name"] == "metrics")
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.container.forward(port)}/metrics") as answer:
-            return answer.read().decode()
-
-    def caller(self, secret: str) -> Client:
-        """Somebody with the certificate in that Secret, through a port that leads to the pod."""
-        files = self.cluster.secrets[secret]
-        folder = self.cluster.directory / secret
-        folder.mkdir(exist_ok=True)
-        for name, content in files.items():
-            (folder / name).write_bytes(content)
-        return Client(
-            f"localhost:{self.container.forward(8443)}",
-            ca=folder / "ca.crt",
-            certificate=folder / "tls.crt",
-            key=folder / "tls.key",
-        )
-
-
-def new_key(directory: Path) -> bytes:
-    made = run(TRESOR, "init", directory / "made")
-    assert made.returncode == 0, made.stderr
-    return (directory / "made/kek.key").read_bytes()
 
 
 @pytest.fixture(scope="module", params=["dev", "production"])
