@@ -249,6 +249,11 @@ def test_prometheus_scrapes_the_vault_under_the_name_that_its_alerts_ask_for() -
     (alerts,) = (each["spec"] for each in objects if each["kind"] == "PrometheusRule")
     (job,) = set(re.findall(r'job="(.*?)"', json.dumps(alerts).replace("\\", "")))
     assert vault["metadata"]["labels"][monitor["jobLabel"]] == job
+    # And under the name of its pod, which a moved one keeps: by the labels that Prometheus' discovery of pods has.
+    (relabeling,) = endpoint["relabelings"]
+    discovered = {"__meta_kubernetes_namespace": "tresor", "__meta_kubernetes_pod_name": "tresor-0"}
+    named = relabeling["separator"].join(discovered[label] for label in relabeling["sourceLabels"])
+    assert (relabeling["targetLabel"], named) == ("instance", "tresor/tresor-0")
 
 
 def test_an_alert_leads_to_its_page_where_the_overlay_says_that_it_is(tmp_path: Path) -> None:
