@@ -109,8 +109,19 @@ class Shell:
         (self.folder / "target/release").symlink_to(programs)
         self._exported = programs / "exported"
         path = os.pathsep.join([str(programs), ENVIRONMENT["PATH"]])
-        lines = [f"export {name}={shlex.quote(value)}\n" for name, value in ({"PATH": path} | self.variables).items()]
-        self._exported.write_text("".join(lines))
+        for name, value in ({"PATH": path} | self.variables).items():
+            self.export(name, value)
+
+    def export(self, name: str, value: str) -> None:
+        """Sets a variable for what is run from now on."""
+        with self._exported.open("a") as exported:
+            exported.write(f"export {name}={shlex.quote(value)}\n")
+
+    def stand_in(self, name: str, script: str) -> None:
+        """Puts a script in the place of a program that is not to be had here."""
+        program = self.folder / ".programs" / name
+        program.write_text(script)
+        program.chmod(0o755)
 
     def run(self, block: Block) -> str:
         """Runs a block's commands one after the other, insists that they come out as shown, and returns what they said."""

@@ -62,6 +62,16 @@ def assembled(name: str = "assembled") -> Path:
     return folder
 
 
+def buildah_build() -> list[str | Path]:
+    """How buildah is told to build here: with its own storage, and what the first stage would leave."""
+    return [buildah(), *_storage(), "build", "--build-context", f"build={assembled().parent}"]
+
+
+def described(name: str) -> dict:
+    """What an image says about itself, as an engine of Docker's kind reads it."""
+    return json.loads(_buildah("inspect", "--type", "image", name))["Docker"]
+
+
 def build(name: str, format: str = "docker", of: Path | None = None) -> str:
     """Builds it: its id. What OCI calls an image has no health check; Docker's names the machine that it was made on."""
     folder = (of or assembled()).parent
@@ -78,8 +88,8 @@ def image() -> str:
 
 @functools.cache
 def configuration() -> dict:
-    """What the image says about itself, as an engine of Docker's kind reads it."""
-    return json.loads(_buildah("inspect", "--type", "image", image()))["Docker"]
+    """What the image says about itself."""
+    return described(image())
 
 
 @functools.cache

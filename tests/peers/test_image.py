@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import tomllib
@@ -13,12 +15,14 @@ from pathlib import Path
 
 import image
 import pytest
+from console import Document, Shell
 from container import Container, Described, Mount
 from contract import ROOT
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from names import NameServer
 from pki import Pki
+from provisions import debian
 from support import TRESOR, run
 
 NOBODY = 65532
@@ -188,6 +192,47 @@ def test_a_static_program_finds_hosts_by_their_names(serving: Serving, name: str
     with NameServer(serving.container.pid, {"from-a-name-server.example": "127.0.0.1"}):
         checked = serving.container.run("/usr/bin/tresor", "health", "--address", f"http://{name}:8086")
     assert checked.returncode == 0, checked.stderr
+
+
+GUIDE = Document("deploy/README.md")
+VERSION = tomllib.loads((ROOT / "Cargo.toml").read_text())["package"]["version"]
+
+
+def test_the_command_that_runs_it_gives_it_what_it_gets_here(serving: Serving, tmp_path: Path) -> None:
+    shell, asked = Shell(tmp_path), tmp_path / "asked"
+    shell.stand_in("docker", f'#!/bin/sh\nprintf "%s\\n" "$@" > {asked}\n')
+    shell.run(GUIDE.block("run"))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("command")
+    parser.add_argument("--read-only", action="store_true")
+    for option in ("--cap-drop", "--security-opt", "--publish"):
+        parser.add_argument(option)
+    parser.add_argument("--volume", action="append")
+    parser.add_argument("image")
+    said = parser.parse_args(asked.read_text().splitlines())
+    # What `Described` gives every container.
+    assert (said.command, said.read_only, said.cap_drop, said.security_opt) == ("run", True, "ALL", "no-new-privileges")
+    assert said.image == f"tresor:{VERSION}" and f"--tag {said.image} ." in (ROOT / "README.md").read_text()
+    assert f"{said.publish.partition(':')[2]}/tcp" in image.configuration()["config"]["ExposedPorts"]
+    mounted = {place: options != ["ro"] for _, place, *options in (volume.split(":") for volume in said.volume)}
+    # An engine has files of its own for names.
+    names = {"/etc/hosts", "/etc/resolv.conf"}
+    here = serving.container.described.mounts
+    assert mounted == {mount.target: mount.writable for mount in here if mount.target not in names}
+
+
+def test_the_command_that_builds_the_same_image_again_builds_it(tmp_path: Path) -> None:
+    shell = Shell(tmp_path)
+    build = shlex.join(map(str, image.buildah_build()))
+    # Its first stage would come from a registry. The command is meant for the root of the repository.
+    shell.stand_in("buildah", f'#!/bin/sh\ncd {ROOT}\n[ "$1" = build ] && shift && exec {build} "$@"\n')
+    shell.stand_in("git", f"#!/bin/sh\nexec {debian('git')} -c safe.directory='*' -C {ROOT} \"$@\"\n")
+    shell.run(GUIDE.block("reproducible"))
+    described = image.described(f"tresor:{VERSION}")
+    labels = described["config"]["Labels"]
+    assert labels["org.opencontainers.image.version"] == VERSION
+    assert re.fullmatch("[0-9a-f]{40}", labels["org.opencontainers.image.revision"])
+    assert described["config"]["User"] == f"{NOBODY}:{NOBODY}"
 
 
 def test_it_ends_well_when_the_engine_asks(serving: Serving) -> None:

@@ -11,7 +11,6 @@ import stat
 import sys
 import time
 import tomllib
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,17 +18,16 @@ import kubernetes_validate
 import pytest
 from cloudcoil.models.cert_manager import v1 as cert_manager
 from cloudcoil.models.prometheus_operator import v1 as prometheus_operator
-from container import Container, Described, Mount
+from container import Container, Mount
 from contract import ROOT, STUBS
 from kms import GENERATED, PROGRAM
-from kubelet import Cluster, Pod, probe, rendered
-from support import TRESOR, Client, office, refused, run, wait_for
+from kubelet import rendered
+from overlay import Vault
+from support import TRESOR, office, refused, run, wait_for
 
 OVERLAYS = ["dev", "production", "production-kms"]
 # The oldest that has what the manifests use, and the newest that the schemas are there for.
 VERSIONS = ["1.32", "1.37"]
-OPERATOR = "spiffe://dynarex.local/operator"
-ORDER_SERVICE = "spiffe://dynarex.local/order-service"
 
 
 @pytest.fixture(scope="module", params=OVERLAYS)
@@ -103,6 +101,17 @@ def test_schemas_notice_what_is_misspelt() -> None:
     spec = {"selector": {}, "podMetricsEndpoints": []}
     assert is_known(of_the_operator | {"spec": spec | {"jobLabel": "x"}})
     assert not is_known(of_the_operator | {"spec": spec | {"joblabel": "x"}})
+
+
+def test_all_of_it_is_in_one_namespace(objects: list[dict]) -> None:
+    (namespace,) = (each["metadata"]["name"] for each in objects if each["kind"] == "Namespace")
+    # What has none goes where whoever applies it happens to be.
+    elsewhere = {
+        (each["kind"], each["metadata"]["name"])
+        for each in objects
+        if each["kind"] != "Namespace" and each["metadata"].get("namespace") != namespace
+    }
+    assert elsewhere == set()
 
 
 def test_every_pod_is_as_closed_as_restricted_asks_and_more(objects: list[dict]) -> None:
@@ -240,6 +249,11 @@ def test_prometheus_scrapes_the_vault_under_the_name_that_its_alerts_ask_for() -
     (alerts,) = (each["spec"] for each in objects if each["kind"] == "PrometheusRule")
     (job,) = set(re.findall(r'job="(.*?)"', json.dumps(alerts).replace("\\", "")))
     assert vault["metadata"]["labels"][monitor["jobLabel"]] == job
+    # And under the name of its pod, which a moved one keeps: by the labels that Prometheus' discovery of pods has.
+    (relabeling,) = endpoint["relabelings"]
+    discovered = {"__meta_kubernetes_namespace": "tresor", "__meta_kubernetes_pod_name": "tresor-0"}
+    named = relabeling["separator"].join(discovered[label] for label in relabeling["sourceLabels"])
+    assert (relabeling["targetLabel"], named) == ("instance", "tresor/tresor-0")
 
 
 def test_an_alert_leads_to_its_page_where_the_overlay_says_that_it_is(tmp_path: Path) -> None:
@@ -272,50 +286,6 @@ def test_one_process_has_the_store(objects: list[dict]) -> None:
     assert vault["replicas"] == 1
     (claim,) = vault["volumeClaimTemplates"]
     assert claim["spec"]["accessModes"][0] in ("ReadWriteOnce", "ReadWriteOncePod")
-
-
-class Vault:
-    """The vault of an overlay, in a container that the StatefulSet describes."""
-
-    def __init__(self, overlay: str, directory: Path) -> None:
-        self.cluster = Cluster(rendered(f"overlays/{overlay}"), directory, {"tresor-kek": {"kek.key": new_key(directory)}})
-        self.pod: Pod = self.cluster.pod("StatefulSet", "tresor")
-        self.container: Container | None = None
-
-    def start(self) -> Vault:
-        self.container = self.pod.start()
-        wait_for(lambda: self.passes("startupProbe"), "the startup probe")
-        return self
-
-    def passes(self, name: str) -> bool:
-        assert self.container.is_running(), self.container.output
-        return probe(self.container, self.pod.container[name])
-
-    def metrics(self) -> str:
-        """What Prometheus reads."""
-        (port,) = (port["containerPort"] for port in self.pod.container["ports"] if port["name"] == "metrics")
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.container.forward(port)}/metrics") as answer:
-            return answer.read().decode()
-
-    def caller(self, secret: str) -> Client:
-        """Somebody with the certificate in that Secret, through a port that leads to the pod."""
-        files = self.cluster.secrets[secret]
-        folder = self.cluster.directory / secret
-        folder.mkdir(exist_ok=True)
-        for name, content in files.items():
-            (folder / name).write_bytes(content)
-        return Client(
-            f"localhost:{self.container.forward(8443)}",
-            ca=folder / "ca.crt",
-            certificate=folder / "tls.crt",
-            key=folder / "tls.key",
-        )
-
-
-def new_key(directory: Path) -> bytes:
-    made = run(TRESOR, "init", directory / "made")
-    assert made.returncode == 0, made.stderr
-    return (directory / "made/kek.key").read_bytes()
 
 
 @pytest.fixture(scope="module", params=["dev", "production"])
