@@ -1,16 +1,26 @@
 //! A deployment: made by `tresor init`, served by `tresor serve`, and refused as a whole if something is wrong with it.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+#[path = "disks/faults.rs"]
+mod faults;
 mod support;
 
 use std::fs::{self, Permissions};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use tonic::Code;
+use tonic::transport::Endpoint;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 
+use faults::Faults;
+use support::PATIENCE;
 use support::callers::password;
 use support::certificates::replace;
 use support::process::{Server, free_address, prepare, refusal, serve_command, tresor};
@@ -253,4 +263,75 @@ async fn a_catalogue_that_lacks_a_provider_in_use_is_refused_with_the_list() {
     assert_one_line(&mut serve(directory.path()), "wom (1: firm/wom/general)");
     fs::write(&file, configuration).unwrap();
     Server::serve(directory.path(), &[]).stop().await;
+}
+
+/// What a kubelet hears.
+async fn is_alive(server: &Server) -> bool {
+    let channel = Endpoint::try_from(format!("http://{}", server.health_listen)).unwrap();
+    let request = HealthCheckRequest {
+        service: "liveness".into(),
+    };
+    let answer = HealthClient::new(channel.connect_lazy()).check(request).await.unwrap();
+    answer.into_inner().status == i32::from(ServingStatus::Serving)
+}
+
+/// Whether the service manager hears a sign of life within this time.
+fn hears_of_life(manager: &UnixDatagram, within: Duration) -> bool {
+    let deadline = std::time::Instant::now() + within;
+    loop {
+        let left = deadline.saturating_duration_since(std::time::Instant::now());
+        if left.is_zero() {
+            return false;
+        }
+        manager.set_read_timeout(Some(left)).unwrap();
+        let mut told = [0; 4096];
+        let Ok(length) = manager.recv(&mut told) else {
+            return false;
+        };
+        if told[..length]
+            .split(|byte| *byte == b'\n')
+            .any(|line| line == b"WATCHDOG=1")
+        {
+            return true;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_is_stuck_is_told_to_the_watchdog_and_to_the_kubelet_until_it_gets_on() {
+    /// How long the manager waits for a sign of life.
+    const WATCHDOG: Duration = Duration::from_secs(1);
+    let directory = tempfile::tempdir().unwrap();
+    prepare(directory.path());
+    let faults = Faults::build();
+    let socket = directory.path().join("notify");
+    let manager = UnixDatagram::bind(&socket).unwrap();
+    let mut environment = faults.environment("STUCK", "worker-0");
+    environment.extend([
+        ("NOTIFY_SOCKET", socket.display().to_string()),
+        ("WATCHDOG_USEC", WATCHDOG.as_micros().to_string()),
+        ("TRESOR_SERVER_WORKERS", "2".into()),
+    ]);
+    let environment: Vec<_> = environment
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+    let server = Server::serve(directory.path(), &environment);
+    assert!(hears_of_life(&manager, PATIENCE));
+    assert!(is_alive(&server).await);
+
+    faults.begin();
+    server.has_logged("the server is stuck", 1).await;
+    assert!(!is_alive(&server).await);
+    // What was told before that, and then nothing: systemd would have started it again.
+    manager.set_nonblocking(true).unwrap();
+    while manager.recv(&mut [0; 4096]).is_ok() {}
+    manager.set_nonblocking(false).unwrap();
+    assert!(!hears_of_life(&manager, 2 * WATCHDOG));
+
+    faults.end();
+    server.has_logged("the server gets on again", 1).await;
+    assert!(hears_of_life(&manager, PATIENCE));
+    assert!(is_alive(&server).await);
+    server.stop().await;
 }

@@ -1,9 +1,10 @@
-/* Loaded before the C library (LD_PRELOAD): has the disk fail for chosen files, whose names hold these words.
+/* Loaded before the C library (LD_PRELOAD): has the disk fail for chosen files, whose names hold these words, and threads get stuck.
  *
  *   UNSYNCED        fdatasync and fsync say that they have done it, and do nothing
  *   FAILING_SYNCS   fdatasync and fsync fail with EIO  } while the file
  *   FULL_FOR        writes fail with ENOSPC            } FAILING_WHILE is there
  *   STALLED         writes do not come to an end       }
+ *   STUCK           threads of this name do no more    }
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -11,6 +12,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/types.h>
 #include <time.h>
 #include <unistd.h>
@@ -83,4 +86,24 @@ ssize_t pwrite64(int fd, const void *bytes, size_t length, off64_t offset)
         return -1;
     }
     return next(fd, bytes, length, offset);
+}
+
+static int is_stuck(void)
+{
+    const char *word = getenv("STUCK");
+    char name[16];
+
+    return word && prctl(PR_GET_NAME, name) == 0 && strcmp(name, word) == 0 && is_failing();
+}
+
+int epoll_wait(int epoll, struct epoll_event *events, int most, int timeout)
+{
+    int (*next)(int, struct epoll_event *, int, int) =
+        (int (*)(int, struct epoll_event *, int, int))dlsym(RTLD_NEXT, "epoll_wait");
+    int found = next(epoll, events, most, timeout), before = errno;
+
+    while (is_stuck())
+        usleep(20 * 1000);
+    errno = before;
+    return found;
 }
