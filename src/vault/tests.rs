@@ -11,6 +11,7 @@ mod customer_signatures;
 mod dying_store;
 mod erasing;
 mod failing_store;
+mod figures;
 mod flips;
 mod golden;
 mod headers;

@@ -166,6 +166,45 @@ async fn a_change_that_is_not_durable_in_time_is_not_answered() {
 }
 
 #[tokio::test]
+async fn the_readings_tell_what_waits_what_is_written_what_is_durable_and_what_is_signed() {
+    let log = TestLog::new();
+    let (disk, pipe) = (Barrier::default(), Pipe::default());
+    let at = disk.clone();
+    let sync = Arc::new(move |file: &fs::File| {
+        at.pass();
+        file.sync_data()
+    });
+    let audit = log.open_with(Some(Box::new(pipe.clone())), sync);
+    let signed = audit.checkpoints().borrow().as_ref().unwrap().link.seq;
+    let entry = Entry::new(Event::Intent, "PutCredential");
+    let durable = audit.announce(&entry).await.unwrap();
+    audit.is_durable(durable).await.unwrap();
+    disk.close();
+    let newest = audit.announce(&entry).await.unwrap().seq;
+    let readings = audit.readings();
+    assert!(signed < durable.seq && durable.seq < newest, "{readings:?}");
+    assert_eq!(
+        (readings.signed, readings.durable, readings.newest, readings.queue),
+        (signed, durable.seq, newest, 0)
+    );
+    // What is being written does not wait any more; what comes meanwhile does.
+    pipe.barrier.close();
+    let mut tickets = vec![audit.submit(&entry)];
+    while audit.readings().queue > 0 {
+        tokio::task::yield_now().await;
+    }
+    tickets.extend((0..3).map(|_| audit.submit(&entry)));
+    assert_eq!(audit.readings().queue, 3);
+    pipe.barrier.open();
+    disk.open();
+    for ticket in tickets {
+        ticket.written().await.unwrap();
+    }
+    assert_eq!(audit.readings().queue, 0);
+    audit.close().await;
+}
+
+#[tokio::test]
 async fn after_a_failed_sync_the_log_goes_on_in_a_new_file_and_says_so() {
     let log = TestLog::new();
     let is_failing = Arc::new(AtomicBool::new(false));

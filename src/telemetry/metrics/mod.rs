@@ -440,6 +440,31 @@ mod tests {
         assert!(text.ends_with("# EOF\n"), "{text}");
     }
 
+    /// In this process other tests note durations too, of seconds at most: theirs do not reach what is compared here.
+    #[test]
+    fn every_duration_is_noted_under_its_own_name() {
+        const UNIT: u64 = 1_000_000;
+        let names = ["store_commit", "store_sync", "audit_write", "audit_sync"];
+        let sums = || {
+            let text = rendered(Form::OpenMetrics, "");
+            names.map(|name| {
+                let start = format!("tresor_{name}_duration_seconds_sum ");
+                let sum = text.lines().find_map(|line| line.strip_prefix(&start)).unwrap();
+                sum.parse::<f64>().unwrap()
+            })
+        };
+        let before = sums();
+        store_commit(Duration::from_secs(UNIT), Committed::Conflict);
+        store_sync(Duration::from_secs(2 * UNIT));
+        audit_write(Duration::from_secs(3 * UNIT));
+        audit_sync(Duration::from_secs(4 * UNIT));
+        let grown = sums().into_iter().zip(before).map(|(after, before)| after - before);
+        for (name, (grown, times)) in names.into_iter().zip(grown.zip(1_u32..)) {
+            let expected = f64::from(times) * 1e6;
+            assert!((expected..expected + 1e5).contains(&grown), "{name}: {grown}");
+        }
+    }
+
     #[test]
     fn what_is_counted_shows() {
         let count = || {
