@@ -6,6 +6,8 @@ use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use tresor::pki::{self, DevPki};
 use tresor::time::{Clock as _, SystemClock};
@@ -261,10 +263,13 @@ pub(crate) fn refusal(command: &mut Command) -> Vec<String> {
     said.lines().map(str::to_owned).collect()
 }
 
-/// An address that nobody listens on, and none that the system could give to whoever connects next: those are above 32767.
+/// An address that nobody listens on, that no other test of this process gets, and none that the system could give to whoever
+/// connects next: those are above 32767.
 pub(crate) fn free_address() -> SocketAddr {
+    const PORTS: u32 = 20_000;
+    static NEXT: LazyLock<AtomicU32> = LazyLock::new(|| AtomicU32::new(getrandom::u32().unwrap() % PORTS));
     loop {
-        let port = 10_000 + u16::try_from(getrandom::u32().unwrap() % 20_000).unwrap();
+        let port = 10_000 + u16::try_from(NEXT.fetch_add(1, Ordering::Relaxed) % PORTS).unwrap();
         if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
             return listener.local_addr().unwrap();
         }
