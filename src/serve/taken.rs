@@ -25,6 +25,8 @@ pub(super) async fn keep(vault: Arc<Vault>, kept: Kept) {
         Err(error) => tracing::warn!(%error, "when the newest backup was taken cannot be read"),
     }
     let mut taken = vault.backups_taken();
+    // One may have been taken before this looks.
+    taken.mark_changed();
     while taken.changed().await.is_ok() {
         let newest = *taken.borrow_and_update();
         let Some(begun_at) = newest.map(Timestamp::unix_seconds) else {

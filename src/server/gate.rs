@@ -222,9 +222,12 @@ impl ConnectionGate {
         if unread.is_none() && line.as_ref().is_none_or(Ticket::is_counted_only) {
             return Answering::now(hold(count(counted, traced, refusal(id)), None));
         }
+        // Whoever lets a body wait takes up as much as by a call that goes on.
+        let place = unread.as_ref().map(|_| self.peer.place());
+        let patience = self.gate.default_deadline.min(LONGEST_DEADLINE);
         Answering::later(async move {
-            if let Some(body) = unread {
-                let _ = tokio::time::timeout(LONGEST_DEADLINE, read_to_its_end(body)).await;
+            if let (Some(body), Some(Ok(_place))) = (unread, place) {
+                let _ = tokio::time::timeout(patience, read_to_its_end(body)).await;
             }
             let answer = match written(line).await {
                 Ok(()) => refusal(id),

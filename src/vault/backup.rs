@@ -18,7 +18,14 @@ impl Vault {
 
     /// Somebody has taken all of a backup.
     pub fn was_backed_up(&self, made: &Made) {
-        self.backups_taken.send_replace(Some(made.begun_at));
+        // One that was begun earlier may be taken to its end later.
+        self.backups_taken.send_if_modified(|newest| {
+            let is_newer = newest.is_none_or(|newest| made.begun_at > newest);
+            if is_newer {
+                *newest = Some(made.begun_at);
+            }
+            is_newer
+        });
     }
 
     /// When the newest backup was begun that somebody has taken.
