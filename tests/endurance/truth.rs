@@ -194,8 +194,9 @@ impl Account {
             "{} shows {seen:?}, not one of {allowed:?}",
             self.office
         );
-        let doubted = self.doubt.as_ref().map(Known::shown);
-        self.is_witnessed |= doubted.as_ref() == Some(seen) && *seen != self.known.shown();
+        // An answer that was on its way may show what was there before: a credential that is deleted and then undeleted looks the same.
+        let (doubted, earlier) = allowed.split_last().unwrap();
+        self.is_witnessed |= self.doubt.is_some() && doubted == seen && !earlier.contains(seen);
     }
 
     /// Insists that it is what was promised, or what the change in doubt makes of that: whole, with its history.
