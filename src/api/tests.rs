@@ -3,6 +3,7 @@
 mod any;
 mod arbitrary;
 mod caller;
+mod checks;
 mod endings;
 mod every_method;
 mod faults;

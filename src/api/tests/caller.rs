@@ -63,7 +63,11 @@ pub(super) const TESTS: &str = "tests.example";
 
 impl Api {
     pub(super) async fn new() -> Self {
-        let vault = TestVault::new().await;
+        Self::over(TestVault::new().await)
+    }
+
+    /// The services over this vault.
+    pub(super) fn over(vault: TestVault) -> Self {
         let door = Door::open_to(vault.vault.clone());
         Self::behind(&door, vault)
     }
