@@ -6,7 +6,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::fault::ApiError;
 use crate::store::StoreError;
-use crate::vault::{Asker, VaultError};
+use crate::vault::{Asker, VaultError, work_out};
 
 /// How many are at work at once. They share the cores with the workers, whose calls come first.
 const AT_ONCE: usize = 2;
@@ -40,10 +40,8 @@ impl Surveys {
         let is_known = is_known.map_err(|_| ApiError::Overloaded)?;
         let is_at_work = Arc::clone(&self.at_work).acquire_owned().await;
         let places = (is_known, is_at_work.map_err(|_| ApiError::ShuttingDown)?);
-        let asker = Asker::default();
         // Dropped with this call: when its caller goes, and when its deadline has passed.
-        let _waits = asker.waits();
-        let done = tokio::task::spawn_blocking(move || in_place(places, || work(&asker))).await;
+        let done = work_out(move |asker| in_place(places, || work(asker))).await;
         done.map_err(|_| VaultError::Store(StoreError::Closed).into())
     }
 }

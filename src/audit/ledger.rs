@@ -8,10 +8,10 @@ use async_trait::async_trait;
 
 use super::read::{Filter, Reader};
 use super::record::Record;
-use crate::vault::Asker;
 use crate::vault::check::{Ledger, Log};
 use crate::vault::ids::TenantId;
 use crate::vault::scope::CredentialRef;
+use crate::vault::work_out;
 
 /// Methods that write a credential.
 const SAVES: [&str; 6] = [
@@ -30,9 +30,7 @@ pub struct LogFolder(pub PathBuf);
 impl Log for LogFolder {
     async fn ledger(&self) -> Result<Ledger, String> {
         let folder = self.0.clone();
-        let asker = Asker::default();
-        let waits = asker.waits();
-        let read = tokio::task::spawn_blocking(move || {
+        let read = work_out(move |asker| {
             let reader = match Reader::new(&folder) {
                 // A vault that has not served yet has none.
                 Err(error) if error.error.kind() == io::ErrorKind::NotFound => return Ok(Ledger::default()),
@@ -47,7 +45,6 @@ impl Log for LogFolder {
             Ok(ledger)
         });
         let read = read.await.map_err(|error| error.to_string())?;
-        drop(waits);
         read.map_err(|error: super::ReadError| error.to_string())
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::asker::Asker;
+use super::asker::{Asker, Gone, work_out};
 use super::assignment::{Assignment, Choice};
 use super::handout::Lack;
 use super::ids::{ProviderId, TenantId};
@@ -128,25 +128,9 @@ impl Vault {
     ) -> Result<Vec<Warning>, VaultError> {
         let (vault, tenant, provider, readable) =
             (Arc::clone(self), tenant.clone(), provider.clone(), readable.clone());
-        let asker = Asker::default();
-        let waits = asker.waits();
         // As many decisions as the tenant has subjects, which must not hold up the calls on this thread.
-        let lacking: Vec<Scope> = tokio::task::spawn_blocking(move || {
-            let is_without = |scope: &Scope| {
-                let provider = vault.catalogue.get(provider.as_str());
-                let lack = provider.and_then(|one| vault.lack_of(&tenant, one, assignment, scope, &readable));
-                lack.is_some_and(|lack| lack != Lack::Refused(Refusal::NotGranted))
-            };
-            let known = vault.known_subjects(&tenant, assignment.mode.scope_kind(), &readable, &asker);
-            known
-                .into_iter()
-                .take_while(|_| asker.still_waits().is_ok())
-                .filter(is_without)
-                .collect()
-        })
-        .await
-        .map_err(|_| StoreError::Closed)?;
-        drop(waits);
+        let lacking = work_out(move |asker| vault.lacking(&tenant, &provider, assignment, &readable, asker));
+        let lacking = lacking.await.map_err(|_| StoreError::Closed)??;
         let more = lacking.len().saturating_sub(NAMED);
         let mut warnings: Vec<_> = lacking
             .into_iter()
@@ -159,20 +143,48 @@ impl Vault {
         Ok(warnings)
     }
 
-    /// Those that are known; some of them, if the asker goes meanwhile.
-    fn known_subjects(&self, tenant: &TenantId, kind: ScopeKind, readable: &Reach, asker: &Asker) -> BTreeSet<Scope> {
+    fn lacking(
+        &self,
+        tenant: &TenantId,
+        provider: &ProviderId,
+        assignment: Assignment,
+        readable: &Reach,
+        asker: &Asker,
+    ) -> Result<Vec<Scope>, Gone> {
+        let Some(provider) = self.catalogue.get(provider.as_str()) else {
+            return Ok(Vec::new());
+        };
+        let mut lacking = Vec::new();
+        for scope in self.known_subjects(tenant, assignment.mode.scope_kind(), readable, asker)? {
+            asker.still_waits()?;
+            let lack = self.lack_of(tenant, provider, assignment, &scope, readable);
+            if lack.is_some_and(|lack| lack != Lack::Refused(Refusal::NotGranted)) {
+                lacking.push(scope);
+            }
+        }
+        Ok(lacking)
+    }
+
+    fn known_subjects(
+        &self,
+        tenant: &TenantId,
+        kind: ScopeKind,
+        readable: &Reach,
+        asker: &Asker,
+    ) -> Result<BTreeSet<Scope>, Gone> {
         if kind == ScopeKind::General {
-            return BTreeSet::from([Scope::General]);
+            return Ok(BTreeSet::from([Scope::General]));
         }
         let ranges = Ranges::new(readable, tenant, self.catalogue.ids(), &[kind]);
         let named = |key: Key| CredentialRef::from_path(key.as_str().strip_prefix(HEAD_PREFIX)?);
-        let known = Walk::new(&self.replica, ranges, Filter::EVERYTHING).filter_map(named);
-        let is_there = |name: &CredentialRef| !matches!(self.replica.head(name), Ok(None));
-        known
-            .take_while(|_| asker.still_waits().is_ok())
-            .filter(is_there)
-            .map(|name| name.scope)
-            .collect()
+        let mut known = BTreeSet::new();
+        for name in Walk::new(&self.replica, ranges, Filter::EVERYTHING).filter_map(named) {
+            asker.still_waits()?;
+            if !matches!(self.replica.head(&name), Ok(None)) {
+                known.insert(name.scope);
+            }
+        }
+        Ok(known)
     }
 }
 

@@ -49,7 +49,7 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
 
-pub use self::asker::{Asker, Gone, Waits};
+pub use self::asker::{Asker, Gone, work_out};
 pub use self::assignments::SetAssignment;
 use self::catalogue::Catalogue;
 pub use self::census::ProviderCount;

@@ -129,3 +129,32 @@ async fn the_decisions_behind_a_warning_are_made_on_no_thread_that_serves_calls(
     vault.assign("wom", Mode::General).await;
     assert!(vault.clock.was_asked_on_another_thread());
 }
+
+/// Waits until it is so.
+async fn until(is_so: impl Fn() -> bool) {
+    let comes = async {
+        while !is_so() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_mins(1), comes).await.unwrap();
+}
+
+#[tokio::test]
+async fn whoever_goes_before_the_warnings_are_worked_out_chooses_nothing_and_they_are_worked_out_no_further() {
+    let vault = TestVault::new().await;
+    for office in ["dresden", "halle", "leipzig"] {
+        vault.save(wom().office(office)).await;
+    }
+    // Each decision asks the clock, and whoever works has the vault.
+    let (clock, idle) = (&vault.clock, Arc::strong_count(&vault.vault));
+    let held = clock.hold_other_threads();
+    tokio::select! {
+        _ = vault.set_assignment(set("cartv", assigned(Mode::PerOffice))) => unreachable!("its warnings are held up"),
+        () = until(|| clock.asked_on_other_threads() == 1) => {}
+    }
+    drop(held);
+    until(|| Arc::strong_count(&vault.vault) == idle).await;
+    assert_eq!(clock.asked_on_other_threads(), 1);
+    assert!(vault.choice(&tenant(TENANT), &provider("cartv")).unwrap().is_none());
+}

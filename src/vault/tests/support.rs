@@ -1,10 +1,10 @@
 //! A vault in a directory of its own, with a clock that is set by hand.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::io::Write as _;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread::ThreadId;
 use std::time::Duration;
 
@@ -45,10 +45,13 @@ pub(crate) fn start() -> Timestamp {
     Timestamp::from_unix_ms(2_970_000 * 600_000)
 }
 
-/// A clock that stands still until it is moved, and knows which threads have asked it.
+/// A clock that stands still until it is moved, and knows which threads have asked it how often.
 pub(crate) struct ManualClock {
     now: AtomicI64,
-    asked_on: Mutex<HashSet<ThreadId>>,
+    asked_on: Mutex<HashMap<ThreadId, usize>>,
+    /// The thread that alone gets an answer.
+    held_by: Mutex<Option<ThreadId>>,
+    is_free: Condvar,
 }
 
 impl ManualClock {
@@ -56,6 +59,8 @@ impl ManualClock {
         Self {
             now: AtomicI64::new(now.unix_ms()),
             asked_on: Mutex::default(),
+            held_by: Mutex::default(),
+            is_free: Condvar::new(),
         }
     }
 
@@ -69,14 +74,43 @@ impl ManualClock {
 
     /// Whether another thread than this one has asked.
     pub(crate) fn was_asked_on_another_thread(&self) -> bool {
+        self.asked_on_other_threads() > 0
+    }
+
+    /// How often other threads than this one have asked.
+    pub(crate) fn asked_on_other_threads(&self) -> usize {
         let this = std::thread::current().id();
-        self.asked_on.lock().unwrap().iter().any(|thread| *thread != this)
+        let asked = self.asked_on.lock().unwrap();
+        asked
+            .iter()
+            .filter(|(thread, _)| **thread != this)
+            .map(|(_, times)| times)
+            .sum()
+    }
+
+    /// Other threads than this one get no answer until what is returned is dropped.
+    pub(crate) fn hold_other_threads(&self) -> HeldClock<'_> {
+        *self.held_by.lock().unwrap() = Some(std::thread::current().id());
+        HeldClock(self)
+    }
+}
+
+/// See [`ManualClock::hold_other_threads`].
+pub(crate) struct HeldClock<'a>(&'a ManualClock);
+
+impl Drop for HeldClock<'_> {
+    fn drop(&mut self) {
+        *self.0.held_by.lock().unwrap() = None;
+        self.0.is_free.notify_all();
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        self.asked_on.lock().unwrap().insert(std::thread::current().id());
+        let this = std::thread::current().id();
+        *self.asked_on.lock().unwrap().entry(this).or_default() += 1;
+        let is_held = |held_by: &mut Option<ThreadId>| held_by.is_some_and(|holder| holder != this);
+        drop(self.is_free.wait_while(self.held_by.lock().unwrap(), is_held).unwrap());
         Timestamp::from_unix_ms(self.now.load(Ordering::Relaxed))
     }
 }
