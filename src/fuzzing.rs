@@ -7,9 +7,10 @@
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them, but for the files that `tresor import` reads: those are the program's own (`cli::import`).
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     ("requests", crate::api::fuzzing::request),
     ("records", crate::vault::fuzzing::record),
+    ("journals", crate::store::fuzzing::pages),
     ("backups", crate::backup::fuzzing::file),
     ("backup_edits", crate::backup::fuzzing::edited),
     ("audit", crate::audit::fuzzing::log),

@@ -177,7 +177,9 @@ fn deployment(fixture: &Path) -> tempfile::TempDir {
     folder
 }
 
-/// The largest file is mostly empty: it is kept without that, and has its length in a file of its own.
+/// The files that are mostly empty: they are kept without that, and have their length in a file of its own.
+const LARGE: [&str; 2] = ["db", "journal"];
+
 fn pack(store: &Path, fixture: &Path) {
     fs::create_dir_all(fixture).unwrap();
     for entry in fs::read_dir(store).unwrap() {
@@ -186,10 +188,11 @@ fn pack(store: &Path, fixture: &Path) {
         if !path.is_file() || name == "lock" {
             continue;
         }
-        if name == "db" {
+        if LARGE.contains(&&*name) {
             let content = fs::read(&path).unwrap();
-            fs::write(fixture.join("db.zst"), zstd::bulk::compress(&content, 19).unwrap()).unwrap();
-            fs::write(fixture.join("db.length"), content.len().to_string()).unwrap();
+            let compressed = zstd::bulk::compress(&content, 19).unwrap();
+            fs::write(fixture.join(format!("{name}.zst")), compressed).unwrap();
+            fs::write(fixture.join(format!("{name}.length")), content.len().to_string()).unwrap();
         } else {
             fs::copy(&path, fixture.join(name)).unwrap();
         }
@@ -201,12 +204,13 @@ fn unpack(fixture: &Path, store: &Path) {
     for entry in fs::read_dir(fixture).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-        match &*name {
-            "db.length" => {}
-            "db.zst" => {
-                let length: usize = fs::read_to_string(fixture.join("db.length")).unwrap().parse().unwrap();
+        match name.split_once('.') {
+            Some((_, "length")) => {}
+            Some((large, "zst")) => {
+                let length = fs::read_to_string(fixture.join(format!("{large}.length"))).unwrap();
+                let length: usize = length.parse().unwrap();
                 let content = zstd::bulk::decompress(&fs::read(&path).unwrap(), length).unwrap();
-                let file = File::create(store.join("db")).unwrap();
+                let file = File::create(store.join(large)).unwrap();
                 let used = content.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
                 file.write_all_at(&content[..used], 0).unwrap();
                 file.set_len(length as u64).unwrap();
@@ -249,8 +253,9 @@ async fn write() {
     let server = Server::serve_by(&mut command, folder);
     fill(&server.operator()).await;
     let told = told(&server).await;
+    // As it is left by a program that is killed.
+    pack(&folder.join("data"), &fixture.join("store-left"));
     server.stop().await;
-    fs::create_dir_all(&fixture).unwrap();
     fs::write(
         fixture.join("expected.json"),
         serde_json::to_string_pretty(&told).unwrap() + "\n",
@@ -278,19 +283,27 @@ async fn a_store_that_an_earlier_version_wrote_is_opened_and_is_what_it_was() {
     assert_eq!(formats().last(), Some(&FORMAT), "the newest format has its fixture");
     for format in formats() {
         let fixture = fixtures().join(format!("format-{format}"));
-        let folder = deployment(&fixture);
-        unpack(&fixture.join("store"), &folder.path().join("data"));
-        let server = Server::serve(folder.path(), &[]);
-        assert_eq!(told(&server).await, expected(&fixture), "format {format}");
-        // It goes on with it.
-        let operator = server.operator();
-        let anew = put_login(name("firm", "wom", office("leipzig")), login("fourth"));
-        let saved = operator.admin.clone().put_credential(anew).await.unwrap().into_inner();
-        assert_eq!(saved.credential.unwrap().version, 4, "format {format}");
-        server.stop().await;
-        let said = done(with_configuration(folder.path(), &["check"]));
-        assert!(said.contains("sound"), "format {format}: {said}");
+        // Closed; and as a killed program left it, with a journal that has what sled's file has not.
+        let stores = ["store", "store-left"].map(|name| fixture.join(name));
+        assert!(stores[1].exists() == (format >= 3), "format {format}");
+        for store in stores.into_iter().filter(|store| store.exists()) {
+            is_opened_and_gone_on_with(&fixture, &store).await;
+        }
     }
+}
+
+async fn is_opened_and_gone_on_with(fixture: &Path, store: &Path) {
+    let folder = deployment(fixture);
+    unpack(store, &folder.path().join("data"));
+    let server = Server::serve(folder.path(), &[]);
+    assert_eq!(told(&server).await, expected(fixture), "{}", store.display());
+    let operator = server.operator();
+    let anew = put_login(name("firm", "wom", office("leipzig")), login("fourth"));
+    let saved = operator.admin.clone().put_credential(anew).await.unwrap().into_inner();
+    assert_eq!(saved.credential.unwrap().version, 4, "{}", store.display());
+    server.stop().await;
+    let said = done(with_configuration(folder.path(), &["check"]));
+    assert!(said.contains("sound"), "{}: {said}", store.display());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -13,6 +13,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use self::sled::fuzzing;
 pub use self::sled::{Filling, Salvage, SledStore, salvage};
 
 /// The version of the store's format that this program writes, and the newest that it reads.
@@ -21,11 +23,12 @@ pub use self::sled::{Filling, Salvage, SledStore, salvage};
 /// | --- | --- |
 /// | 1 | – |
 /// | 2 | a signature without its payload, which is put together from the record that holds it |
+/// | 3 | a journal beside sled's file, which may have changes that the file lacks |
 ///
 /// It grows when records get a meaning that older programs would misread; a field that they may ignore is no reason. A program
 /// reads every older format. It raises an older store before it writes the first record there, whose other records stay as they
 /// are until they are written again; then older programs refuse the store.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// How many bytes its disk must have left for a store to write: more than sled takes for the largest batch of transactions, so that
 /// a disk that gets full is met before a write and not in the middle of one.

@@ -1,14 +1,17 @@
 //! The embedded store: sled behind one writer thread.
 //!
-//! The thread takes every transaction that waits, applies them one after the other, makes them durable together and then
-//! acknowledges them (group commit). sled's `flush` stops at the page cache's metadata and does not survive a power cut;
-//! an `fdatasync` of its file after it does.
+//! The thread takes every transaction that waits, makes them durable together in the [`journal`], gives them to sled and then
+//! acknowledges them (group commit). sled's own file is made durable at [checkpoints](checkpoint): sled's `flush` stops at the page
+//! cache's metadata and does not survive a power cut; an `fdatasync` of its file after it does.
 
+mod checkpoint;
 mod filling;
 mod guard;
+mod journal;
 mod log;
 mod mending;
 mod quiet;
+mod recovery;
 mod salvage;
 mod writer;
 
@@ -24,11 +27,15 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use self::filling::Filling;
 use self::guard::{Lock, Mark};
+use self::journal::Journal;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use self::journal::fuzzing;
 use self::mending::write_once_more;
 use self::quiet::{Held, quietly};
+use self::recovery::recover;
 pub use self::salvage::{Salvage, salvage};
 use self::writer::{Job, Writer};
-use super::{Changes, CommitError, Committed, FORMAT, Key, Record, Revision, Scan, Store, StoreError, Transaction};
+use super::{Changes, CommitError, Committed, Key, Record, Revision, Scan, Store, StoreError, Transaction};
 use crate::hardening::folder;
 use crate::telemetry::{metrics, traces};
 
@@ -64,31 +71,67 @@ struct Opened {
     database: sled::Db,
     tree: Tree,
     file: File,
+    /// How long the file was when it was last durable, in bytes; 0 if that is not known.
+    length: u64,
 }
 
 impl Opened {
     fn open(path: &Path) -> Result<Self, StoreError> {
         let (database, tree) = open_tree(path)?;
         let file = File::open(path.join("db")).map_err(io_error(path))?;
-        Ok(Self { database, tree, file })
+        let length = 0;
+        Ok(Self {
+            database,
+            tree,
+            file,
+            length,
+        })
+    }
+
+    /// What sled has just recovered or made may only be in memory yet, also the names of its files.
+    fn make_durable(&mut self, path: &Path) -> Result<(), StoreError> {
+        self.database.flush().map_err(|error| sled_error(path, &error))?;
+        let length = self.file.sync_data().and_then(|()| {
+            File::open(path)?.sync_all()?;
+            self.file.metadata()
+        });
+        self.length = length.map_err(io_error(path))?.len();
+        Ok(())
     }
 }
 
 /// Where readers find the records; while it is not known which of them are on the disk, only why.
-struct Shelf(RwLock<Result<Tree, StoreError>>);
+struct Shelf {
+    tree: RwLock<Result<Tree, StoreError>>,
+    /// No record in the tree is newer.
+    newest: AtomicU64,
+}
 
 impl Shelf {
-    fn new(tree: Tree) -> Arc<Self> {
-        Arc::new(Self(RwLock::new(Ok(tree))))
+    fn new(tree: Tree, newest: Revision) -> Arc<Self> {
+        Arc::new(Self {
+            tree: RwLock::new(Ok(tree)),
+            newest: AtomicU64::new(newest.0),
+        })
     }
 
     fn tree(&self) -> Result<Held, StoreError> {
-        let tree = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let tree = self.tree.read().unwrap_or_else(PoisonError::into_inner).clone();
         tree.map(Held::new)
     }
 
-    fn put(&self, tree: Result<Tree, StoreError>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = tree;
+    fn put(&self, tree: Tree, newest: Revision) {
+        self.newest.store(newest.0, Ordering::SeqCst);
+        *self.tree.write().unwrap_or_else(PoisonError::into_inner) = Ok(tree);
+    }
+
+    fn take_away(&self, why: StoreError) {
+        *self.tree.write().unwrap_or_else(PoisonError::into_inner) = Err(why);
+    }
+
+    /// To be called before the first record of a revision is given to the tree.
+    fn announce(&self, newest: Revision) {
+        self.newest.store(newest.0, Ordering::SeqCst);
     }
 }
 
@@ -114,24 +157,15 @@ impl SledStore {
         if mark.is_in_doubt {
             write_once_more(path)?;
         }
-        mark.check_file(path)?;
-        let opened = Opened::open(path)?;
-        let format = check_format(path, &opened.tree)?;
-        let revision = read_revision(path, &opened.tree)?;
-        mark.check(path, revision)?;
-        if format != Some(FORMAT) {
-            let raised = opened.tree.insert(FORMAT_KEY, &FORMAT.to_be_bytes());
-            raised.map_err(|error| sled_error(path, &error))?;
-        }
-        make_durable(path, &opened)?;
-        if mark.is_in_doubt || mark.is_blank() {
-            settle(path, &opened, &mark, revision)?;
-        }
+        let journal = Journal::open(path);
+        mark.check_file(path, journal.as_ref().ok().and_then(Option::as_ref))?;
+        let mut opened = Opened::open(path)?;
+        let (journal, revision) = recover(path, &mut opened, &mark, journal)?;
         let left_at = lock.was_left.then_some(mark.revision);
         lock.sign().map_err(&io)?;
         let durable = Arc::new(AtomicU64::new(revision.0));
-        let shelf = Shelf::new(opened.tree.clone());
-        let mut writer = Writer::new(path, opened, Arc::clone(&shelf), mark, revision, Arc::clone(&durable));
+        let shelf = Shelf::new(opened.tree.clone(), revision);
+        let mut writer = Writer::new(path, opened, journal, Arc::clone(&shelf), mark, Arc::clone(&durable));
         let (inlet, jobs) = mpsc::channel(QUEUE);
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
@@ -178,9 +212,8 @@ impl Store for SledStore {
     }
 
     async fn applied(&self) -> Result<Revision, StoreError> {
-        // It is written together with the records, so it is never behind them.
-        let stored = self.read(|tree| tree.get(REVISION_KEY)).await?;
-        revision_in(&self.path, stored.as_deref())
+        self.shelf.tree()?;
+        Ok(Revision(self.shelf.newest.load(Ordering::SeqCst)))
     }
 
     async fn get(&self, key: &Key) -> Result<Option<Record>, StoreError> {
@@ -334,40 +367,9 @@ fn lock_when_released(file: &File) -> Result<(), TryLockError> {
     }
 }
 
-/// What sled has just recovered or made may only be in memory yet, also the names of its files.
-fn make_durable(path: &Path, opened: &Opened) -> Result<(), StoreError> {
-    let Opened { database, file, .. } = opened;
-    database.flush().map_err(|error| sled_error(path, &error))?;
-    file.sync_data()
-        .and_then(|()| File::open(path)?.sync_all())
-        .map_err(io_error(path))
-}
-
 /// Notes what the store has, all of which is on the disk.
 fn settle(path: &Path, opened: &Opened, mark: &Mark, revision: Revision) -> Result<(), StoreError> {
-    let length = opened.file.metadata().map(|metadata| metadata.len());
-    length
-        .and_then(|length| mark.settle(revision, length))
-        .map_err(io_error(path))
-}
-
-/// The format of the store; none if it was just made.
-fn check_format(path: &Path, tree: &Tree) -> Result<Option<u32>, StoreError> {
-    let Some(bytes) = tree.get(FORMAT_KEY).map_err(|error| sled_error(path, &error))? else {
-        return if tree.is_empty() {
-            Ok(None)
-        } else {
-            Err(damaged(path, "its format is missing"))
-        };
-    };
-    match <[u8; 4]>::try_from(&*bytes).map(u32::from_be_bytes) {
-        Ok(found) if found > FORMAT => Err(StoreError::NewerFormat {
-            path: path.into(),
-            found,
-        }),
-        Ok(found) if found > 0 => Ok(Some(found)),
-        Ok(_) | Err(_) => Err(damaged(path, "its format cannot be read")),
-    }
+    mark.settle(revision, opened.length).map_err(io_error(path))
 }
 
 fn read_revision(path: &Path, tree: &Tree) -> Result<Revision, StoreError> {

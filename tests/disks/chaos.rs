@@ -59,7 +59,7 @@ async fn a_life(end: Instant, random: &mut Random, tally: &Arc<Tally>, happened:
     let faults = Faults::build();
     let mut disks = Disks::new(MEBIBYTES);
     let mut vault = Vault::over(disks.places());
-    vault.environment = faults.environment("FAILING_SYNCS", "/store/db");
+    vault.environment = faults.environment("FAILING_SYNCS", "/store/");
     let cast = Cast::new(tally);
     let mut server = vault.start();
     cast.set_the_stage(&server).await;

@@ -11,12 +11,15 @@ use crate::endurance::checks::{Evidence, everything_is_there};
 use crate::endurance::clients::Tally;
 use crate::endurance::random::{Random, rounds};
 use crate::endurance::vault::Vault;
+use crate::support::wait_for;
 
 /// After so many cuts a vault has enough of a history: another one begins.
 const LIVES: usize = 10;
 /// How many changes are acknowledged at most before the power is cut.
 const MOST: usize = 200;
 const MEBIBYTES: u64 = 512;
+/// After how many cuts something is lost of what is not synced.
+const ENOUGH: usize = 5;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_was_acknowledged_is_there_after_a_power_cut() {
@@ -30,33 +33,57 @@ async fn whatever_was_acknowledged_is_there_after_a_power_cut() {
 
 /// Else the test before would show nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_the_syncs_of_the_store_a_power_cut_loses_something() {
-    let lost = lost_without_syncs_of("/store/db").await;
-    assert!(
-        lost.contains("acknowledged was") || lost.contains("waited in vain") || lost.contains("it ended with"),
-        "{lost}"
-    );
+async fn without_the_syncs_of_the_stores_journal_a_power_cut_loses_something() {
+    let lost = lost_without_syncs_of("/store/journal", |environment| async move {
+        let mut random = Random::from_environment();
+        cut_again_and_again(ENOUGH, &mut random, &Arc::default(), &environment).await;
+    });
+    is_loss_of_the_store(&lost.await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_journal_has_given_to_sled_is_there_after_a_power_cut() {
+    cut_after_a_checkpoint(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_syncs_of_sleds_file_a_power_cut_loses_something() {
+    let lost = lost_without_syncs_of("/store/db", |environment| async move {
+        for _ in 0..ENOUGH {
+            cut_after_a_checkpoint(&environment).await;
+        }
+    });
+    is_loss_of_the_store(&lost.await);
+}
+
+fn is_loss_of_the_store(lost: &str) {
+    let words = ["acknowledged was", "waited in vain", "it ended with"];
+    assert!(words.iter().any(|word| lost.contains(word)), "{lost}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_the_syncs_of_the_audit_log_a_power_cut_loses_something() {
-    let lost = lost_without_syncs_of("/audit/").await;
+    let lost = lost_without_syncs_of("/audit/", |environment| async move {
+        let mut random = Random::from_environment();
+        cut_again_and_again(ENOUGH, &mut random, &Arc::default(), &environment).await;
+    });
+    let lost = lost.await;
     assert!(
         lost.contains("listed") || lost.contains("missing") || lost.contains("it ended with"),
         "{lost}"
     );
 }
 
-/// What is found to be lost when files whose names hold a word are not synced.
-async fn lost_without_syncs_of(word: &str) -> String {
-    const ENOUGH: usize = 5;
+type Environment = Vec<(&'static str, String)>;
+
+/// What is found to be lost by cuts of the power when files whose names hold a word are not synced.
+async fn lost_without_syncs_of<F>(word: &str, cut: impl FnOnce(Environment) -> F) -> String
+where
+    F: Future<Output = ()> + Send + 'static,
+{
     let faults = Faults::build();
-    let environment = faults.environment("UNSYNCED", word);
-    let cutting = tokio::spawn(async move {
-        let mut random = Random::from_environment();
-        cut_again_and_again(ENOUGH, &mut random, &Arc::default(), &environment).await;
-    });
-    let failed = cutting.await.expect_err("something is lost without syncs");
+    let failed = tokio::spawn(cut(faults.environment("UNSYNCED", word))).await;
+    let failed = failed.expect_err("something is lost without syncs");
     words_of(failed.into_panic().as_ref())
 }
 
@@ -91,4 +118,26 @@ async fn cut_again_and_again(
         }
         server.stop().await;
     }
+}
+
+/// Has the store bring its file up to date, and cuts the power when its journal holds something else.
+async fn cut_after_a_checkpoint(environment: &[(&'static str, String)]) {
+    let mut disks = Disks::new(MEBIBYTES);
+    let mut vault = Vault::over(disks.places());
+    vault.environment = environment.to_vec();
+    let cast = Cast::new(&Arc::default());
+    let server = vault.start();
+    cast.set_the_stage(&server).await;
+    wait_for("the journal to begin anew", || {
+        let journal = std::fs::read(vault.store.join("journal")).unwrap();
+        journal[4096..8192].iter().all(|byte| *byte == 0).then_some(())
+    });
+    let playing = cast.play(&server, &mut Random::from_environment());
+    cast.has_changed(3).await;
+    disks.cut_power(server);
+    curtain(playing).await;
+    (vault.store, vault.audit) = disks.places();
+    let server = vault.start();
+    everything_is_there(&cast, &server, &vault.audit, Evidence::Intent).await;
+    server.stop().await;
 }

@@ -10,9 +10,8 @@ use std::path::{Path, PathBuf};
 use sled::Batch;
 
 use super::guard::{Lock, Mark, open_or_create};
-use super::{
-    FORMAT_KEY, META, Opened, REVISION_KEY, damaged, folder, io_error, make_durable, record, settle, sled_error,
-};
+use super::journal::Journal;
+use super::{FORMAT_KEY, META, Opened, REVISION_KEY, damaged, folder, io_error, record, settle, sled_error};
 use crate::store::{Key, Revision, StoreError};
 
 const MARKER: &str = "restoring";
@@ -127,8 +126,7 @@ impl Filling {
     /// [`StoreError`]: then it is none.
     pub fn finish(mut self, revision: Revision, format: u32, files: &[(&str, &[u8])]) -> Result<(), StoreError> {
         let open = self.open.take().ok_or(StoreError::Closed)?;
-        let finished = finish(&self.path, &open, revision, format, files);
-        drop(open);
+        let finished = finish(&self.path, open, revision, format, files);
         match finished {
             Ok(()) => remove_marker(&self.path).map_err(io_error(&self.path)),
             Err(error) => {
@@ -151,7 +149,7 @@ impl Drop for Filling {
 
 fn finish(
     path: &Path,
-    open: &Opened,
+    mut open: Opened,
     revision: Revision,
     format: u32,
     files: &[(&str, &[u8])],
@@ -162,13 +160,14 @@ fn finish(
         io::Write::write_all(&mut &file, content).map_err(&io)?;
         file.sync_all().map_err(&io)?;
     }
+    Journal::make(path)?;
     let mut batch = Batch::default();
     batch.insert(FORMAT_KEY, &format.to_be_bytes());
     batch.insert(REVISION_KEY, &revision.0.to_be_bytes());
     let applied = open.tree.apply_batch(batch);
     applied.map_err(|error| sled_error(path, &error))?;
-    make_durable(path, open)?;
-    settle(path, open, &Mark::open(path).map_err(&io)?, revision)
+    open.make_durable(path)?;
+    settle(path, &open, &Mark::open(path).map_err(&io)?, revision)
 }
 
 fn is_unfinished(path: &Path) -> Result<bool, StoreError> {

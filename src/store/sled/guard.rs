@@ -5,6 +5,7 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
+use super::journal::Journal;
 use super::{StoreError, io_error, log, open_tree, read_revision, wait_for_release};
 use crate::store::Revision;
 
@@ -58,7 +59,8 @@ pub(super) struct Mark {
     file: File,
     /// As it was when the store was opened.
     pub(super) revision: Revision,
-    length: u64,
+    /// As it was then, in bytes.
+    pub(super) length: u64,
     /// Whether the system may have more of sled's file in memory than on the disk, and may not know it.
     pub(super) is_in_doubt: bool,
 }
@@ -127,8 +129,8 @@ impl Mark {
     /// Refuses a store whose file is gone, or that was cut short so that it lost something. sled makes the best of a short
     /// file in place, and of one that is broken in its middle, so a copy shows whether that is good enough; the original stays as
     /// it is for a rescue. A file may also be shorter because sled gave free space back, and be broken in what a crash has left
-    /// unacknowledged; then the copy is fine.
-    pub(super) fn check_file(&self, path: &Path) -> Result<(), StoreError> {
+    /// unacknowledged, or in what the journal still has; then the copy is fine.
+    pub(super) fn check_file(&self, path: &Path, journal: Option<&Journal>) -> Result<(), StoreError> {
         let length = match fs::metadata(path.join("db")) {
             Ok(metadata) => metadata.len(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return self.check(path, Revision(0)),
@@ -145,7 +147,11 @@ impl Mark {
             .map_err(io_error(path))
             .and_then(|()| revision_of(path, &copy));
         let removed = fs::remove_dir_all(&copy);
-        self.check(path, found?)?;
+        let found = found?;
+        let reached = journal.map_or(Ok(found), |journal| {
+            journal.newer_than(found).map(|newer| newer.revision)
+        });
+        self.check(path, reached?)?;
         removed.map_err(io_error(path))
     }
 }

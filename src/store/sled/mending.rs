@@ -2,8 +2,8 @@
 //!
 //! After a failed write or sync nobody knows what is on the disk: sled has stopped, and the system may have dropped what it was to
 //! write while it goes on showing it to readers, so that a later sync which succeeds proves nothing. So nothing is read or written
-//! any more. The store is mended by having all of sled's file written once more and synced, and opening it anew: then what is
-//! there is on the disk, and what was in doubt turns out to be in it or not.
+//! any more. The store is mended by having all of sled's file and of the journal written once more and synced, and opening it anew:
+//! then what is there is on the disk, and what was in doubt turns out to be in it or not.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -12,9 +12,11 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::journal;
 use super::quiet::quietly;
+use super::recovery::catch_up;
 use super::writer::{Pending, Writer};
-use super::{Opened, damaged, io_error, lock_when_released, make_durable, read_revision, settle};
+use super::{Opened, damaged, io_error, lock_when_released, read_revision, settle};
 use crate::store::{RESERVE, Revision, StoreError};
 
 /// How long to wait before the first and before every later attempt, at most: each wait is twice the one before.
@@ -56,10 +58,9 @@ impl Writer {
         if let Err(error) = self.mark.doubt() {
             tracing::warn!(%error, "that the store is in doubt could not be noted beside it");
         }
-        self.shelf.put(Err(error.clone()));
+        self.shelf.take_away(error.clone());
         let failed = std::mem::replace(&mut self.opened, Err(error.clone()));
-        // sled syncs when it is closed, and panics if that fails.
-        let _ = quietly(|| drop(failed));
+        quietly_close(failed);
         self.pause = Pause::default();
         error
     }
@@ -73,13 +74,15 @@ impl Writer {
                 self.pause.begin();
             }
         }
-        has_room(&self.path, &self.opened()?.file)
+        has_room(&self.path, &self.opened()?.file)?;
+        self.checkpoint_when_quiet()
     }
 
     fn mend(&mut self) -> Result<(), StoreError> {
         write_once_more(&self.path)?;
-        let opened = Opened::open(&self.path)?;
-        let found = read_revision(&self.path, &opened.tree)?;
+        let mut opened = Opened::open(&self.path)?;
+        let newer = self.journal.newer_than(read_revision(&self.path, &opened.tree)?)?;
+        let found = newer.revision;
         let acknowledged = Revision(self.durable.load(Ordering::Acquire));
         if found < acknowledged {
             return Err(StoreError::LostWrites {
@@ -88,8 +91,11 @@ impl Writer {
                 acknowledged,
             });
         }
-        make_durable(&self.path, &opened)?;
+        catch_up(&self.path, &opened, &mut self.journal, &newer)?;
+        opened.make_durable(&self.path)?;
+        self.journal.begin_anew().map_err(io_error(&self.path))?;
         settle(&self.path, &opened, &self.mark, found)?;
+        self.length = opened.length;
         let in_doubt = self.unpublished.len();
         self.unpublished.retain(|change| change.revision <= found);
         tracing::info!(
@@ -100,7 +106,7 @@ impl Writer {
         );
         self.batch = Pending::default();
         self.revision = found;
-        self.shelf.put(Ok(opened.tree.clone()));
+        self.shelf.put(opened.tree.clone(), found);
         self.opened = Ok(opened);
         self.publish();
         Ok(())
@@ -120,13 +126,18 @@ pub(super) fn has_room(path: &Path, file: &File) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Has all that the system knows of sled's file written to the disk, also what it takes for written already.
+/// Closes sled, which syncs then, and panics if that fails.
+pub(super) fn quietly_close(opened: Result<Opened, StoreError>) {
+    let _ = quietly(|| drop(opened));
+}
+
+/// Has all that the system knows of sled's file and of the journal written to the disk, also what it takes for written already.
 ///
 /// What is on the disk was synced, or is what a power cut would leave; each part is replaced by what it should be, so it does no
 /// harm to be interrupted.
 pub(super) fn write_once_more(path: &Path) -> Result<(), StoreError> {
-    let write = || {
-        let file = OpenOptions::new().read(true).write(true).open(path.join("db"))?;
+    let write = |name: &str| {
+        let file = OpenOptions::new().read(true).write(true).open(path.join(name))?;
         lock_when_released(&file)?;
         let mut piece = vec![0; PIECE];
         let mut offset = 0;
@@ -139,8 +150,11 @@ pub(super) fn write_once_more(path: &Path) -> Result<(), StoreError> {
             offset += length as u64;
         }
     };
-    match write() {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error(path)(error)),
-        Ok(()) | Err(_) => Ok(()),
+    for name in ["db", journal::NAME] {
+        match write(name) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_error(path)(error)),
+            Ok(()) | Err(_) => {}
+        }
     }
+    Ok(())
 }

@@ -6,9 +6,10 @@ use std::io;
 use std::path::Path;
 
 use super::guard::Lock;
+use super::journal;
 use super::log::{Cursor, Kind, LogFile, Message};
 use super::{FORMAT_KEY, META, REVISION_KEY, io_error, record};
-use crate::store::{FORMAT, Key, Record, Revision, StoreError};
+use crate::store::{Change, FORMAT, Key, Record, Revision, StoreError};
 
 /// What is left of a store. Of each record the newest state that can be read; nothing is changed.
 pub struct Salvage {
@@ -66,7 +67,39 @@ fn read(path: &Path) -> io::Result<Salvage> {
             }
         }
     }
+    gaps += take_from_journal(path, &mut written, gaps > 0)?;
     Ok(sorted_out(path, written, gaps))
+}
+
+/// Adds what the journal has and sled's file has not, and returns how many places of the journal cannot be read. What is older than
+/// the file counts only if that has gaps itself: else it was replaced or removed since.
+fn take_from_journal(path: &Path, written: &mut BTreeMap<Vec<u8>, Vec<u8>>, has_gaps: bool) -> io::Result<u64> {
+    let known = written.get(REVISION_KEY.as_bytes()).map_or(0, |value| number_in(value));
+    let Some(changes) = journal::left_in(path)? else {
+        return Ok(1);
+    };
+    let (mut gaps, mut before) = (0, known);
+    for Change { revision, writes } in changes {
+        let is_newer = revision.0 > known;
+        if is_newer {
+            gaps += u64::from(revision.0 > before + 1);
+            before = revision.0;
+        }
+        for (key, value) in writes.into_iter().filter(|_| is_newer || has_gaps) {
+            let key = key.as_str().as_bytes();
+            if written.get(key).is_some_and(|known| revision_of(known) >= revision.0) {
+                continue;
+            }
+            match value {
+                Some(value) => drop(written.insert(key.to_vec(), [&revision.0.to_be_bytes()[..], &value].concat())),
+                None => drop(written.remove(key)),
+            }
+        }
+    }
+    if before > known {
+        written.insert(REVISION_KEY.into(), before.to_be_bytes().to_vec());
+    }
+    Ok(gaps)
 }
 
 fn sorted_out(path: &Path, written: BTreeMap<Vec<u8>, Vec<u8>>, gaps: u64) -> Salvage {

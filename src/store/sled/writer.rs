@@ -7,19 +7,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use sled::Batch;
 use tokio::sync::{mpsc, oneshot};
 
 use super::guard::Mark;
-use super::mending::{Pause, has_room};
-use super::{Opened, REVISION_KEY, Shelf, damaged, io_error, record, sled_error};
+use super::journal::Journal;
+use super::mending::{Pause, has_room, quietly_close};
+use super::{Opened, Shelf, damaged, record, sled_error};
 use crate::store::{Change, Changes, CommitError, Committed, Expectation, Key, Revision, StoreError, Transaction};
 use crate::telemetry::metrics;
 
-/// How many transactions share one flush at most; bounds the time that the first of them waits.
+/// How many transactions share one sync at most; bounds the time that the first of them waits.
 const GROUP: usize = 1024;
-/// How many of them sled takes at once. Nobody can read meanwhile, and the revision is written once for all of them.
-const BATCH: usize = 64;
+/// With how many bytes in its keys and values a group is synced at once, however few transactions it has.
+const GROUP_BYTES: usize = 1 << 20;
 
 /// What the writer is asked for.
 pub(super) enum Job {
@@ -41,10 +41,11 @@ enum Next {
     Close,
 }
 
-/// Transactions that were taken and that sled does not have yet.
+/// Transactions that were taken and that are not in the journal yet.
 #[derive(Default)]
 pub(super) struct Pending {
-    writes: Batch,
+    /// How much is written, in bytes.
+    bytes: usize,
     /// When each record that was looked at or written was last written, with these transactions done.
     written_at: HashMap<Key, Option<Revision>>,
     changes: Vec<Arc<Change>>,
@@ -57,12 +58,17 @@ pub(super) struct Writer {
     pub(super) opened: Result<Opened, StoreError>,
     pub(super) pause: Pause,
     pub(super) shelf: Arc<Shelf>,
+    pub(super) journal: Journal,
     pub(super) mark: Mark,
+    /// How long sled's file was when it was last durable, in bytes.
+    pub(super) length: u64,
+    /// When something was last written.
+    pub(super) written: Instant,
     /// The newest revision given to a transaction, durable or not.
     pub(super) revision: Revision,
     pub(super) batch: Pending,
     pub(super) durable: Arc<AtomicU64>,
-    /// Applied and not yet durable.
+    /// On their way to the journal and to sled.
     pub(super) unpublished: Vec<Arc<Change>>,
     watchers: Vec<mpsc::UnboundedSender<Arc<Change>>>,
 }
@@ -71,19 +77,22 @@ impl Writer {
     pub(super) fn new(
         path: &Path,
         opened: Opened,
+        journal: Journal,
         shelf: Arc<Shelf>,
         mark: Mark,
-        revision: Revision,
         durable: Arc<AtomicU64>,
     ) -> Self {
         let (unpublished, watchers) = (Vec::new(), Vec::new());
         Self {
             path: path.into(),
-            opened: Ok(opened),
             pause: Pause::default(),
             shelf,
+            journal,
+            length: opened.length,
+            opened: Ok(opened),
             mark,
-            revision,
+            written: Instant::now(),
+            revision: Revision(durable.load(Ordering::Acquire)),
             batch: Pending::default(),
             durable,
             unpublished,
@@ -96,7 +105,7 @@ impl Writer {
         while jobs.blocking_recv_many(&mut group, GROUP) > 0 {
             match catch_unwind(AssertUnwindSafe(|| self.work_off(&mut group))) {
                 Ok(Next::GoOn) => {}
-                Ok(Next::Close) => return,
+                Ok(Next::Close) => break,
                 Err(_) => {
                     // Whoever waits is told that the outcome is open.
                     group.clear();
@@ -104,6 +113,11 @@ impl Writer {
                 }
             }
         }
+        if catch_unwind(AssertUnwindSafe(|| self.close())).is_err() {
+            self.fail(damaged(&self.path, "sled has panicked"));
+        }
+        // The disk may be full.
+        quietly_close(std::mem::replace(&mut self.opened, Err(StoreError::Closed)));
     }
 
     fn work_off(&mut self, group: &mut Vec<Job>) -> Next {
@@ -181,13 +195,7 @@ impl Writer {
         }
         let revision = Revision(self.revision.0 + 1);
         for (key, value) in &transaction.writes {
-            match value {
-                Some(value) => {
-                    let stored = [&revision.0.to_be_bytes()[..], value].concat();
-                    self.batch.writes.insert(key.as_str(), stored);
-                }
-                None => self.batch.writes.remove(key.as_str()),
-            }
+            self.batch.bytes += key.as_str().len() + value.as_ref().map_or(0, |value| value.len());
             let written_at = value.is_some().then_some(revision);
             self.batch.written_at.insert(key.clone(), written_at);
         }
@@ -196,8 +204,8 @@ impl Writer {
             revision,
             writes: transaction.writes,
         }));
-        if self.batch.changes.len() >= BATCH {
-            self.apply()?;
+        if self.batch.bytes >= GROUP_BYTES {
+            self.sync()?;
         }
         Ok(revision)
     }
@@ -215,34 +223,19 @@ impl Writer {
         Ok(written_at)
     }
 
-    /// Gives the batch to sled, all or nothing of it.
-    fn apply(&mut self) -> Result<(), StoreError> {
-        let Pending {
-            mut writes,
-            written_at: _,
-            mut changes,
-        } = std::mem::take(&mut self.batch);
+    /// Makes what was taken durable, then tells the watchers.
+    fn sync(&mut self) -> Result<(), StoreError> {
+        self.opened()?;
+        let Pending { changes, .. } = std::mem::take(&mut self.batch);
         if changes.is_empty() {
             return Ok(());
         }
-        writes.insert(REVISION_KEY, &self.revision.0.to_be_bytes());
-        if let Err(error) = self.opened()?.tree.apply_batch(writes) {
-            return Err(self.fail(sled_error(&self.path, &error)));
-        }
-        self.unpublished.append(&mut changes);
-        Ok(())
-    }
-
-    /// Makes everything applied durable, then tells the watchers.
-    fn sync(&mut self) -> Result<(), StoreError> {
-        self.opened()?;
-        self.apply()?;
-        if self.unpublished.is_empty() {
-            return Ok(());
-        }
+        self.unpublished = changes;
+        let began = Instant::now();
         if let Err(error) = self.write_out() {
             return Err(self.fail(error));
         }
+        metrics::store_sync(began.elapsed());
         self.publish();
         Ok(())
     }
@@ -254,18 +247,6 @@ impl Writer {
             self.watchers
                 .retain(|watcher| watcher.send(Arc::clone(&change)).is_ok());
         }
-    }
-
-    fn write_out(&self) -> Result<(), StoreError> {
-        let Opened { database, file, .. } = self.opened()?;
-        let began = Instant::now();
-        database.flush().map_err(|error| sled_error(&self.path, &error))?;
-        let io = io_error(&self.path);
-        file.sync_data().map_err(&io)?;
-        let length = file.metadata().map_err(&io)?.len();
-        self.mark.write(self.revision, length).map_err(&io)?;
-        metrics::store_sync(began.elapsed());
-        Ok(())
     }
 
     pub(super) fn opened(&self) -> Result<&Opened, StoreError> {

@@ -20,6 +20,8 @@ use crate::vault::record::open_version;
 
 /// How many bytes are changed unless all of them are to be.
 const SOME: usize = 160;
+/// How many bytes say what the journal is.
+const TITLE: u64 = 36;
 
 /// In memory where that is a file system: a store is opened hundreds of times, and each time it waits for syncs. What rots is set up
 /// here and needs no disk.
@@ -71,12 +73,12 @@ fn answer(outcome: Result<impl Debug, VaultError>) -> Option<String> {
 /// Files of a store at rest, and how they are put back after one of them was changed.
 struct Disk {
     folder: tempfile::TempDir,
+    is_closed: bool,
     files: Vec<(PathBuf, Vec<u8>, u64)>,
 }
 
 impl Disk {
-    /// Those of a vault that was closed.
-    fn of(folder: tempfile::TempDir) -> Self {
+    fn of(folder: tempfile::TempDir, is_closed: bool) -> Self {
         let files = fs::read_dir(folder.path()).unwrap();
         let files = files.map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
         // In the same order everywhere, so that the same bytes are changed.
@@ -92,6 +94,7 @@ impl Disk {
         });
         Self {
             files: files.collect(),
+            is_closed,
             folder,
         }
     }
@@ -118,11 +121,13 @@ impl Disk {
         }
     }
 
-    /// The places of all files that are changed: file, byte, and by what. Of what is empty there are a few.
+    /// The places of all files that are changed: file, byte, and by what. Of what is empty there are a few, and of what is still
+    /// in the journal of a store that was closed.
     fn places(&self) -> Vec<(usize, u64, u8)> {
         let (mut used, mut empty) = (Vec::new(), Vec::new());
-        for (file, (_, content, length)) in self.files.iter().enumerate() {
-            let end = content.len() as u64;
+        for (file, (path, content, length)) in self.files.iter().enumerate() {
+            let is_over = self.is_closed && path.ends_with("journal");
+            let end = if is_over { TITLE } else { content.len() as u64 };
             used.extend((0..end).map(|at| (file, at, 1 << (at % 8))));
             empty.extend((end..*length).step_by(1 << 22).map(|at| (file, at, 1)));
         }
@@ -163,13 +168,19 @@ async fn note(vault: &TestVault, written: &mut Written) {
     }
 }
 
-/// A vault with histories, closed; what it says, and what it ever had.
-fn closed(lives: usize) -> (Disk, Told, Written) {
-    let folder = folder();
+/// A vault with histories, as it leaves its files when it is closed, and as it left them when it was killed just before.
+struct Left {
+    closed: tempfile::TempDir,
+    killed: tempfile::TempDir,
+    written: Written,
+}
+
+fn left_after(lives: usize) -> Left {
+    let (closed, killed) = (folder(), folder());
     let mut written = Written::new();
     for life in 0..lives {
         runtime().block_on(async {
-            let store: Arc<dyn Store> = Arc::new(SledStore::open(folder.path()).unwrap());
+            let store: Arc<dyn Store> = Arc::new(SledStore::open(closed.path()).unwrap());
             let vault = TestVault::over(store, Catalogue::built_in(), settings()).await.unwrap();
             for (number, credential) in names().into_iter().enumerate() {
                 let credential = if number < 2 {
@@ -182,62 +193,112 @@ fn closed(lives: usize) -> (Disk, Told, Written) {
             }
             vault.choose("wom", with_fallback(Mode::PerOffice)).await;
             note(&vault, &mut written).await;
+            let files = fs::read_dir(closed.path()).unwrap();
+            for path in files.map(|entry| entry.unwrap().path()).filter(|path| path.is_file()) {
+                fs::copy(&path, killed.path().join(path.file_name().unwrap())).unwrap();
+            }
         });
     }
-    let disk = Disk::of(folder);
+    Left {
+        closed,
+        killed,
+        written,
+    }
+}
+
+/// What a vault over such files says.
+fn before(disk: &Disk) -> Told {
     let before = opened(disk.path()).unwrap();
     assert!(before.values().all(Option::is_some), "{before:?}");
     disk.heal();
-    (disk, before, written)
+    before
+}
+
+/// What became of bytes that rotted.
+#[derive(Debug, Default)]
+struct Tally {
+    refused: usize,
+    named: usize,
+    without_effect: usize,
+}
+
+impl Tally {
+    /// It was tried at all, and nothing else is what was refused. Whether a byte without effect is among those that were tried
+    /// depends on which they are.
+    fn shows_that_it_is_noticed(&self) {
+        assert!(self.refused + self.named > 9 * self.without_effect, "{self:?}");
+    }
+}
+
+/// Has bytes rot, one at a time.
+fn rot(disk: &Disk, places: impl IntoIterator<Item = (usize, u64, u8)>, written: &Written) -> Tally {
+    let before = before(disk);
+    let mut tally = Tally::default();
+    for place in places {
+        let (path, ..) = &disk.files[place.0];
+        disk.flip(place);
+        let Ok(saved) = salvage(disk.path()) else {
+            panic!("{} byte {}: it cannot be read", path.display(), place.1);
+        };
+        for Record { key, revision, value } in saved.records {
+            let found = (key.to_string(), revision.0, value.to_vec());
+            assert!(
+                written.contains(&found),
+                "{} byte {}: {key} was never so",
+                path.display(),
+                place.1
+            );
+        }
+        match opened(disk.path()) {
+            None => tally.refused += 1,
+            Some(after) if after == before => tally.without_effect += 1,
+            Some(after) => {
+                tally.named += 1;
+                for (what, answer) in after.into_iter().filter(|(_, answer)| answer.is_some()) {
+                    assert_eq!(answer, before[&what], "{} byte {}: {what}", path.display(), place.1);
+                }
+            }
+        }
+        disk.heal();
+    }
+    assert_eq!(opened(disk.path()).unwrap(), before);
+    tally
 }
 
 #[test]
 fn whichever_byte_of_a_store_rots_nothing_wrong_is_handed_out() {
     // In its first life sled has no snapshot and reads all of its log; later it has one, and reads what follows.
     for lives in [1, 3] {
-        let (disk, before, written) = closed(lives);
-        let (mut refused, mut without_effect, mut named) = (0, 0, 0);
-        for place in disk.places() {
-            let (path, ..) = &disk.files[place.0];
-            disk.flip(place);
-            let Ok(saved) = salvage(disk.path()) else {
-                panic!("{} byte {}: it cannot be read", path.display(), place.1);
-            };
-            for Record { key, revision, value } in saved.records {
-                let found = (key.to_string(), revision.0, value.to_vec());
-                assert!(
-                    written.contains(&found),
-                    "{} byte {}: {key} was never so",
-                    path.display(),
-                    place.1
-                );
-            }
-            match opened(disk.path()) {
-                None => refused += 1,
-                Some(after) if after == before => without_effect += 1,
-                Some(after) => {
-                    named += 1;
-                    for (what, answer) in after.into_iter().filter(|(_, answer)| answer.is_some()) {
-                        assert_eq!(answer, before[&what], "{} byte {}: {what}", path.display(), place.1);
-                    }
-                }
-            }
-            disk.heal();
-        }
-        // It was tried at all, and nothing else is what was refused. Whether a byte without effect is among those that were tried
-        // depends on which they are.
-        assert!(
-            refused + named > 9 * without_effect,
-            "{refused} {without_effect} {named}"
-        );
-        assert_eq!(opened(disk.path()).unwrap(), before);
+        let Left { closed, written, .. } = left_after(lives);
+        let disk = Disk::of(closed, true);
+        rot(&disk, disk.places(), &written).shows_that_it_is_noticed();
     }
+}
+
+#[test]
+fn whichever_byte_rots_of_a_journal_that_a_killed_vault_left_nothing_wrong_is_handed_out() {
+    let Left { killed, written, .. } = left_after(1);
+    let disk = Disk::of(killed, false);
+    let is_of_journal = |(file, at, _): &(usize, u64, u8)| {
+        let (path, content, _) = &disk.files[*file];
+        path.ends_with("journal") && *at < content.len() as u64
+    };
+    let places: Vec<_> = disk.places().into_iter().filter(is_of_journal).collect();
+    // Of its first page only the title is read.
+    let tally = rot(
+        &disk,
+        places.into_iter().filter(|(_, at, _)| !(TITLE..4096).contains(at)),
+        &written,
+    );
+    assert!(tally.refused > SOME / 2, "{tally:?}");
+    assert_eq!((tally.named, tally.without_effect), (0, 0), "{tally:?}");
 }
 
 /// sled takes the first thing that it cannot read for the end of its log, and writes zeros over the rest.
 #[test]
 fn a_log_that_is_broken_in_its_middle_is_refused_left_as_it_is_and_saved_but_for_the_gap() {
-    let (disk, _, written) = closed(1);
+    let Left { closed, written, .. } = left_after(1);
+    let disk = Disk::of(closed, true);
     let file = disk.files.iter().position(|(path, ..)| path.ends_with("db")).unwrap();
     let (path, content, _) = &disk.files[file];
     let whole = salvage(disk.path()).unwrap();
