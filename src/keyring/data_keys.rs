@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::OwnedMutexGuard;
 use zeroize::Zeroizing;
 
 use super::data_key::{self, DataKey, DataKeyId};
@@ -33,7 +34,7 @@ impl Keyring {
             if let Some(key) = current.filter(|key| key.take_seal()) {
                 return Ok(key);
             }
-            let _guard = self.making.lock().await;
+            let _guard = self.turn_of(tenant).await;
             match self.newest_data_key(tenant) {
                 None => {
                     let id = self.first_id(tenant);
@@ -70,7 +71,7 @@ impl Keyring {
         tenant: &TenantId,
         with: impl Fn(DataKeyId) -> Transaction,
     ) -> Result<Option<DataKeyId>, KeyringError> {
-        let _guard = self.making.lock().await;
+        let _guard = self.turn_of(tenant).await;
         let Some(newest) = self.newest_data_key(tenant) else {
             return Ok(None);
         };
@@ -93,7 +94,7 @@ impl Keyring {
         kept: DataKeyId,
         transaction: Transaction,
     ) -> Result<Revision, CommitError> {
-        let _guard = self.making.lock().await;
+        let _guard = self.turn_of(tenant).await;
         let retired: Vec<_> = self
             .keys_in_store(tenant)
             .await?
@@ -119,7 +120,7 @@ impl Keyring {
     /// Destroys the tenant's data keys: removes all of them from the store, in one transaction with `mark`, which keeps new
     /// ones from being made. In memory they stay until [`Self::forget_tenant`].
     pub async fn destroy_data_keys(&self, tenant: &TenantId, mark: Vec<u8>) -> Result<Revision, KeyringError> {
-        let _guard = self.making.lock().await;
+        let _guard = self.turn_of(tenant).await;
         let last = self.newest_data_key(tenant).map(|key| key.id());
         let erased = Erased {
             is_under_way: true,
@@ -180,6 +181,11 @@ impl Keyring {
         let is_due = |key: &DataKey| now.since(key.created_at()) > max_age || key.seals_reserved() > MANY_SEALS;
         let due = self.sealing.iter().filter(|entry| is_due(entry.value()));
         due.map(|entry| entry.key().clone()).collect()
+    }
+
+    async fn turn_of(&self, tenant: &TenantId) -> OwnedMutexGuard<()> {
+        let making = Arc::clone(&self.making.entry(tenant.clone()).or_default());
+        making.lock_owned().await
     }
 
     fn first_id(&self, tenant: &TenantId) -> DataKeyId {

@@ -96,8 +96,11 @@ pub struct Keyring {
     wrappings: DashMap<Key, Wrapping>,
     /// Tenants whose keys were destroyed by this process, or that are being erased.
     erased: DashMap<TenantId, Erased>,
-    /// Held while a key is made, replaced or destroyed, or seals are set aside, so that one process does each once.
-    making: Mutex<()>,
+    /// Held while a tenant's key is made, replaced or destroyed, or seals are set aside, so that one process does each once. Each
+    /// takes a wait for the disk, and some one for a KMS, which is nothing to other tenants.
+    making: DashMap<TenantId, Arc<Mutex<()>>>,
+    /// The same of signing keys.
+    making_signing: Mutex<()>,
     signing: watch::Sender<Arc<SigningKeys>>,
 }
 
@@ -147,7 +150,8 @@ impl Keyring {
             sealing: DashMap::new(),
             wrappings: DashMap::new(),
             erased: DashMap::new(),
-            making: Mutex::new(()),
+            making: DashMap::new(),
+            making_signing: Mutex::new(()),
             signing: watch::Sender::new(Arc::default()),
         };
         keyring.load().await?;

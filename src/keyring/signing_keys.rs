@@ -78,7 +78,7 @@ impl Keyring {
     /// Makes the next signing key. It is published at once and signs after `publish_before`, so that whoever verifies has it
     /// by then. If one is waiting already, that one is it.
     pub async fn rotate_signing_key(&self, publish_before: Duration) -> Result<NewSigningKey, KeyringError> {
-        let _guard = self.making.lock().await;
+        let _guard = self.making_signing.lock().await;
         if let Some(waiting) = self.waiting_signing_key() {
             return Ok(NewSigningKey {
                 kid: waiting.public().kid().to_owned(),
@@ -90,7 +90,7 @@ impl Keyring {
 
     /// Destroys the private halves of keys that sign no more; their public halves stay published. Says how many.
     pub async fn retire_signing_keys(&self) -> Result<usize, KeyringError> {
-        let _guard = self.making.lock().await;
+        let _guard = self.making_signing.lock().await;
         let keys = Arc::clone(&self.signing.borrow());
         let signing = keys.at(self.clock.now());
         let before: Vec<_> = keys

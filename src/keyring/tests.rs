@@ -1,13 +1,20 @@
+use std::time::Duration;
+
 use prost::Message as _;
+use tokio::sync::Semaphore;
+use zeroize::Zeroizing;
 
 use super::data_key;
 use super::loading::data_key_name;
 use super::*;
+use crate::keyring::kek::Wrapped;
 use crate::keyring::kek::tests::kek;
 use crate::pb::storage;
 use crate::store::SledStore;
 use crate::store::{CommitError, Record, Scan, Transaction};
 use crate::time::SystemClock;
+
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn tenant(name: &str) -> TenantId {
     TenantId::parse(name).unwrap()
@@ -144,6 +151,65 @@ async fn many_first_writers_make_one_key() {
     for writer in writers {
         assert_eq!(writer.await.unwrap(), DataKeyId(1));
     }
+}
+
+/// A KMS that wraps so many keys and then does not answer.
+struct Slow {
+    kek: KeyFile,
+    answers: Arc<Semaphore>,
+}
+
+#[async_trait::async_trait]
+impl KekSource for Slow {
+    fn id(&self) -> Option<KekId> {
+        self.kek.id()
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.kek.trouble()
+    }
+
+    async fn refresh(&self) -> Result<KekId, KekError> {
+        self.kek.refresh().await
+    }
+
+    async fn wrap(&self, key: &[u8]) -> Result<Wrapped, KekError> {
+        self.answers.acquire().await.unwrap().forget();
+        self.kek.wrap(key).await
+    }
+
+    async fn unwrap(&self, wrapped: &Wrapped) -> Result<Zeroizing<Vec<u8>>, KekError> {
+        self.kek.unwrap(wrapped).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_whose_key_is_long_in_coming_holds_up_no_other() {
+    let (_dir, store) = store();
+    let before = open(&store, 1).await.unwrap();
+    before.sealing_key(&tenant("known")).await.unwrap();
+    let answers = Arc::new(Semaphore::new(0));
+    let slow = Slow {
+        kek: kek(1),
+        answers: Arc::clone(&answers),
+    };
+    let clock = Arc::new(SystemClock);
+    let keyring = Keyring::open(Arc::new(slow), None, Arc::clone(&store) as Arc<dyn Store>, clock);
+    let keyring = Arc::new(keyring.await.unwrap());
+    let new = tokio::spawn({
+        let keyring = Arc::clone(&keyring);
+        async move { keyring.sealing_key(&tenant("new")).await.unwrap().id() }
+    });
+    while !keyring.making.contains_key(&tenant("new")) {
+        tokio::task::yield_now().await;
+    }
+    // It has seals to set aside, which is a wait for the disk and none for the KMS.
+    let known = tenant("known");
+    let known = tokio::time::timeout(PATIENCE, keyring.sealing_key(&known)).await;
+    assert_eq!(known.expect("it waits for nobody").unwrap().id(), DataKeyId(1));
+    assert!(!new.is_finished());
+    answers.add_permits(1);
+    assert_eq!(new.await.unwrap(), DataKeyId(1));
 }
 
 /// Every wrapped key in the store.
@@ -339,7 +405,7 @@ async fn a_retired_signing_key_verifies_and_its_private_half_is_gone() {
     while SystemClock.now() <= old.public().created_at() {
         tokio::task::yield_now().await;
     }
-    let made = keyring.rotate_signing_key(std::time::Duration::ZERO).await.unwrap();
+    let made = keyring.rotate_signing_key(Duration::ZERO).await.unwrap();
     assert_eq!(keyring.signing_key().public().kid(), made.kid);
     assert_eq!(keyring.retire_signing_keys().await.unwrap(), 1);
     for keyring in [keyring, open(&store, 1).await.unwrap()] {
@@ -362,7 +428,7 @@ async fn a_retired_signing_key_verifies_and_its_private_half_is_gone() {
 async fn a_public_key_that_was_slipped_in_is_not_published() {
     let (_dir, store) = store();
     let keyring = open(&store, 1).await.unwrap();
-    keyring.rotate_signing_key(std::time::Duration::ZERO).await.unwrap();
+    keyring.rotate_signing_key(Duration::ZERO).await.unwrap();
     keyring.retire_signing_keys().await.unwrap();
     let thief = SigningKey::from_seed(&[9; 32], Timestamp::EPOCH, Timestamp::EPOCH).unwrap();
     let name = Key::new(&format!("{SIGNING_KEY_PREFIX}{}", thief.public().kid()));
@@ -380,7 +446,7 @@ async fn a_new_signing_key_is_published_before_it_signs() {
     let (_dir, store) = store();
     let keyring = open(&store, 1).await.unwrap();
     let old = keyring.signing_key().public().kid().to_owned();
-    let hour = std::time::Duration::from_hours(1);
+    let hour = Duration::from_hours(1);
     let made = keyring.rotate_signing_key(hour).await.unwrap();
     assert!(keyring.jwks().contains(&made.kid));
     for keyring in [&keyring, &open(&store, 1).await.unwrap()] {
