@@ -8,6 +8,8 @@ use crate::fuzzing::Input;
 use crate::store::{Change, Revision};
 
 const SALTED: [u8; SALT] = [7; SALT];
+/// How many pages a journal has at most: a page takes three bytes of input, and much longer to look at.
+const MOST: usize = 24;
 
 /// A journal made of pages, some of which are sealed so that what is in them is read: what is found is what was written, byte for byte, and
 /// what a store lacks follows it without a gap.
@@ -15,7 +17,7 @@ pub(crate) fn pages(data: &[u8]) {
     let mut input = Input(data);
     let found = Revision(u64::from(input.number()));
     let mut content = vec![0; PAGE];
-    while !input.0.is_empty() {
+    while !input.0.is_empty() && content.len() < MOST * PAGE {
         let is_sealed = input.byte() & 1 == 1;
         let length = usize::from(input.number());
         let mut entry = input.bytes(length).to_vec();
