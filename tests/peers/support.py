@@ -30,8 +30,8 @@ TRESOR = Path(os.environ.get("TRESOR_BIN", TARGET / "debug/tresor")).absolute()
 
 # The vault and its command line read variables of this prefix; what the caller of the tests has set must not matter.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("TRESOR_")}
-# For `tresor serve`: other tests keep the machine busy meanwhile.
-PATIENT = {"TRESOR_SERVER_LONGEST_WAIT": "1s"}
+# For `tresor serve`: other tests keep the machine and its disk busy meanwhile.
+PATIENT = {"TRESOR_SERVER_LONGEST_WAIT": "1s", "TRESOR_AUDIT_TIMEOUT": "20s"}
 
 # Seconds. Far more than anything here takes, so that a busy machine fails no test.
 TIMEOUT = 30

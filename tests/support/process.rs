@@ -249,8 +249,9 @@ pub(crate) fn serve_command(directory: &Path) -> Command {
     command
         .arg(directory.join("tresor.toml"))
         .env("TRESOR_METRICS_LISTEN", "off")
-        // Other tests keep the machine busy meanwhile.
-        .env("TRESOR_SERVER_LONGEST_WAIT", "1s");
+        // Other tests keep the machine and its disk busy meanwhile.
+        .env("TRESOR_SERVER_LONGEST_WAIT", "1s")
+        .env("TRESOR_AUDIT_TIMEOUT", "20s");
     command
 }
 
