@@ -9,7 +9,7 @@ use crate::store::{Change, Revision};
 
 const SALTED: [u8; SALT] = [7; SALT];
 /// How many pages a journal has at most: a page takes three bytes of input, and much longer to look at.
-const MOST: usize = 24;
+const MOST: usize = 8;
 
 /// A journal made of pages, some of which are sealed so that what is in them is read: what is found is what was written, byte for byte, and
 /// what a store lacks follows it without a gap.
