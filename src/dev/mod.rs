@@ -131,7 +131,7 @@ fn config(
     let file = format!(
         "[server]\nlisten = '{listen}'\nhealth_listen = '{health_listen}'\ncertificate = {}\nprivate_key = {}\n\
          client_ca = {}\nlongest_wait = '1s'\ntrust_domains = ['{}']\n[store]\npath = {}\n[keys]\nkek_file = {}\n[policy]\nfile = 'built in'\n\
-         [metrics]\nlisten = 'off'\n[audit]\ndirectory = {}\n",
+         [metrics]\nlisten = 'off'\n[audit]\ndirectory = {}\ntimeout = '20s'\n",
         text(&pki.server.certificate),
         text(&pki.server.key),
         text(&pki.ca),
