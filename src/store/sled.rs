@@ -351,6 +351,8 @@ fn open_tree(path: &Path) -> Result<(sled::Db, Tree), StoreError> {
 pub(super) fn wait_for_release(path: &Path) {
     if let Ok(file) = File::open(path.join("db")) {
         let _ = lock_when_released(&file);
+        // To close it is not enough: a process that another thread is just starting has it open, too, for a moment.
+        let _ = file.unlock();
     }
 }
 

@@ -144,7 +144,7 @@ pub(super) fn write_once_more(path: &Path) -> Result<(), StoreError> {
         loop {
             let length = file.read_at(&mut piece, offset)?;
             if length == 0 {
-                return file.sync_all();
+                return file.sync_all().and_then(|()| file.unlock());
             }
             file.write_all_at(&piece[..length], offset)?;
             offset += length as u64;
