@@ -1,6 +1,7 @@
 //! What every store must do. Each test runs against each store.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{CommitError, Expectation, Key, Revision, Scan, SledStore, Store, StoreError, Transaction};
 
@@ -229,6 +230,25 @@ async fn sled_keeps_everything_over_a_restart() {
     let store = SledStore::open(dir.path()).unwrap();
     assert_eq!(store.revision(), written);
     assert_eq!(&*store.get(&key("a")).await.unwrap().unwrap().value, b"1");
+}
+
+/// A process that is being started has all files open that this one has, for a moment, and what they have locked.
+#[test]
+fn a_store_is_opened_again_and_again_while_other_threads_start_processes() {
+    let dir = tempfile::tempdir().unwrap();
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|threads| {
+        for _ in 0..4 {
+            threads.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    let _ = std::process::Command::new("true").status();
+                }
+            });
+        }
+        let opened = (0..25).try_for_each(|_| SledStore::open(dir.path()).map(drop));
+        is_over.store(true, Ordering::Relaxed);
+        opened.unwrap();
+    });
 }
 
 #[test]

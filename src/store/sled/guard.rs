@@ -50,6 +50,8 @@ impl Drop for Lock {
     fn drop(&mut self) {
         // Nobody holds it any more; should this fail, the next one to take it signs anyway.
         let _ = self.file.set_len(0);
+        // A process that another thread is just starting has the file open, too, for a moment.
+        let _ = self.file.unlock();
     }
 }
 
