@@ -162,6 +162,9 @@ impl Keyring {
     /// Forgets a tenant whose keys are destroyed.
     pub fn forget_tenant(&self, tenant: &TenantId) {
         self.sealing.remove(tenant);
+        // Unless somebody is at it, or waits for that.
+        self.making
+            .remove_if(tenant, |_, making| Arc::strong_count(making) == 1);
         self.data_keys.retain(|(owner, _), _| owner != tenant);
         let prefix = format!("{DATA_KEY_PREFIX}{tenant}/");
         self.wrappings.retain(|name, _| !name.as_str().starts_with(&prefix));

@@ -88,15 +88,20 @@ impl Opened {
         })
     }
 
-    /// What sled has just recovered or made may only be in memory yet, also the names of its files.
-    fn make_durable(&mut self, path: &Path) -> Result<(), StoreError> {
+    /// Makes what sled has durable.
+    fn sync(&mut self, path: &Path) -> Result<(), StoreError> {
         self.database.flush().map_err(|error| sled_error(path, &error))?;
-        let length = self.file.sync_data().and_then(|()| {
-            File::open(path)?.sync_all()?;
-            self.file.metadata()
-        });
+        let length = self.file.sync_data().and_then(|()| self.file.metadata());
         self.length = length.map_err(io_error(path))?.len();
         Ok(())
+    }
+
+    /// The same of what it has just recovered or made, also the names of its files.
+    fn make_durable(&mut self, path: &Path) -> Result<(), StoreError> {
+        self.sync(path)?;
+        File::open(path)
+            .and_then(|folder| folder.sync_all())
+            .map_err(io_error(path))
     }
 }
 
@@ -396,6 +401,11 @@ fn record(path: &Path, key: Key, stored: &[u8]) -> Result<Record, StoreError> {
         revision: Revision(u64::from_be_bytes(*revision)),
         value: value.into(),
     })
+}
+
+/// As a record is kept; [`record`] reads it.
+fn stored(revision: Revision, value: &[u8]) -> Vec<u8> {
+    [&revision.0.to_be_bytes()[..], value].concat()
 }
 
 fn damaged(path: &Path, detail: &str) -> StoreError {

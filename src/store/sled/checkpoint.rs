@@ -2,6 +2,7 @@
 //! now and then.
 
 use std::borrow::Borrow;
+use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -10,8 +11,8 @@ use sled::{Batch, Tree};
 use super::journal::Entry;
 use super::mending::has_room;
 use super::writer::Writer;
-use super::{Opened, REVISION_KEY, io_error, sled_error};
-use crate::store::{Change, Revision, StoreError};
+use super::{REVISION_KEY, io_error, sled_error, stored};
+use crate::store::{Change, StoreError};
 
 /// How many transactions sled takes at once. Nobody can read meanwhile, and the revision is written once for all of them.
 const BATCH: usize = 64;
@@ -35,9 +36,12 @@ impl Writer {
                 self.checkpoint()?;
             }
         }
-        self.mark
-            .write(self.revision, self.length)
-            .map_err(io_error(&self.path))
+        self.write_mark().map_err(io_error(&self.path))
+    }
+
+    fn write_mark(&self) -> io::Result<()> {
+        let length = self.opened.as_ref().map_or(0, |opened| opened.length);
+        self.mark.write(self.revision, length)
     }
 
     /// Whether the journal can take an entry, now or after a checkpoint.
@@ -50,11 +54,8 @@ impl Writer {
 
     /// Makes sled's file durable, after which the journal begins anew.
     pub(super) fn checkpoint(&mut self) -> Result<(), StoreError> {
-        let Opened { database, file, .. } = self.opened()?;
         let began = Instant::now();
-        database.flush().map_err(|error| sled_error(&self.path, &error))?;
-        let length = file.sync_data().and_then(|()| file.metadata());
-        self.length = length.map_err(io_error(&self.path))?.len();
+        self.opened.as_mut().map_err(|error| error.clone())?.sync(&self.path)?;
         self.journal.begin_anew().map_err(io_error(&self.path))?;
         tracing::debug!(revision = self.revision.0, took = ?began.elapsed(), "the store's journal begins anew");
         Ok(())
@@ -78,7 +79,7 @@ impl Writer {
             self.fail(error);
             return;
         }
-        if let Err(error) = self.mark.write(self.revision, self.length) {
+        if let Err(error) = self.write_mark() {
             tracing::warn!(%error, "the store's mark could not be written");
         }
     }
@@ -124,8 +125,4 @@ fn apply_whole(path: &Path, tree: &Tree, changes: &[impl Borrow<Change>]) -> Res
         tree.apply_batch(batch).map_err(|error| sled_error(path, &error))?;
     }
     Ok(())
-}
-
-fn stored(revision: Revision, value: &[u8]) -> Vec<u8> {
-    [&revision.0.to_be_bytes()[..], value].concat()
 }

@@ -11,7 +11,7 @@ use sled::Batch;
 
 use super::guard::{Lock, Mark, open_or_create};
 use super::journal::Journal;
-use super::{FORMAT_KEY, META, Opened, REVISION_KEY, damaged, folder, io_error, record, settle, sled_error};
+use super::{FORMAT_KEY, META, Opened, REVISION_KEY, damaged, folder, io_error, record, settle, sled_error, stored};
 use crate::store::{Key, Revision, StoreError};
 
 const MARKER: &str = "restoring";
@@ -109,7 +109,7 @@ impl Filling {
                 continue;
             }
             if let Some(value) = value {
-                batch.insert(key.as_str(), [&revision.0.to_be_bytes()[..], value].concat());
+                batch.insert(key.as_str(), stored(*revision, value));
             } else {
                 batch.remove(key.as_str());
             }

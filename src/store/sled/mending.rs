@@ -95,7 +95,6 @@ impl Writer {
         opened.make_durable(&self.path)?;
         self.journal.begin_anew().map_err(io_error(&self.path))?;
         settle(&self.path, &opened, &self.mark, found)?;
-        self.length = opened.length;
         let in_doubt = self.unpublished.len();
         self.unpublished.retain(|change| change.revision <= found);
         tracing::info!(

@@ -8,7 +8,7 @@ use std::path::Path;
 use super::guard::Lock;
 use super::journal;
 use super::log::{Cursor, Kind, LogFile, Message};
-use super::{FORMAT_KEY, META, REVISION_KEY, io_error, record};
+use super::{FORMAT_KEY, META, REVISION_KEY, io_error, record, stored};
 use crate::store::{Change, FORMAT, Key, Record, Revision, StoreError};
 
 /// What is left of a store. Of each record the newest state that can be read; nothing is changed.
@@ -91,7 +91,7 @@ fn take_from_journal(path: &Path, written: &mut BTreeMap<Vec<u8>, Vec<u8>>, has_
                 continue;
             }
             match value {
-                Some(value) => drop(written.insert(key.to_vec(), [&revision.0.to_be_bytes()[..], &value].concat())),
+                Some(value) => drop(written.insert(key.to_vec(), stored(revision, &value))),
                 None => drop(written.remove(key)),
             }
         }

@@ -60,8 +60,6 @@ pub(super) struct Writer {
     pub(super) shelf: Arc<Shelf>,
     pub(super) journal: Journal,
     pub(super) mark: Mark,
-    /// How long sled's file was when it was last durable, in bytes.
-    pub(super) length: u64,
     /// When something was last written.
     pub(super) written: Instant,
     /// The newest revision given to a transaction, durable or not.
@@ -88,7 +86,6 @@ impl Writer {
             pause: Pause::default(),
             shelf,
             journal,
-            length: opened.length,
             opened: Ok(opened),
             mark,
             written: Instant::now(),
