@@ -10,12 +10,13 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use support::callers::{Callers, password};
-use support::process::{Server, prepare, serve_command, tresor};
+use support::process::{Server, free_address, prepare, serve_command, tresor};
 use support::requests::{general, login, mail_account, name, office, put_login, put_mail};
 use tresor::audit::{Keys, verify};
 use tresor::pb::v1;
@@ -81,7 +82,7 @@ async fn fill(operator: &Callers) {
     operator.operator.clone().rotate_data_key(rotate).await.unwrap();
     let is_done = || async { operator.status().await.unwrap().rotations.is_empty() };
     while !is_done().await {
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
@@ -292,9 +293,26 @@ async fn a_store_that_an_earlier_version_wrote_is_opened_and_is_what_it_was() {
     }
 }
 
+/// Again and again, each time a little later: while it is being raised or takes from its journal what it lacks.
+fn kill_while_it_starts(folder: &Path) {
+    for later in 0..12 {
+        let mut command = serve_command(folder);
+        command
+            .env("TRESOR_SERVER_LISTEN", free_address().to_string())
+            .env("TRESOR_SERVER_HEALTH_LISTEN", free_address().to_string())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let mut starting = command.spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(15 * later));
+        starting.kill().unwrap();
+        starting.wait().unwrap();
+    }
+}
+
 async fn is_opened_and_gone_on_with(fixture: &Path, store: &Path) {
     let folder = deployment(fixture);
     unpack(store, &folder.path().join("data"));
+    kill_while_it_starts(folder.path());
     let server = Server::serve(folder.path(), &[]);
     assert_eq!(told(&server).await, expected(fixture), "{}", store.display());
     let operator = server.operator();
