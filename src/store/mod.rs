@@ -332,3 +332,5 @@ pub enum StoreError {
 
 #[cfg(test)]
 pub(crate) mod contract;
+#[cfg(test)]
+pub(crate) mod over;

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tempfile::TempDir;
 use tokio::sync::{mpsc, oneshot};
 
 use super::caller::Api;
 use crate::api::check::CheckStream;
 use crate::pb::v1;
 use crate::pb::v1::vault_operator_server::VaultOperator as _;
-use crate::store::{Changes, CommitError, Key, Record, Revision, Scan, SledStore, Store, StoreError, Transaction};
+use crate::store::over::{Below, Over};
+use crate::store::{Record, Scan, Store as _, StoreError};
 use crate::vault::catalogue::Catalogue;
 use crate::vault::tests::support::{TestVault, settings};
 
@@ -37,20 +37,17 @@ async fn is_over(api: &Api) {
 
 /// A store of which nobody who asks for everything gets the first page.
 struct EndlessStore {
-    inner: SledStore,
+    below: Below,
     /// Is told that somebody asks, and gets what is dropped with the question.
     asked: mpsc::UnboundedSender<oneshot::Receiver<()>>,
-    _dir: TempDir,
 }
 
 impl EndlessStore {
     async fn vault() -> (TestVault, mpsc::UnboundedReceiver<oneshot::Receiver<()>>) {
-        let dir = tempfile::tempdir().unwrap();
         let (asked, questions) = mpsc::unbounded_channel();
         let store = Arc::new(Self {
-            inner: SledStore::open(dir.path()).unwrap(),
+            below: Below::new(),
             asked,
-            _dir: dir,
         });
         let vault = TestVault::over(store, Catalogue::built_in(), settings()).await;
         (vault.unwrap(), questions)
@@ -58,38 +55,18 @@ impl EndlessStore {
 }
 
 #[async_trait]
-impl Store for EndlessStore {
-    fn kind(&self) -> &'static str {
-        "endless"
-    }
-
-    fn revision(&self) -> Revision {
-        self.inner.revision()
-    }
-
-    async fn applied(&self) -> Result<Revision, StoreError> {
-        self.inner.applied().await
-    }
-
-    async fn get(&self, key: &Key) -> Result<Option<Record>, StoreError> {
-        self.inner.get(key).await
+impl Over for EndlessStore {
+    fn below(&self) -> &Below {
+        &self.below
     }
 
     async fn scan(&self, scan: Scan) -> Result<Vec<Record>, StoreError> {
         if !scan.prefix.is_empty() {
-            return self.inner.scan(scan).await;
+            return self.below.store().scan(scan).await;
         }
         let (_waits, is_over) = oneshot::channel();
         self.asked.send(is_over).unwrap();
         std::future::pending().await
-    }
-
-    async fn commit(&self, transaction: Transaction) -> Result<Revision, CommitError> {
-        self.inner.commit(transaction).await
-    }
-
-    async fn watch(&self) -> Result<Changes, StoreError> {
-        self.inner.watch().await
     }
 }
 

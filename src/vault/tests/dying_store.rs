@@ -4,25 +4,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use async_trait::async_trait;
-use tempfile::TempDir;
 
 use super::support::{TestVault, settings};
-use crate::store::{Changes, CommitError, Key, Record, Revision, Scan, SledStore, Store, StoreError, Transaction};
+use crate::store::over::{Below, Over};
+use crate::store::{Committed, Store, StoreError, Transaction};
 use crate::vault::catalogue::Catalogue;
 
 pub(super) struct Dying {
-    inner: SledStore,
+    below: Below,
     left: AtomicI64,
-    _dir: TempDir,
 }
 
 impl Dying {
     pub(super) fn new() -> Arc<Self> {
-        let dir = tempfile::tempdir().unwrap();
         Arc::new(Self {
-            inner: SledStore::open(dir.path()).unwrap(),
+            below: Below::new(),
             left: AtomicI64::new(i64::MAX),
-            _dir: dir,
         })
     }
 
@@ -43,35 +40,15 @@ impl Dying {
 }
 
 #[async_trait]
-impl Store for Dying {
-    fn kind(&self) -> &'static str {
-        "dying"
+impl Over for Dying {
+    fn below(&self) -> &Below {
+        &self.below
     }
 
-    fn revision(&self) -> Revision {
-        self.inner.revision()
-    }
-
-    async fn applied(&self) -> Result<Revision, StoreError> {
-        self.inner.applied().await
-    }
-
-    async fn get(&self, key: &Key) -> Result<Option<Record>, StoreError> {
-        self.inner.get(key).await
-    }
-
-    async fn scan(&self, scan: Scan) -> Result<Vec<Record>, StoreError> {
-        self.inner.scan(scan).await
-    }
-
-    async fn commit(&self, transaction: Transaction) -> Result<Revision, CommitError> {
+    async fn commit(&self, transaction: Transaction) -> Committed {
         if self.left.fetch_sub(1, Ordering::Relaxed) <= 0 {
             return Err(StoreError::Closed.into());
         }
-        self.inner.commit(transaction).await
-    }
-
-    async fn watch(&self) -> Result<Changes, StoreError> {
-        self.inner.watch().await
+        self.below.store().commit(transaction).await
     }
 }

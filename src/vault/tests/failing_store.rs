@@ -4,32 +4,29 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use tempfile::TempDir;
 
 use super::builders::{TENANT, order, tenant, wom};
 use super::support::{TestVault, assigned, password, reach, set, settings};
 use crate::keyring::KeyringError;
-use crate::store::{Changes, CommitError, Key, Record, Revision, Scan, SledStore, Store, StoreError, Transaction};
+use crate::store::over::{Below, Over};
+use crate::store::{Committed, Key, Record, Revision, Scan, Store, StoreError, Transaction};
 use crate::vault::assignment::Mode;
 use crate::vault::catalogue::Catalogue;
 use crate::vault::{ListQuery, OpenError, VaultError};
 
 /// A store on a disk that can be pulled out.
 struct FailingStore {
-    inner: SledStore,
+    below: Below,
     refuses_commits: AtomicBool,
     refuses_reads: AtomicBool,
-    dir: TempDir,
 }
 
 impl FailingStore {
     fn new() -> Arc<Self> {
-        let dir = tempfile::tempdir().unwrap();
         Arc::new(Self {
-            inner: SledStore::open(dir.path()).unwrap(),
+            below: Below::new(),
             refuses_commits: AtomicBool::new(false),
             refuses_reads: AtomicBool::new(false),
-            dir,
         })
     }
 
@@ -40,7 +37,7 @@ impl FailingStore {
 
     fn check(&self, refuses: &AtomicBool) -> Result<(), StoreError> {
         let trouble = StoreError::Io {
-            path: self.dir.path().into(),
+            path: self.below.path().into(),
             detail: "No space left on device".into(),
         };
         if refuses.load(Ordering::Relaxed) {
@@ -52,36 +49,24 @@ impl FailingStore {
 }
 
 #[async_trait]
-impl Store for FailingStore {
-    fn kind(&self) -> &'static str {
-        "failing"
-    }
-
-    fn revision(&self) -> Revision {
-        self.inner.revision()
-    }
-
-    async fn applied(&self) -> Result<Revision, StoreError> {
-        self.inner.applied().await
+impl Over for FailingStore {
+    fn below(&self) -> &Below {
+        &self.below
     }
 
     async fn get(&self, key: &Key) -> Result<Option<Record>, StoreError> {
         self.check(&self.refuses_reads)?;
-        self.inner.get(key).await
+        self.below.store().get(key).await
     }
 
     async fn scan(&self, scan: Scan) -> Result<Vec<Record>, StoreError> {
         self.check(&self.refuses_reads)?;
-        self.inner.scan(scan).await
+        self.below.store().scan(scan).await
     }
 
-    async fn commit(&self, transaction: Transaction) -> Result<Revision, CommitError> {
+    async fn commit(&self, transaction: Transaction) -> Committed {
         self.check(&self.refuses_commits)?;
-        self.inner.commit(transaction).await
-    }
-
-    async fn watch(&self) -> Result<Changes, StoreError> {
-        self.inner.watch().await
+        self.below.store().commit(transaction).await
     }
 }
 
