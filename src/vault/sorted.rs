@@ -43,7 +43,7 @@ struct Branch {
 }
 
 /// Of each state the first end, in Unix milliseconds: [`WITHOUT_END`] if all of that state are without, none if there are none.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 struct Ends([Option<i64>; StateFilter::ALL.len()]);
 
 const WITHOUT_END: i64 = i64::MAX;
@@ -149,7 +149,8 @@ impl Node {
                 let at = branch_of(branches, head.key_bytes());
                 let ends = Ends::of(&head.header);
                 let (replaced, split) = branches[at].node.put(head);
-                branches[at].ends = if replaced.is_none() && split.is_none() {
+                let is_lost = |replaced: &Arc<SealedHead>| Ends::of(&replaced.header) != ends;
+                branches[at].ends = if split.is_none() && !replaced.as_ref().is_some_and(is_lost) {
                     // By far the most frequent case, and all that is there need not be looked at for it.
                     branches[at].ends.with(ends)
                 } else {
