@@ -1,8 +1,8 @@
 //! The embedded store: sled behind one writer thread.
 //!
-//! The thread takes every transaction that waits, makes them durable together in the [`journal`], gives them to sled and then
-//! acknowledges them (group commit). sled's own file is made durable at [checkpoints](checkpoint): sled's `flush` stops at the page
-//! cache's metadata and does not survive a power cut; an `fdatasync` of its file after it does.
+//! The thread takes every transaction that waits, makes them durable together in the [`journal`], acknowledges them (group commit)
+//! and gives them to sled, for which readers wait. sled's own file is made durable at [checkpoints](checkpoint): sled's `flush`
+//! stops at the page cache's metadata and does not survive a power cut; an `fdatasync` of its file after it does.
 
 mod checkpoint;
 mod filling;
@@ -17,13 +17,13 @@ mod writer;
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use sled::{IVec, Tree};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 pub use self::filling::Filling;
 use self::guard::{Lock, Mark};
@@ -105,38 +105,64 @@ impl Opened {
     }
 }
 
-/// Where readers find the records; while it is not known which of them are on the disk, only why.
+/// Where readers find the records.
 struct Shelf {
-    tree: RwLock<Result<Tree, StoreError>>,
+    shown: watch::Sender<Shown>,
     /// No record in the tree is newer.
     newest: AtomicU64,
+}
+
+/// What readers are shown.
+struct Shown {
+    /// While it is not known which records are on the disk, only why.
+    tree: Result<Tree, StoreError>,
+    /// Everything up to this revision is in the tree.
+    applied: Revision,
 }
 
 impl Shelf {
     fn new(tree: Tree, newest: Revision) -> Arc<Self> {
         Arc::new(Self {
-            tree: RwLock::new(Ok(tree)),
+            shown: watch::Sender::new(Shown {
+                tree: Ok(tree),
+                applied: newest,
+            }),
             newest: AtomicU64::new(newest.0),
         })
     }
 
-    fn tree(&self) -> Result<Held, StoreError> {
-        let tree = self.tree.read().unwrap_or_else(PoisonError::into_inner).clone();
-        tree.map(Held::new)
+    /// The tree, once it has everything up to a revision that is durable.
+    async fn tree(&self, with: Revision) -> Result<Held, StoreError> {
+        let is_there = |shown: &Shown| shown.tree.is_err() || shown.applied >= with;
+        let mut shown = self.shown.subscribe();
+        let shown = shown.wait_for(is_there).await.map_err(|_| StoreError::Closed)?;
+        shown.tree.clone().map(Held::new)
+    }
+
+    fn check(&self) -> Result<(), StoreError> {
+        self.shown.borrow().tree.as_ref().map(drop).map_err(Clone::clone)
     }
 
     fn put(&self, tree: Tree, newest: Revision) {
-        self.newest.store(newest.0, Ordering::SeqCst);
-        *self.tree.write().unwrap_or_else(PoisonError::into_inner) = Ok(tree);
+        self.announce(newest);
+        self.shown.send_replace(Shown {
+            tree: Ok(tree),
+            applied: newest,
+        });
     }
 
     fn take_away(&self, why: StoreError) {
-        *self.tree.write().unwrap_or_else(PoisonError::into_inner) = Err(why);
+        self.shown.send_modify(|shown| shown.tree = Err(why));
     }
 
     /// To be called before the first record of a revision is given to the tree.
     fn announce(&self, newest: Revision) {
         self.newest.store(newest.0, Ordering::SeqCst);
+    }
+
+    /// To be called when the tree has all of them.
+    fn applied(&self, newest: Revision) {
+        self.shown.send_modify(|shown| shown.applied = newest);
     }
 }
 
@@ -198,7 +224,7 @@ impl SledStore {
         &self,
         read: impl FnOnce(&Tree) -> sled::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let (tree, path) = (self.shelf.tree()?, self.path.clone());
+        let (tree, path) = (self.shelf.tree(self.revision()).await?, self.path.clone());
         // sled may have to go to the disk, and the caller's thread serves others too.
         tokio::task::spawn_blocking(move || read(tree.tree()).map_err(|error| sled_error(&path, &error)))
             .await
@@ -217,7 +243,7 @@ impl Store for SledStore {
     }
 
     async fn applied(&self) -> Result<Revision, StoreError> {
-        self.shelf.tree()?;
+        self.shelf.check()?;
         Ok(Revision(self.shelf.newest.load(Ordering::SeqCst)))
     }
 

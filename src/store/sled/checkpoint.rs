@@ -20,23 +20,38 @@ const BATCH: usize = 64;
 const QUIET: Duration = Duration::from_secs(2);
 
 impl Writer {
-    /// Makes what is not published yet durable, and gives it to sled.
+    /// Makes what is not published yet durable.
     pub(super) fn write_out(&mut self) -> Result<(), StoreError> {
         self.written = Instant::now();
         match Entry::of(&self.unpublished) {
             Some(entry) if self.makes_room_for(&entry)? => {
                 self.journal.append(entry).map_err(io_error(&self.path))?;
-                self.shelf.announce(self.revision);
-                apply(&self.path, &self.opened()?.tree, &self.unpublished)?;
+                self.unapplied.clone_from(&self.unpublished);
             }
             // More than all of the journal can take: it goes to sled at once, and can be read a moment before it is durable.
             _ => {
                 self.shelf.announce(self.revision);
                 apply_whole(&self.path, &self.opened()?.tree, &self.unpublished)?;
                 self.checkpoint()?;
+                self.shelf.applied(self.revision);
             }
         }
         self.write_mark().map_err(io_error(&self.path))
+    }
+
+    /// Gives sled what is durable in the journal alone. Nothing is taken, and no checkpoint made, before.
+    pub(super) fn bring_up_to_date(&mut self) -> Result<(), StoreError> {
+        let unapplied = std::mem::take(&mut self.unapplied);
+        let Some(newest) = unapplied.last().map(|change| change.revision) else {
+            return Ok(());
+        };
+        self.shelf.announce(newest);
+        let applied = self
+            .opened()
+            .and_then(|opened| apply(&self.path, &opened.tree, &unapplied));
+        applied.map_err(|error| self.fail(error))?;
+        self.shelf.applied(newest);
+        Ok(())
     }
 
     fn write_mark(&self) -> io::Result<()> {

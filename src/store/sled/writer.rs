@@ -66,8 +66,10 @@ pub(super) struct Writer {
     pub(super) revision: Revision,
     pub(super) batch: Pending,
     pub(super) durable: Arc<AtomicU64>,
-    /// On their way to the journal and to sled.
+    /// On their way to the journal.
     pub(super) unpublished: Vec<Arc<Change>>,
+    /// In the journal, and on their way to sled.
+    pub(super) unapplied: Vec<Arc<Change>>,
     watchers: Vec<mpsc::UnboundedSender<Arc<Change>>>,
 }
 
@@ -80,7 +82,6 @@ impl Writer {
         mark: Mark,
         durable: Arc<AtomicU64>,
     ) -> Self {
-        let (unpublished, watchers) = (Vec::new(), Vec::new());
         Self {
             path: path.into(),
             pause: Pause::default(),
@@ -92,8 +93,9 @@ impl Writer {
             revision: Revision(durable.load(Ordering::Acquire)),
             batch: Pending::default(),
             durable,
-            unpublished,
-            watchers,
+            unpublished: Vec::new(),
+            unapplied: Vec::new(),
+            watchers: Vec::new(),
         }
     }
 
@@ -155,7 +157,7 @@ impl Writer {
         next
     }
 
-    /// Makes what was taken durable and answers everybody who waits for it.
+    /// Makes what was taken durable, answers everybody who waits for it, and then sees to it that it can be read.
     fn acknowledge(&mut self, waiting: &mut Vec<Waiting>) {
         let synced = self.sync();
         let durable = |outcome: Committed| {
@@ -171,6 +173,8 @@ impl Writer {
                 }
             }
         }
+        // Readers are told if that fails, and whoever commits next.
+        let _ = self.bring_up_to_date();
     }
 
     /// Takes a transaction into the batch, if what it expects holds after all those before it.
@@ -203,6 +207,7 @@ impl Writer {
         }));
         if self.batch.bytes >= GROUP_BYTES {
             self.sync()?;
+            self.bring_up_to_date()?;
         }
         Ok(revision)
     }
@@ -259,3 +264,7 @@ impl Writer {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "writer_tests.rs"]
+mod tests;
