@@ -59,7 +59,8 @@ impl Writer {
             tracing::warn!(%error, "that the store is in doubt could not be noted beside it");
         }
         self.shelf.take_away(error.clone());
-        // The journal has them.
+        // What was taken may turn out not to be there; what is durable the journal has.
+        self.known.clear();
         self.unapplied.clear();
         let failed = std::mem::replace(&mut self.opened, Err(error.clone()));
         quietly_close(failed);

@@ -21,6 +21,9 @@ const GROUP: usize = 1024;
 /// With how many bytes in its keys and values a group is synced at once, however few transactions it has.
 const GROUP_BYTES: usize = 1 << 20;
 
+/// Of how many records it is remembered when they were last written.
+const KNOWN: usize = 4096;
+
 /// What the writer is asked for.
 pub(super) enum Job {
     Commit(Transaction, oneshot::Sender<Committed>),
@@ -46,8 +49,6 @@ enum Next {
 pub(super) struct Pending {
     /// How much is written, in bytes.
     bytes: usize,
-    /// When each record that was looked at or written was last written, with these transactions done.
-    written_at: HashMap<Key, Option<Revision>>,
     changes: Vec<Arc<Change>>,
 }
 
@@ -65,6 +66,9 @@ pub(super) struct Writer {
     /// The newest revision given to a transaction, durable or not.
     pub(super) revision: Revision,
     pub(super) batch: Pending,
+    /// When records that were looked at or written lately were last written, with all transactions done that were taken. A tenant's
+    /// data key is looked at for each of its saves.
+    pub(super) known: HashMap<Key, Option<Revision>>,
     pub(super) durable: Arc<AtomicU64>,
     /// On their way to the journal.
     pub(super) unpublished: Vec<Arc<Change>>,
@@ -92,6 +96,7 @@ impl Writer {
             written: Instant::now(),
             revision: Revision(durable.load(Ordering::Acquire)),
             batch: Pending::default(),
+            known: HashMap::new(),
             durable,
             unpublished: Vec::new(),
             unapplied: Vec::new(),
@@ -198,7 +203,7 @@ impl Writer {
         for (key, value) in &transaction.writes {
             self.batch.bytes += key.as_str().len() + value.as_ref().map_or(0, |value| value.len());
             let written_at = value.is_some().then_some(revision);
-            self.batch.written_at.insert(key.clone(), written_at);
+            self.known.insert(key.clone(), written_at);
         }
         self.revision = revision;
         self.batch.changes.push(Arc::new(Change {
@@ -214,14 +219,14 @@ impl Writer {
 
     /// When a record was last written, as the transactions that were taken leave it; none if it is not there.
     fn written_at(&mut self, key: &Key) -> Result<Option<Revision>, StoreError> {
-        if let Some(known) = self.batch.written_at.get(key) {
+        if let Some(known) = self.known.get(key) {
             return Ok(*known);
         }
         let stored = self.opened()?.tree.get(key.as_str());
         let stored = stored.map_err(|error| sled_error(&self.path, &error))?;
         let stored = stored.map(|value| record(&self.path, key.clone(), &value).map(|record| record.revision));
         let written_at = stored.transpose()?;
-        self.batch.written_at.insert(key.clone(), written_at);
+        self.known.insert(key.clone(), written_at);
         Ok(written_at)
     }
 
@@ -238,6 +243,10 @@ impl Writer {
             return Err(self.fail(error));
         }
         metrics::store_sync(began.elapsed());
+        // sled has them all before the next transaction is taken.
+        if self.known.len() > KNOWN {
+            self.known.clear();
+        }
         self.publish();
         Ok(())
     }
