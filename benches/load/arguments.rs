@@ -37,6 +37,9 @@ pub(crate) enum Task {
     },
     /// Serve a deployment, and call it when standard input says so: for comparisons with what this program cannot call.
     Turns(Turns),
+    /// Call a vault for everything in proportion and let it end, so that what it has counted meanwhile can be used to optimise it:
+    /// deploy/optimise.
+    Train(Train),
     #[command(name = super::stock::SUBCOMMAND, hide = true)]
     StockServer {
         /// The folder with the certificates.
@@ -120,6 +123,16 @@ pub(crate) struct Turns {
     pub(crate) streams: usize,
     /// How long a turn is.
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = humantime::parse_duration)]
+    pub(crate) turn: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Train {
+    /// How many credentials the store has.
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = credentials)]
+    pub(crate) credentials: usize,
+    /// How long it is called for each.
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = humantime::parse_duration)]
     pub(crate) turn: Duration,
 }
 

@@ -26,6 +26,7 @@ mod stock;
 #[path = "../support/mod.rs"]
 mod support;
 mod targets;
+mod train;
 mod turns;
 mod wire;
 
@@ -87,6 +88,11 @@ fn run(arguments: Arguments) -> Result<(), Error> {
             let population = Population::new(arguments.credentials);
             let deployment = Deployment::with(population)?;
             until_stopped(turns::take(&arguments, population, deployment))
+        }
+        Some(Task::Train(arguments)) => {
+            let population = Population::new(arguments.credentials);
+            let deployment = Deployment::with(population)?;
+            until_stopped(train::train(&arguments, population, deployment))
         }
         Some(Task::StockServer { tls }) => stock::serve(&tls),
     }

@@ -1,5 +1,7 @@
 //! The servers, each a process of its own that ends with the run, and what the operating system says of them.
 
+use std::env;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
@@ -107,7 +109,7 @@ impl Vault {
         let (port, health_port) = (free_port()?, free_port()?);
         let log = deployment.directory().join("log");
         let began = Instant::now();
-        let child = Command::new(env!("CARGO_BIN_EXE_tresor"))
+        let child = Command::new(binary())
             .args(["serve", "--config"])
             .arg(&deployment.configuration)
             .env_clear()
@@ -153,6 +155,11 @@ impl Vault {
     }
 }
 
+/// The vault's program: the one that was built with this, or the one that `TRESOR_BIN` names.
+fn binary() -> OsString {
+    env::var_os("TRESOR_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_tresor").into())
+}
+
 /// Whether health says so in plaintext, over a connection of its own, as a kubelet asks.
 pub(crate) async fn is_serving(health_port: u16) -> bool {
     let endpoint = Endpoint::try_from(format!("http://127.0.0.1:{health_port}")).expect("it is a URL");
@@ -165,7 +172,7 @@ pub(crate) async fn is_serving(health_port: u16) -> bool {
 
 /// tonic's own server, in a process of its own. Returns the port that it serves at.
 pub(crate) fn start_stock(tls: &Path) -> Result<(Process, u16), Error> {
-    let mut child = Command::new(std::env::current_exe()?)
+    let mut child = Command::new(env::current_exe()?)
         .arg(super::stock::SUBCOMMAND)
         .arg(tls)
         // It ends when this closes, so also when this process is killed.
