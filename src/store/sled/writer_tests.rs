@@ -58,3 +58,48 @@ async fn what_sled_failed_to_take_after_it_was_acknowledged_is_there_once_the_st
     writer.bring_up_to_date().unwrap();
     assert!(has(&writer.shelf.tree(next_revision).await.unwrap(), &next));
 }
+
+#[test]
+fn expectations_hold_also_of_records_that_are_not_remembered_any_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut writer = open(folder.path());
+    let key = |number: usize| Key::new(&format!("record/{number}"));
+    let put = |number| Transaction::new().put(key(number), *b"value");
+    let kept = writer.take(put(0)).unwrap();
+    writer.take(put(1)).unwrap();
+    writer.take(Transaction::new().remove(key(1))).unwrap();
+    for number in 2..KNOWN + 2 {
+        writer.take(put(number)).unwrap();
+        if number % 500 == 0 {
+            writer.sync().unwrap();
+            writer.bring_up_to_date().unwrap();
+        }
+    }
+    writer.sync().unwrap();
+    writer.bring_up_to_date().unwrap();
+    assert!(writer.known.len() < KNOWN, "everything is still remembered");
+    assert!(!writer.known.contains_key(&key(0)) && !writer.known.contains_key(&key(1)));
+    let mut holds = |number, expectation| {
+        writer
+            .take(Transaction::new().only_if(key(number), expectation))
+            .is_ok()
+    };
+    // Looked up, and then remembered.
+    for _ in 0..2 {
+        assert!(holds(0, Expectation::WrittenAt(kept)) && holds(0, Expectation::Present));
+        assert!(!holds(0, Expectation::WrittenAt(Revision(kept.0 + 1))) && !holds(0, Expectation::Absent));
+        assert!(holds(1, Expectation::Absent) && !holds(1, Expectation::Present));
+    }
+}
+
+#[test]
+fn what_was_taken_and_is_not_there_once_the_store_is_mended_is_not_remembered() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut writer, key) = (open(folder.path()), Key::new("record"));
+    let put = || Transaction::new().put(key.clone(), *b"value");
+    writer.take(put()).unwrap();
+    writer.fail(StoreError::Closed);
+    writer.tend().unwrap();
+    let first = writer.take(put().only_if(key.clone(), Expectation::Absent)).unwrap();
+    assert_eq!(first, Revision(1));
+}
