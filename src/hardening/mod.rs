@@ -155,15 +155,19 @@ pub struct Hardening {
     debugging: Debugging,
     /// `None` is without limit.
     open_files: Option<u64>,
+    whole_syncs: Measure,
     memory: Measure,
 }
 
 impl Hardening {
     /// What needs no configuration: new files are their owner's alone, no privileges can be gained, the limit of open files
-    /// is as high as it may be, and memory stays with the process unless `debugging` is allowed.
+    /// is as high as it may be, files are synced as a whole, and memory stays with the process unless `debugging` is allowed.
+    ///
+    /// Binds this thread and those it starts later, as [`Self::confine`] does.
     ///
     /// # Errors
-    /// [`HardeningError::Process`] if the system refuses what each grants to its processes.
+    /// [`HardeningError::Process`] if the system refuses what each grants to its processes, [`HardeningError::NotConfined`] if it
+    /// filters system calls and that fails.
     pub fn begin(debugging: Debugging) -> Result<Self, HardeningError> {
         process::keep_new_files_from_others();
         process::gain_no_privileges()?;
@@ -174,6 +178,7 @@ impl Hardening {
         Ok(Self {
             debugging,
             open_files: open_files::raise(),
+            whole_syncs: sandbox::sync_whole_files()?,
             memory: Measure::Off,
         })
     }
@@ -231,6 +236,7 @@ impl Hardened {
             memory_lock = %hardening.memory,
             file_sandbox = %confined.files,
             system_call_filter = %confined.system_calls,
+            whole_syncs = %hardening.whole_syncs,
             open_files = hardening.open_files,
             "hardened"
         );
@@ -257,6 +263,13 @@ impl Hardened {
         }
         if let Measure::Unavailable(reason) = &confined.system_calls {
             tracing::warn!(reason, remedy = sandbox::REMEDY, "system calls are not filtered");
+        }
+        if let Measure::Unavailable(reason) = &hardening.whole_syncs {
+            tracing::warn!(
+                reason,
+                remedy = sandbox::REMEDY_OF_SYNCS,
+                "sled does not sync its whole file with each write: a power cut in the middle of many changes may damage the store"
+            );
         }
         open_files::warn_if_too_few(hardening.open_files, max_connections);
     }

@@ -8,6 +8,8 @@ use super::{Demand, HardeningError, Measure};
 pub(super) const REMEDY: &str = "use Linux 6.2 or newer with Landlock and seccomp switched on, and a container runtime that \
                                  allows both; or set hardening.sandbox to \"off\"";
 
+pub(super) const REMEDY_OF_SYNCS: &str = "use a kernel and a container runtime that allow seccomp filters";
+
 pub(super) const REMEDY_OF_PARTS: &str = "use Linux 6.12 or newer";
 
 /// What stays in reach once the process is confined.
@@ -47,6 +49,8 @@ pub(super) fn confine(demand: Demand, reach: &Reach) -> Result<Confined, Hardeni
 }
 
 #[cfg(target_os = "linux")]
+pub(super) use super::system_calls::sync_whole_files;
+#[cfg(target_os = "linux")]
 use super::{files::confine_files, system_calls::filter_system_calls};
 
 #[cfg(not(target_os = "linux"))]
@@ -59,6 +63,13 @@ fn confine_files(_: &[PathBuf], _: &[PathBuf]) -> Result<Measure, HardeningError
 #[expect(clippy::unnecessary_wraps, reason = "Linux can refuse")]
 fn filter_system_calls() -> Result<Measure, HardeningError> {
     Ok(Measure::Unavailable("only Linux has seccomp".into()))
+}
+
+/// sled syncs its whole file there anyway.
+#[cfg(not(target_os = "linux"))]
+#[expect(clippy::unnecessary_wraps, reason = "Linux can refuse")]
+pub(super) fn sync_whole_files() -> Result<Measure, HardeningError> {
+    Ok(Measure::Taken)
 }
 
 /// What is known in part is enough if nothing outside can be changed.

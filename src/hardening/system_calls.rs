@@ -133,10 +133,25 @@ const NAMESPACES: &[c_int] = &[
 /// Binds this thread and those that it starts later. What is refused answers `EPERM`; a call in the manner of another
 /// architecture ends the process.
 pub(super) fn filter_system_calls() -> Result<Measure, HardeningError> {
-    let failed = |reason: String| HardeningError::NotConfined {
-        part: "the system call filter",
-        reason,
-    };
+    apply("the system call filter", |architecture| {
+        Ok(programs(architecture)?.into())
+    })
+}
+
+/// Has `sync_file_range` answer as where there is none, in this thread and those that it starts later. sled then syncs its whole file
+/// with each of its writes. Of what it only wrote back, a power cut can take the file's length and what the disk's cache holds; and
+/// before the next checkpoint sled may write over what it has moved there.
+pub(super) fn sync_whole_files() -> Result<Measure, HardeningError> {
+    apply("syncing whole files", |architecture| {
+        Ok(vec![without_ranges(architecture)?])
+    })
+}
+
+fn apply(
+    part: &'static str,
+    programs: impl FnOnce(TargetArch) -> Result<Vec<BpfProgram>, BackendError>,
+) -> Result<Measure, HardeningError> {
+    let failed = |reason: String| HardeningError::NotConfined { part, reason };
     let Ok(architecture) = TargetArch::try_from(std::env::consts::ARCH) else {
         return Ok(Measure::Unavailable("it is not made for this processor".into()));
     };
@@ -157,10 +172,6 @@ pub(super) fn filter_system_calls() -> Result<Measure, HardeningError> {
 
 /// Two, because a filter has one answer to all that it refuses.
 fn programs(architecture: TargetArch) -> Result<[BpfProgram; 2], BackendError> {
-    let refuse = |calls: BTreeMap<i64, Vec<SeccompRule>>, errno: Errno| {
-        let answer = SeccompAction::Errno(errno.raw_os_error().unsigned_abs());
-        SeccompFilter::new(calls, SeccompAction::Allow, answer, architecture)?.try_into()
-    };
     let mut refused: BTreeMap<_, _> = in_every_abi(REFUSED.iter().chain(REFUSED_HERE).copied())
         .chain(only_in_x32())
         .map(|number| (number, Vec::new()))
@@ -173,7 +184,24 @@ fn programs(architecture: TargetArch) -> Result<[BpfProgram; 2], BackendError> {
     }
     // It has its flags in memory, where a filter cannot see them. The C library takes it for missing and uses `clone`.
     let hidden = in_every_abi([libc::SYS_clone3].into_iter()).map(|number| (number, Vec::new()));
-    Ok([refuse(refused, Errno::PERM)?, refuse(hidden.collect(), Errno::NOSYS)?])
+    Ok([
+        refuse(refused, Errno::PERM, architecture)?,
+        refuse(hidden.collect(), Errno::NOSYS, architecture)?,
+    ])
+}
+
+fn without_ranges(architecture: TargetArch) -> Result<BpfProgram, BackendError> {
+    let ranges = in_every_abi([libc::SYS_sync_file_range].into_iter()).map(|number| (number, Vec::new()));
+    refuse(ranges.collect(), Errno::NOSYS, architecture)
+}
+
+fn refuse(
+    calls: BTreeMap<i64, Vec<SeccompRule>>,
+    errno: Errno,
+    architecture: TargetArch,
+) -> Result<BpfProgram, BackendError> {
+    let answer = SeccompAction::Errno(errno.raw_os_error().unsigned_abs());
+    SeccompFilter::new(calls, SeccompAction::Allow, answer, architecture)?.try_into()
 }
 
 /// Whether the first argument has it.

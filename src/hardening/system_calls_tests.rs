@@ -41,7 +41,9 @@ fn answer(program: &BpfProgram, call: &Call) -> u32 {
 fn error(number: i64, argument: u64) -> Option<Errno> {
     const ERRNO: u32 = 0x0005_0000;
     const ALLOW: u32 = 0x7fff_0000;
-    let programs = programs(TargetArch::try_from(std::env::consts::ARCH).unwrap()).unwrap();
+    let architecture = TargetArch::try_from(std::env::consts::ARCH).unwrap();
+    let [refused, hidden] = programs(architecture).unwrap();
+    let programs = [refused, hidden, without_ranges(architecture).unwrap()];
     let answers = programs.map(|program| answer(&program, &Call { number, argument }));
     let strictest = answers.into_iter().min().unwrap();
     if strictest == ALLOW {
@@ -103,5 +105,13 @@ fn what_a_vault_does_is_allowed() {
         for argument in [0, u64::MAX] {
             assert_eq!(error(number, argument), None, "{number}");
         }
+    }
+}
+
+#[test]
+fn whole_files_are_synced_and_no_ranges() {
+    assert_eq!(error(libc::SYS_sync_file_range, 0), Some(Errno::NOSYS));
+    for whole in [libc::SYS_fsync, libc::SYS_fdatasync] {
+        assert_eq!(error(whole, 0), None);
     }
 }

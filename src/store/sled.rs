@@ -30,7 +30,7 @@ use self::guard::{Lock, Mark};
 use self::journal::Journal;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use self::journal::fuzzing;
-use self::mending::write_once_more;
+use self::mending::{sync_what_was_left, write_once_more};
 use self::quiet::{Held, quietly};
 use self::recovery::recover;
 pub use self::salvage::{Salvage, salvage};
@@ -190,6 +190,10 @@ impl SledStore {
         }
         let journal = Journal::open(path);
         mark.check_file(path, journal.as_ref().ok().and_then(Option::as_ref))?;
+        mark.doubt_until_settled().map_err(&io)?;
+        if lock.was_left {
+            sync_what_was_left(path)?;
+        }
         let mut opened = Opened::open(path)?;
         let (journal, revision) = recover(path, &mut opened, &mark, journal)?;
         let left_at = lock.was_left.then_some(mark.revision);

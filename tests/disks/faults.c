@@ -1,6 +1,7 @@
 /* Loaded before the C library (LD_PRELOAD): has the disk fail for chosen files, whose names hold these words, and threads get stuck.
  *
  *   UNSYNCED        fdatasync and fsync say that they have done it, and do nothing
+ *   WHOLE           a sync of a range, which makes nothing durable, ends the process
  *   FAILING_SYNCS   fdatasync and fsync fail with EIO  } while the file
  *   FULL_FOR        writes fail with ENOSPC            } FAILING_WHILE is there
  *   STALLED         writes do not come to an end       }
@@ -58,6 +59,18 @@ static int sync_as(const char *function, int fd)
 
 int fdatasync(int fd) { return sync_as("fdatasync", fd); }
 int fsync(int fd) { return sync_as("fsync", fd); }
+
+int sync_file_range(int fd, off64_t offset, off64_t length, unsigned int flags)
+{
+    int (*next)(int, off64_t, off64_t, unsigned int) =
+        (int (*)(int, off64_t, off64_t, unsigned int))dlsym(RTLD_NEXT, "sync_file_range");
+    int done = next(fd, offset, length, flags), before = errno;
+
+    if (done == 0 && is_about(fd, "WHOLE"))
+        abort();
+    errno = before;
+    return done;
+}
 
 static void wait_if_stalled(int fd)
 {

@@ -46,6 +46,14 @@ async fn what_the_journal_has_given_to_sled_is_there_after_a_power_cut() {
     cut_after_a_checkpoint(&[]).await;
 }
 
+/// What it has moved to another place must be there by the time it writes over the old one, however much that is between two
+/// checkpoints. It has to be on the disk, and the file's length with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sled_syncs_its_whole_file_with_each_of_its_writes() {
+    let faults = Faults::build();
+    cut_after_a_checkpoint(&faults.environment("WHOLE", "/store/db")).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_the_syncs_of_sleds_file_a_power_cut_loses_something() {
     let lost = lost_without_syncs_of("/store/db", |environment| async move {

@@ -377,3 +377,26 @@ async fn a_process_that_ended_after_a_failed_sync_leaves_word_to_the_next_one() 
     assert_eq!(found, before);
     server.stop().await;
 }
+
+/// Nor is what a start has in memory that ended with a failed sync.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_that_ends_with_a_failed_sync_leaves_word_to_the_next_one() {
+    let faults = Faults::build();
+    let mut vault = Vault::new();
+    vault.environment = faults.environment("FAILING_SYNCS", "/data/db");
+    let scene = Scene::new(vault).await;
+    let before = scene.look().await;
+    let Scene { vault, server, .. } = scene;
+    server.kill();
+    let mark = || std::fs::read_to_string(vault.store.join("acknowledged")).unwrap();
+    assert!(!mark().contains("doubt"));
+    faults.begin();
+    let said = refusal(&mut vault.command());
+    assert!(said.len() == 1 && said[0].contains("Input/output error"), "{said:?}");
+    assert!(mark().ends_with("doubt\n"), "{}", mark());
+    faults.end();
+    let server = vault.start();
+    assert!(!mark().contains("doubt"));
+    assert_eq!(look(&server.operator(), credential()).await.unwrap(), before);
+    server.stop().await;
+}

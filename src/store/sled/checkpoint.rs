@@ -86,8 +86,18 @@ impl Writer {
 
     /// A checkpoint at the end, if it can be; else the next start finds in the journal what sled lacks.
     pub(super) fn close(&mut self) {
-        let has_room = self.opened().and_then(|opened| has_room(&self.path, &opened.file));
-        if self.journal.is_empty() || has_room.is_err() {
+        if self.journal.is_empty() {
+            return;
+        }
+        if self
+            .opened()
+            .and_then(|opened| has_room(&self.path, &opened.file))
+            .is_err()
+        {
+            // sled writes what it has when it is closed, and nobody hears whether it could.
+            if let Err(error) = self.mark.doubt() {
+                tracing::warn!(%error, "that the store is in doubt could not be noted beside it");
+            }
             return;
         }
         if let Err(error) = self.checkpoint() {

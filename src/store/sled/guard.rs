@@ -94,13 +94,15 @@ impl Mark {
         })
     }
 
-    /// Whether it says nothing: the store is new, or its mark was lost.
-    pub(super) fn is_blank(&self) -> bool {
-        self.length == 0
-    }
-
     pub(super) fn write(&self, revision: Revision, length: u64) -> io::Result<()> {
         self.file.write_all_at(numbers(revision, length).as_bytes(), 0)
+    }
+
+    /// Notes before sled is opened that what it finds and what it writes is in doubt, until it is [settled](Self::settle): a sync that
+    /// fails meanwhile ends the process, and the next one must not take what the system has in memory for what is on the disk.
+    pub(super) fn doubt_until_settled(&self) -> io::Result<()> {
+        self.write(self.revision, self.length)?;
+        self.doubt()
     }
 
     /// Notes that a write or a sync has failed, after which the system takes for written what is not. The note reaches the next

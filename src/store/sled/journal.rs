@@ -33,9 +33,7 @@ pub(super) const NAME: &str = "journal";
 /// The format of the store from which on there is one.
 pub(super) const SINCE: u32 = 3;
 const UNFINISHED: &str = "journal.new";
-/// How long it is, in bytes. sled writes two to three times what is in it at a checkpoint, and that must stay below one of its
-/// segments (16 MiB): sled uses a segment again as soon as it has written what replaces it, and before it begins the second one it
-/// must have been synced.
+/// How long it is, in bytes: bounds how long a checkpoint takes, and what a start has to do over.
 const LENGTH: usize = 4 << 20;
 /// How many transactions it takes before it begins anew: a small one may cost sled a page of large records, now and then.
 const MOST: usize = 2048;

@@ -152,9 +152,19 @@ pub(super) fn write_once_more(path: &Path) -> Result<(), StoreError> {
             offset += length as u64;
         }
     };
+    both_files(write).map_err(io_error(path))
+}
+
+/// Makes durable what a process has left that ended without closing the store. sled clears what it takes for free when it is opened,
+/// before it syncs anything: what was there must be on the disk in its new place by then.
+pub(super) fn sync_what_was_left(path: &Path) -> Result<(), StoreError> {
+    both_files(|name| File::open(path.join(name))?.sync_all()).map_err(io_error(path))
+}
+
+fn both_files(work: impl Fn(&str) -> io::Result<()>) -> io::Result<()> {
     for name in ["db", journal::NAME] {
-        match write(name) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_error(path)(error)),
+        match work(name) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => {}
         }
     }

@@ -37,14 +37,15 @@ pub(super) fn recover(
         // The journal keeps what sled has no room for, and what there is can be read.
         opened.file.sync_data().map_err(io_error(path))?;
         opened.length = mark.length;
+        if !mark.is_in_doubt {
+            settle(path, opened, mark, mark.revision)?;
+        }
         return Ok((journal, revision));
     }
     raise(path, opened, format)?;
     opened.make_durable(path)?;
     journal.begin_anew().map_err(io_error(path))?;
-    if mark.is_in_doubt || mark.is_blank() {
-        settle(path, opened, mark, revision)?;
-    }
+    settle(path, opened, mark, revision)?;
     Ok((journal, revision))
 }
 
