@@ -70,12 +70,15 @@ pub fn kept(folder: &Path) -> io::Result<Vec<KeptBackup>> {
     Ok(kept)
 }
 
-/// Removes all but the newest `keep` backups, and what was cut off while it was written. Nothing else that is there.
+/// Removes all but the newest `keep` backups, and what was cut off while it was written. Nothing else that is there. Those from after the
+/// one that was just `made` are of when the clock was wrong: they are the first to go.
 ///
 /// # Errors
 /// The system's.
-pub fn clear(folder: &Path, keep: usize) -> io::Result<Vec<PathBuf>> {
-    let mut old: Vec<PathBuf> = kept(folder)?.into_iter().map(|backup| backup.path).collect();
+pub fn clear(folder: &Path, keep: usize, made: Timestamp) -> io::Result<Vec<PathBuf>> {
+    let (mut old, past): (Vec<_>, Vec<_>) = kept(folder)?.into_iter().partition(|backup| backup.begun_at > made);
+    old.extend(past);
+    let mut old: Vec<PathBuf> = old.into_iter().map(|backup| backup.path).collect();
     old.truncate(old.len().saturating_sub(keep));
     for path in &old {
         fs::remove_file(path)?;
@@ -135,12 +138,26 @@ mod tests {
             touch(name);
         }
         fs::create_dir(folder.path().join(file_name(at(1), Revision(1), false))).unwrap();
-        let removed = clear(folder.path(), 2).unwrap();
+        let removed = clear(folder.path(), 2, at(4 * 86_400)).unwrap();
         assert_eq!(removed, [0, 1, 2].map(|n| folder.path().join(&names[n])));
         let left: Vec<_> = kept(folder.path()).unwrap().into_iter().map(|kept| kept.path).collect();
         assert_eq!(left, [3, 4].map(|n| folder.path().join(&names[n])));
         assert!(folder.path().join("notes.txt").exists() && folder.path().join("tresor-by-hand.backup").exists());
         assert!(!folder.path().join("next.part").exists());
-        assert!(clear(folder.path(), 2).unwrap().is_empty());
+        assert!(clear(folder.path(), 2, at(4 * 86_400)).unwrap().is_empty());
+    }
+
+    #[test]
+    fn backups_of_when_the_clock_was_ahead_go_before_the_one_that_was_just_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let names = [100, 200, 10, 20].map(|day| file_name(at(day * 86_400), Revision(5), false));
+        for name in &names {
+            fs::write(folder.path().join(name), b"").unwrap();
+        }
+        let made = at(20 * 86_400);
+        let removed = clear(folder.path(), 2, made).unwrap();
+        assert_eq!(removed, [0, 1].map(|n| folder.path().join(&names[n])));
+        assert_eq!(clear(folder.path(), 1, made).unwrap(), [folder.path().join(&names[2])]);
+        assert!(folder.path().join(&names[3]).exists());
     }
 }

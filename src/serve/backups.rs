@@ -121,13 +121,16 @@ async fn make(schedule: &Schedule, audit: &Audit, vault: &Arc<Vault>) {
 
 /// When the next backup is to be made.
 fn due(schedule: &Schedule) -> Timestamp {
-    let newest = backup::kept(&schedule.folder).ok().and_then(|mut kept| kept.pop());
+    let now = SystemClock.now();
+    // One from the future, of when the clock was wrong, keeps no other from being made.
+    let newest = backup::kept(&schedule.folder)
+        .ok()
+        .and_then(|kept| kept.into_iter().rfind(|kept| kept.begun_at <= now));
     let Some(newest) = newest else {
         return Timestamp::EPOCH;
     };
     metrics::last_backup(newest.begun_at.unix_seconds());
-    // One from the future must not keep others from being made.
-    newest.begun_at.min(SystemClock.now()).after(schedule.every)
+    newest.begun_at.after(schedule.every)
 }
 
 async fn back_up(schedule: &Schedule, audit: &Audit, vault: &Arc<Vault>) -> Result<(), Trouble> {
@@ -146,8 +149,8 @@ async fn back_up(schedule: &Schedule, audit: &Audit, vault: &Arc<Vault>) -> Resu
     let made = made?;
     metrics::backup(Some(made.begun_at.unix_seconds()));
     tracing::info!(revision = made.revision.0, bytes = made.bytes, "a backup was made");
-    let (folder, keep) = (schedule.folder.clone(), schedule.keep);
-    let removed = apart(move || backup::clear(&folder, keep)).await;
+    let (folder, keep, begun_at) = (schedule.folder.clone(), schedule.keep, made.begun_at);
+    let removed = apart(move || backup::clear(&folder, keep, begun_at)).await;
     match removed {
         Ok(removed) if removed.is_empty() => {}
         Ok(removed) => tracing::info!(count = removed.len(), "old backups were removed"),

@@ -77,7 +77,7 @@ impl Create {
         };
         let removed = match (&place, self.keep) {
             (Place::Folder(folder), Some(keep)) => {
-                let cleared = backup::clear(folder, keep.get());
+                let cleared = backup::clear(folder, keep.get(), backup.header.begun_at);
                 cleared
                     .map_err(|error| Failure::Start(format!("{}: old backups stay there: {error}", folder.display())))?
             }
