@@ -26,6 +26,8 @@ pub(super) struct Progress {
 pub(super) struct Syncer {
     interval: Duration,
     sync: SyncFile,
+    /// Of who syncs. Held until what came of it is told.
+    turn: Mutex<()>,
     state: Mutex<State>,
     changed: Condvar,
     progress: watch::Sender<Progress>,
@@ -52,6 +54,7 @@ impl Syncer {
         Arc::new(Self {
             interval,
             sync,
+            turn: Mutex::new(()),
             state: Mutex::default(),
             changed: Condvar::new(),
             progress: watch::Sender::default(),
@@ -99,9 +102,25 @@ impl Syncer {
         std::mem::take(&mut self.state().has_failed)
     }
 
-    /// Makes a file durable here and now.
+    /// Makes a file durable here and now. If that fails, whoever waits for a line of it is told: the system reports a lost page
+    /// once, so that the thread may not hear of it.
     pub(super) fn sync_now(&self, file: &File) -> io::Result<()> {
+        let _turn = self.turn();
+        let synced = (self.sync)(file);
+        if let Err(error) = &synced {
+            self.note_failure(error);
+        }
+        synced
+    }
+
+    /// Whether a file that has no lines yet can be made durable.
+    pub(super) fn try_sync(&self, file: &File) -> io::Result<()> {
         (self.sync)(file)
+    }
+
+    fn note_failure(&self, error: &io::Error) {
+        tracing::error!(%error, "the audit log could not be made durable");
+        self.progress.send_modify(|progress| progress.failures += 1);
     }
 
     /// The thread's work: until it is told to end and all is durable.
@@ -134,25 +153,28 @@ impl Syncer {
         state.syncing_since = state.waiting_since.take();
         state.is_urgent = false;
         drop(state);
+        let turn = self.turn();
         let began = Instant::now();
         let synced = files.iter().try_for_each(|file| (self.sync)(file));
         metrics::audit_sync(began.elapsed());
         let mut state = self.state();
         state.syncing_since = None;
         state.has_failed |= synced.is_err();
-        self.progress.send_modify(|progress| match &synced {
-            Ok(()) => progress.synced = written,
-            Err(error) => {
-                tracing::error!(%error, "the audit log could not be made durable");
-                progress.failures += 1;
-            }
-        });
+        match &synced {
+            Ok(()) => self.progress.send_modify(|progress| progress.synced = written),
+            Err(error) => self.note_failure(error),
+        }
+        drop(turn);
         state
     }
 
     pub(super) fn end(&self) {
         self.state().is_ending = true;
         self.changed.notify_one();
+    }
+
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

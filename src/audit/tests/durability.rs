@@ -1,7 +1,8 @@
 //! What the writer and the thread that syncs tell each other, in every order in which their steps can happen: a line that somebody
 //! waits for is synced although no time passes, all are at the end, and nothing is called durable that is not on the disk. Any of
 //! these fails it: an urgent line behind others wakes nobody; that one is urgent is forgotten after the sync instead of before; how
-//! far was written is looked at after the sync; a file is left out; the end wakes nobody; a failure is not told.
+//! far was written is looked at after the sync; a file is left out; the end wakes nobody; a failure is not told, or by the one who
+//! hears of it after the other has called the lines durable.
 
 #[expect(clippy::duplicate_mod, reason = "it is the syncer itself that is tried")]
 #[allow(dead_code, reason = "what the models do not use")]
@@ -120,6 +121,13 @@ impl Log {
         }
     }
 
+    /// Syncs a file from the writer's side, as before another one begins.
+    fn sync_now(&self, file: usize) {
+        let synced = self.syncer.sync_now(&self.disk.files[file]);
+        assert!(synced.is_ok() || self.syncer.progress().borrow().failures > 0);
+        self.look();
+    }
+
     fn wait_for(&self, line: u64) {
         let place = usize::try_from(line).unwrap() - 1;
         let mut content = self.disk.content();
@@ -179,5 +187,19 @@ fn after_a_failed_sync_no_line_that_it_had_to_do_with_is_called_durable() {
         log.wait_for(line);
         log.write(1, true);
         assert_eq!(log.close(), 1);
+    });
+}
+
+#[test]
+fn a_failure_that_only_the_writer_hears_of_is_told_before_a_line_is_called_durable() {
+    in_every_order(3, || {
+        let log = Log::open(1);
+        log.write(0, true);
+        log.sync_now(0);
+        log.syncer.end();
+        let Log { disk, syncer, thread } = log;
+        thread.join().unwrap();
+        let is_lost = disk.content().lines[0].1 == Fate::Unknown;
+        assert!(is_lost && syncer.progress().borrow().failures > 0);
     });
 }

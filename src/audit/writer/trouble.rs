@@ -106,7 +106,7 @@ impl Writer {
                     // However often it is tried, one new file is enough.
                     trouble.cause = Cause::NewFile;
                 }
-                self.log.probe(|file| self.syncer.sync_now(file)).map_err(at())?;
+                self.log.probe(|file| self.syncer.try_sync(file)).map_err(at())?;
             }
         }
         let refused = trouble.refused + self.status.no_room();
