@@ -76,10 +76,11 @@ pub struct NewSigningKey {
 
 impl Keyring {
     /// Makes the next signing key. It is published at once and signs after `publish_before`, so that whoever verifies has it
-    /// by then. If one is waiting already, that one is it.
+    /// by then. If one is waiting already, that one is it, unless one is to sign at once.
     pub async fn rotate_signing_key(&self, publish_before: Duration) -> Result<NewSigningKey, KeyringError> {
         let _guard = self.making_signing.lock().await;
-        if let Some(waiting) = self.waiting_signing_key() {
+        let waiting = self.waiting_signing_key().filter(|_| !publish_before.is_zero());
+        if let Some(waiting) = waiting {
             return Ok(NewSigningKey {
                 kid: waiting.public().kid().to_owned(),
                 use_from: waiting.use_from(),

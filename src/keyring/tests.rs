@@ -497,3 +497,24 @@ async fn what_was_sealed_by_a_key_that_was_replaced_or_destroyed_since_is_not_wr
         Err(CommitError::Conflict { .. })
     ));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_needs_a_key_at_once_does_not_get_one_that_waits() {
+    let (_dir, store) = store();
+    let keyring = open(&store, 1).await.unwrap();
+    let old = keyring.signing_key();
+    let hour = Duration::from_hours(1);
+    let waiting = keyring.rotate_signing_key(hour).await.unwrap();
+    assert_eq!(keyring.rotate_signing_key(hour).await.unwrap(), waiting);
+    // Keys of the same millisecond have no order.
+    while SystemClock.now() <= old.public().created_at() {
+        tokio::task::yield_now().await;
+    }
+    let made = keyring.rotate_signing_key(Duration::ZERO).await.unwrap();
+    assert_ne!(made.kid, waiting.kid);
+    for keyring in [keyring, open(&store, 1).await.unwrap()] {
+        assert_eq!(keyring.signing_key().public().kid(), made.kid);
+        assert_eq!((keyring.published_keys(), keyring.signing_key_times().len()), (3, 3));
+        assert_eq!(keyring.rotate_signing_key(hour).await.unwrap(), waiting);
+    }
+}
