@@ -13,7 +13,7 @@ use super::data_key::{self, DataKey, DataKeyId};
 use super::loading::{data_key_name, parse_data_key};
 use super::wrapped::{self, Facts};
 use super::{DATA_KEY_PREFIX, ERASE_PREFIX, Erased, Keyring, KeyringError};
-use crate::store::{CommitError, Expectation, Key, Revision, Transaction};
+use crate::store::{CommitError, Expectation, Key, Revision, StoreError, Transaction};
 use crate::time::Timestamp;
 use crate::vault::ids::TenantId;
 
@@ -137,6 +137,12 @@ impl Keyring {
         destroyed
     }
 
+    /// Whether the tenant is being erased for good: not before whoever is destroying its keys has done so, which may fail.
+    pub async fn erasure_is_durable(&self, tenant: &TenantId) -> bool {
+        let _guard = self.turn_of(tenant).await;
+        self.is_erasing(tenant.as_str())
+    }
+
     async fn try_to_destroy(&self, tenant: &TenantId, mark: &[u8]) -> Result<Revision, KeyringError> {
         let name = erase_name(tenant);
         for _ in 0..TRIES {
@@ -177,6 +183,20 @@ impl Keyring {
         }
     }
 
+    /// Lets those begin anew that are not marked any more: the commit that has removed the mark seemed to fail, and did not.
+    pub async fn end_erasures_without_mark(&self) -> Result<(), StoreError> {
+        let under_way = self.erased.iter().filter(|entry| entry.is_under_way);
+        let under_way: Vec<_> = under_way.map(|entry| entry.key().clone()).collect();
+        for tenant in under_way {
+            // Whoever is destroying its keys has not marked it yet.
+            let _guard = self.turn_of(&tenant).await;
+            if self.is_erasing(tenant.as_str()) && self.store.get(&erase_name(&tenant)).await?.is_none() {
+                self.end_erasure(&tenant);
+            }
+        }
+        Ok(())
+    }
+
     /// The tenants whose data key is older than `max_age` or has sealed very often.
     #[must_use]
     pub fn overdue(&self, max_age: Duration) -> Vec<TenantId> {
@@ -197,10 +217,7 @@ impl Keyring {
             .map_or(DataKeyId(1), |erased| erased.last.next())
     }
 
-    async fn keys_in_store(
-        &self,
-        tenant: &TenantId,
-    ) -> Result<Vec<(DataKeyId, Key, Revision)>, crate::store::StoreError> {
+    async fn keys_in_store(&self, tenant: &TenantId) -> Result<Vec<(DataKeyId, Key, Revision)>, StoreError> {
         let mut keys = Vec::new();
         let mut after = None;
         while let Some(page) = self.page(&format!("{DATA_KEY_PREFIX}{tenant}/"), after.take()).await? {
@@ -257,6 +274,10 @@ impl Keyring {
             return Err(KeyringError::Corrupt(name));
         };
         let mut wrapped = wrapped::decode(&name, &record.value)?;
+        // What is proven anew is what somebody has proven before.
+        if !key.proof_key().is_proven(&name, &wrapped) {
+            return Err(KeyringError::Corrupt(name));
+        }
         if wrapped.seals_reserved + data_key::SEALS_AT_ONCE > data_key::MAX_SEALS {
             return self.make_data_key(tenant, key.id().next(), Transaction::new()).await;
         }

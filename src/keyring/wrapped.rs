@@ -71,7 +71,7 @@ impl ProofKey {
         record.encode_to_vec()
     }
 
-    fn is_proven(&self, name: &Key, record: &storage::WrappedKey) -> bool {
+    pub(super) fn is_proven(&self, name: &Key, record: &storage::WrappedKey) -> bool {
         hmac::verify(&self.hmac(), &proven_bytes(name, record), &record.proof).is_ok()
     }
 }

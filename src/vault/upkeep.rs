@@ -259,6 +259,7 @@ impl Vault {
                 .collect(),
             is_rewrapping: self.store.get(&Key::new(REWRAP)).await?.is_some(),
         };
+        self.keyring.end_erasures_without_mark().await?;
         let mut state = self.upkeep.state();
         state.erasures.clone_from(&tasks.erasures);
         state.rotations.retain(|tenant, _| tasks.rotations.contains(tenant));

@@ -1,8 +1,10 @@
 //! Tenants that are erased by destroying their keys.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use super::builders::{TENANT, dat, order, tenant, wom};
+use super::doubtful_store::Doubtful;
 use super::dying_store::Dying;
 use super::support::{TestVault, password, reach};
 use crate::keyring::{DataKeyId, KeyringError};
@@ -197,4 +199,54 @@ async fn a_forged_mark_opens_nothing() {
     vault.seen(revision).await;
     assert!(vault.get(&wom().tenant("other").name()).is_err());
     assert_eq!(password(&vault.resolve("wom", order()).unwrap()), "old");
+}
+
+#[tokio::test]
+async fn an_erasure_is_not_said_to_be_done_while_another_call_may_still_fail_to_do_it() {
+    let store = Doubtful::new();
+    let vault = store.open().await;
+    filled(&vault).await;
+    let name = tenant(TENANT);
+    let held_up = store.hold_up().await;
+    store.fail_next();
+    let is_told = Cell::new(false);
+    let first = vault.erase_tenant(&name);
+    let second = async {
+        while !vault.keyring.is_erasing(TENANT) {
+            tokio::task::yield_now().await;
+        }
+        let told = vault.erase_tenant(&name).await;
+        is_told.set(true);
+        told
+    };
+    let watch = async {
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert!(vault.keyring.is_erasing(TENANT) && !is_told.get());
+        drop(held_up);
+    };
+    let (first, second, ()) = tokio::join!(first, second, watch);
+    first.unwrap_err();
+    // It has found that nothing was done, and has done it.
+    second.unwrap();
+    assert_eq!(vault.all_tasks().await, ["task/erase/demo"]);
+    is_as_if_it_never_was(&vault).await;
+    // Now whoever asks again is told so at once.
+    vault.erase_tenant(&name).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_erasure_ends_also_if_its_last_transaction_seems_to_have_failed() {
+    let store = Doubtful::new();
+    let vault = store.open().await;
+    filled(&vault).await;
+    // The keys, then heads, versions and assignments, and the mark.
+    store.doubt_after(4);
+    vault.erase_tenant(&tenant(TENANT)).await.unwrap();
+    vault.work_off().await;
+    assert_eq!(vault.all_tasks().await, [""; 0]);
+    vault.work_off().await;
+    vault.save(wom().password("new")).await;
+    assert_eq!(password(&vault.resolve("wom", order()).unwrap()), "new");
 }

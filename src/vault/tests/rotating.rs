@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::builders::{TENANT, dat, mail, order, tenant, wom};
+use super::doubtful_store::Doubtful;
 use super::dying_store::Dying;
 use super::support::{TestVault, YEAR, assigned, password, set};
 use crate::keyring::DataKeyId;
@@ -242,4 +243,24 @@ async fn a_tenant_that_is_not_there_is_not_rotated() {
     assert!(matches!(refused, VaultError::NoSuchTenant(_)), "{refused}");
     assert_eq!(vault.rotate_all_data_keys().await.unwrap(), 0);
     assert!(vault.keyring.data_key(&tenant("nobody"), DataKeyId(1)).is_none());
+}
+
+#[tokio::test]
+async fn a_rotation_comes_to_its_end_also_if_its_key_seems_not_to_have_been_made() {
+    let store = Doubtful::new();
+    let vault = store.open().await;
+    vault.save(wom().office("leipzig").password("kept")).await;
+    vault.assign("wom", Mode::PerOffice).await;
+    for noted_only_in_the_store in [0, 1] {
+        vault.rotate_data_key(&tenant(TENANT)).await.unwrap();
+        store.doubt_after(noted_only_in_the_store);
+        vault.work_off().await;
+        // It is asked for again, so that it is not waited for.
+        vault.rotate_data_key(&tenant(TENANT)).await.unwrap();
+        let settled = tokio::time::timeout(Duration::from_secs(30), vault.settle()).await;
+        settled.expect("it goes round in circles");
+    }
+    let (sealing, stored) = keys(&vault, TENANT).await;
+    assert_eq!((sealing.len(), &stored), (1, &sealing));
+    assert_eq!(password_of(&vault), "kept");
 }

@@ -24,8 +24,8 @@ impl Vault {
     /// # Errors
     /// [`VaultError::NoSuchTenant`], and what every change may answer.
     pub async fn erase_tenant(&self, tenant: &TenantId) -> Result<Revision, VaultError> {
-        if self.keyring.is_erasing(tenant.as_str()) {
-            return Ok(self.replica.feed().revision());
+        if self.keyring.is_erasing(tenant.as_str()) && self.keyring.erasure_is_durable(tenant).await {
+            return self.told(self.store.revision()).await;
         }
         if self.keyring.newest_data_key(tenant).is_none() && !self.has_records(tenant).await? {
             return Err(VaultError::NoSuchTenant(tenant.clone()));

@@ -69,6 +69,7 @@ impl Vault {
             data_key_id: 0,
         };
         let task: Arc<[u8]> = task.encode_to_vec().into();
+        let mut contended = None;
         for _ in 0..TRIES {
             let noted: BTreeSet<Key> = self
                 .all(ROTATE_PREFIX)
@@ -82,12 +83,21 @@ impl Vault {
                     .put(name, Arc::clone(&task))
             });
             match self.store.commit(transaction).await {
-                Ok(_) => break,
+                Ok(_) => {
+                    self.note_requested(tenants, now);
+                    return Ok(());
+                }
                 // Somebody else has asked for one of them.
-                Err(CommitError::Conflict { .. }) => {}
+                Err(CommitError::Conflict { key, .. }) => contended = Some(key),
                 Err(error) => return Err(VaultError::from_commit(error)),
             }
         }
+        Err(VaultError::Contended(
+            contended.expect("it was tried, and each try that goes on had a conflict"),
+        ))
+    }
+
+    fn note_requested(&self, tenants: &[TenantId], now: Timestamp) {
         let mut state = self.upkeep.state();
         for tenant in tenants {
             state.note_rotation(tenant.clone(), now);
@@ -95,7 +105,6 @@ impl Vault {
                 rotation.due = None;
             }
         }
-        Ok(())
     }
 
     /// Goes on with a rotation.
@@ -228,7 +237,9 @@ impl Vault {
         let (transaction, resealed) = self.resealing(tenant, records.clone(), &mut pass).await?;
         match self.store.commit(transaction).await {
             Ok(_) => pass.resealed = resealed,
-            Err(CommitError::Conflict { .. }) => {
+            Err(CommitError::Conflict { key, .. }) => {
+                // It may be a newer key, whose commit seemed to have failed.
+                self.keyring.catch_up(&key).await?;
                 for record in records {
                     let (transaction, resealed) = self.resealing(tenant, vec![record], &mut Pass::default()).await?;
                     match self.store.commit(transaction).await {

@@ -1,0 +1,74 @@
+//! A store whose answer to a transaction is late, or is a failure although it is done: as one whose sync failed, and which turned out
+//! to have it when it was mended.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use async_trait::async_trait;
+use tokio::sync::{Mutex, MutexGuard};
+
+use super::support::{TestVault, settings};
+use crate::store::over::{Below, Over};
+use crate::store::{Committed, Store, StoreError, Transaction};
+use crate::vault::catalogue::Catalogue;
+
+pub(super) struct Doubtful {
+    below: Below,
+    /// Whoever holds it keeps every transaction waiting.
+    gate: Mutex<()>,
+    /// How many transactions come before the one that is done and seems to have failed; less than 0: there is none.
+    before_doubt: AtomicI64,
+    /// The same for one that fails.
+    before_failure: AtomicI64,
+}
+
+impl Doubtful {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            below: Below::new(),
+            gate: Mutex::default(),
+            before_doubt: AtomicI64::new(-1),
+            before_failure: AtomicI64::new(-1),
+        })
+    }
+
+    pub(super) async fn open(self: &Arc<Self>) -> TestVault {
+        let store = Arc::clone(self) as Arc<dyn Store>;
+        TestVault::over(store, Catalogue::built_in(), settings()).await.unwrap()
+    }
+
+    /// After so many more transactions one is done and seems to have failed.
+    pub(super) fn doubt_after(&self, transactions: i64) {
+        self.before_doubt.store(transactions, Ordering::Relaxed);
+    }
+
+    /// The next one fails.
+    pub(super) fn fail_next(&self) {
+        self.before_failure.store(0, Ordering::Relaxed);
+    }
+
+    /// Transactions wait for as long as this is held.
+    pub(super) async fn hold_up(&self) -> MutexGuard<'_, ()> {
+        self.gate.lock().await
+    }
+}
+
+#[async_trait]
+impl Over for Doubtful {
+    fn below(&self) -> &Below {
+        &self.below
+    }
+
+    async fn commit(&self, transaction: Transaction) -> Committed {
+        drop(self.gate.lock().await);
+        let is_now = |before: &AtomicI64| before.fetch_sub(1, Ordering::Relaxed) == 0;
+        if is_now(&self.before_failure) {
+            return Err(StoreError::Closed.into());
+        }
+        let done = self.below.store().commit(transaction).await;
+        if is_now(&self.before_doubt) {
+            return Err(StoreError::Closed.into());
+        }
+        done
+    }
+}
