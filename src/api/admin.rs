@@ -176,15 +176,23 @@ impl Admin {
         call: &mut Call,
         request: v1::PurgeCredentialRequest,
     ) -> Result<v1::PurgeCredentialResponse, ApiError> {
-        let (credential, _) = self.credential(call, Action::CredentialsWrite, request.r#ref.as_ref())?;
-        if request.confirm != credential.to_string() {
-            let mut violations = Violations::default();
+        authorize(call, Action::CredentialsWrite, request.r#ref.as_ref())?;
+        let mut violations = Violations::default();
+        let named = parse::credential_ref(&mut violations, self.vault()?.catalogue(), request.r#ref.as_ref());
+        let credential = named.map(|(credential, _)| credential);
+        let path = credential.as_ref().map(ToString::to_string);
+        if let Some(path) = path.as_ref().filter(|path| **path != request.confirm) {
             violations.add(
                 "confirm",
-                format!("must be the credential's path, {credential}: a purge is for good"),
+                format!("must be the credential's path, {path}: a purge is for good"),
             );
-            violations.finish(None::<()>)?;
+        } else if request.confirm.is_empty() {
+            violations.add("confirm", "must be the credential's path: a purge is for good");
         }
+        if let Some(credential) = &credential {
+            call.about_credential(credential, None);
+        }
+        let credential = violations.finish(credential)?;
         call.announce().await?;
         let revision = self.vault()?.purge(&credential).await?;
         call.about_revision(revision);

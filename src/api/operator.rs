@@ -197,6 +197,8 @@ impl Operator {
                 "confirm",
                 format!("must be the tenant's id, {tenant}: an erasure is for good"),
             );
+        } else if request.confirm.is_empty() {
+            violations.add("confirm", "must be the tenant's id: an erasure is for good");
         }
         let tenant = violations.finish(tenant)?;
         let vault = Arc::clone(self.vault()?);

@@ -219,22 +219,25 @@ fn result(provider: &ProviderId, outcome: Result<HandOut, Box<Fault>>) -> v1::Re
 fn parse_many(request: &v1::ResolveManyForOrderRequest) -> Result<(TenantId, Vec<ProviderId>, Order), ApiError> {
     let mut violations = Violations::default();
     let tenant = parse::tenant(&mut violations, "tenant", &request.tenant);
-    let count = request.providers.len();
+    let providers = parse_providers(&mut violations, &request.providers);
+    let order = parse::order(&mut violations, request.order.as_ref());
+    let parsed = tenant.zip(providers).zip(order);
+    violations.finish(parsed.map(|((tenant, providers), order)| (tenant, providers, order)))
+}
+
+fn parse_providers(violations: &mut Violations, providers: &[String]) -> Option<Vec<ProviderId>> {
+    let count = providers.len();
     if !(1..=MAX_PROVIDERS).contains(&count) {
         violations.add(
             "providers",
             format!("has {count} entries; 1 to {MAX_PROVIDERS} are allowed"),
         );
-        return violations.finish(None);
+        return None;
     }
-    parse::distinct(&mut violations, &request.providers);
-    let parse_provider =
-        |(index, text): (usize, &String)| parse::provider_id(&mut violations, &format!("providers[{index}]"), text);
-    let providers: Vec<_> = request.providers.iter().enumerate().map(parse_provider).collect();
-    let order = parse::order(&mut violations, request.order.as_ref());
-    let providers: Option<Vec<_>> = providers.into_iter().collect();
-    let parsed = tenant.zip(providers).zip(order);
-    violations.finish(parsed.map(|((tenant, providers), order)| (tenant, providers, order)))
+    parse::distinct(violations, providers);
+    let parse = |(index, text): (usize, &String)| parse::provider_id(violations, &format!("providers[{index}]"), text);
+    let parsed: Vec<_> = providers.iter().enumerate().map(parse).collect();
+    parsed.into_iter().collect()
 }
 
 #[tonic::async_trait]

@@ -120,6 +120,9 @@ async fn several_providers_are_1_to_32_and_none_twice() {
         wrong(api.resolver.resolve_many_for_order(api.request(request)).await)
     };
     assert_eq!(refused(vec![]).await, ["providers"]);
+    let nothing = v1::ResolveManyForOrderRequest::default();
+    let wrong_with_it = wrong(api.resolver.resolve_many_for_order(api.request(nothing)).await);
+    assert_eq!(wrong_with_it, ["order.order_id", "providers", "tenant"]);
     assert_eq!(refused((0..33).map(|n| n.to_string()).collect()).await, ["providers"]);
     assert_eq!(
         refused(["dat", "wom", "dat"].map(str::to_owned).into()).await,
@@ -221,4 +224,7 @@ async fn a_change_of_state_a_rollback_and_a_purge_have_rules_of_their_own() {
             ["confirm"]
         );
     }
+    let nothing = v1::PurgeCredentialRequest::default();
+    let wrong_with_it = wrong(api.admin.purge_credential(api.request(nothing)).await);
+    assert_eq!(wrong_with_it, ["confirm", "ref.provider", "ref.scope", "ref.tenant"]);
 }
