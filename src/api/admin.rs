@@ -43,13 +43,18 @@ fn authorize(call: &mut Call, action: Action, wire: Option<&v1::CredentialRef>) 
 
 /// A credential after a change, as far as the caller may read it: the right to write is none to read.
 fn changed(call: &Call, info: &CredentialInfo) -> Result<v1::Credential, ApiError> {
+    Ok(wire::credential(info, readable(call, &info.credential)?))
+}
+
+/// How much of a credential the caller may read; none if nothing.
+fn readable(call: &Call, credential: &CredentialRef) -> Result<Option<Reveal>, ApiError> {
     let CredentialRef {
         tenant,
         provider,
         scope,
-    } = &info.credential;
-    let readable = call.permissions()?.reach(Action::CredentialsRead);
-    Ok(wire::credential(info, readable.reveals(tenant, provider, scope)))
+    } = credential;
+    let reach = call.permissions()?.reach(Action::CredentialsRead);
+    Ok(reach.reveals(tenant, provider, scope))
 }
 
 /// What a request asks to save, and the kind of its provider.
@@ -212,11 +217,13 @@ impl Admin {
         }
         let (credential, provider) = violations.finish(named)?;
         call.about_credential(&credential, None);
+        let may_read = readable(call, &credential)?.is_some();
         call.announce().await?;
         let saved = self
             .vault()?
             .rollback(Rollback {
                 credential,
+                may_read,
                 to_version: Version(request.to_version),
                 expected_version: request.expected_version,
                 by: call.caller(),

@@ -44,6 +44,8 @@ pub struct Rollback {
     pub to_version: Version,
     /// The version that must be the current one. None: no check.
     pub expected_version: Option<u64>,
+    /// Whether the caller may read the credential, and so what its secret is like.
+    pub may_read: bool,
     /// Who asks: the caller's identity.
     pub by: String,
 }
@@ -159,6 +161,7 @@ impl Vault {
             credential,
             to_version,
             expected_version,
+            may_read,
             by,
         } = rollback;
         let no_such = || VaultError::NoSuchVersion {
@@ -180,7 +183,9 @@ impl Vault {
             valid_until: header.valid_until,
             note: old.note,
         };
-        let warnings = warning::of_draft(&draft, self.clock.now(), None);
+        let computed = self.computed_signature(&credential, &draft.secret);
+        let mut warnings = warning::of_draft(&draft, self.clock.now(), computed.as_ref());
+        warnings.retain(|warning| may_read || !warning.is_about_secret());
         let next = |current: Option<&Current>| match current {
             None => Err(VaultError::NotFound(credential.clone())),
             Some(current) if current.header.state.is_deleted() => Err(VaultError::Deleted(credential.clone())),

@@ -33,6 +33,18 @@ pub enum Warning {
 }
 
 impl Warning {
+    /// Whether it tells something of what nobody sees who may not read the credential.
+    #[must_use]
+    pub fn is_about_secret(&self) -> bool {
+        match self {
+            Self::PasswordSurroundedByWhiteSpace | Self::CustomerSignatureDiffers => true,
+            Self::AlreadyExpired { .. }
+            | Self::StaysDisabled
+            | Self::WithoutCredential { .. }
+            | Self::MoreWithoutCredential { .. } => false,
+        }
+    }
+
     /// Its reason in `UPPER_SNAKE_CASE`.
     #[must_use]
     pub fn reason(&self) -> &'static str {

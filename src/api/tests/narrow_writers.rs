@@ -120,3 +120,29 @@ async fn with_the_right_to_read_a_change_tells_what_a_read_would() {
         }
     }
 }
+
+/// The warnings of going back to a version whose secret is remarkable, for whoever has these grants.
+async fn warned_with(grants: &str) -> Vec<String> {
+    let api = Api::new().await;
+    api.grant(grants);
+    api.vault
+        .save(dat().office("leipzig").password("old ").signature("another"))
+        .await;
+    api.vault.save(dat().office("leipzig")).await;
+    let request = v1::RollbackCredentialRequest {
+        r#ref: Some(named("dat", Kind::OfficeId("leipzig".into()))),
+        to_version: 1,
+        expected_version: None,
+    };
+    let request = api.request_of(WRITER, request);
+    let answer = api.admin.rollback_credential(request).await.unwrap().into_inner();
+    answer.warnings.into_iter().map(|warning| warning.reason).collect()
+}
+
+#[tokio::test]
+async fn only_who_may_read_a_credential_is_warned_of_what_an_old_secret_is_like() {
+    let write = grant("credentials.write", "full");
+    assert_eq!(warned_with(&write).await, [""; 0]);
+    let all = ["PASSWORD_SURROUNDED_BY_WHITE_SPACE", "CUSTOMER_SIGNATURE_DIFFERS"];
+    assert_eq!(warned_with(&(write + &grant("credentials.read", "none"))).await, all);
+}

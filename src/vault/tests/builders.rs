@@ -234,6 +234,7 @@ impl Credential {
             credential: self.name,
             to_version: crate::vault::credential::Version(to_version),
             expected_version: self.expected_version,
+            may_read: true,
             by: self.by,
         }
     }

@@ -183,6 +183,10 @@ async fn a_rollback_warns_of_what_a_save_would() {
     let back = vault.rollback(wom().rollback(1)).await.unwrap();
     let expired = Warning::AlreadyExpired { valid_until: end };
     assert_eq!(back.warnings, [Warning::PasswordSurroundedByWhiteSpace, expired]);
+    vault.save(dat().signature("another")).await;
+    vault.save(dat()).await;
+    let back = vault.rollback(dat().rollback(1)).await.unwrap();
+    assert_eq!(back.warnings, [Warning::CustomerSignatureDiffers]);
 }
 
 #[tokio::test]
