@@ -87,6 +87,14 @@ impl Parts {
         Ok(self.call.unless(granted.is_some(), action))
     }
 
+    /// Counts a call that has no part; waits like one.
+    ///
+    /// # Errors
+    /// That the caller is nobody any more.
+    pub(in crate::api) async fn count_none(&mut self) -> Result<(), ApiError> {
+        self.wait_for_room(false).await
+    }
+
     /// Counts a part like a call: for the caller, or for its tenant.
     async fn wait_for_room(&mut self, is_for_tenant: bool) -> Result<(), ApiError> {
         loop {

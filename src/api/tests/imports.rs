@@ -118,6 +118,26 @@ async fn a_request_with_too_many_lines_or_that_cannot_be_read_ends_the_stream_af
 }
 
 #[tokio::test]
+async fn a_request_without_lines_counts_as_a_call() {
+    let api = Api::new().await;
+    // One for the import itself.
+    api.grant(&GRANT.replace("1000000", "2"));
+    let (requests, mut answers) = open(&api, &api.connection(IMPORTER)).await.unwrap();
+    for _ in 0..2 {
+        requests.send(Ok(lines(0..0))).await.unwrap();
+    }
+    let mut answer = async || {
+        let answered = tokio::time::timeout(std::time::Duration::from_millis(300), answers.next()).await;
+        answered.map(|answer| answer.unwrap().unwrap())
+    };
+    assert_eq!(answer().await.unwrap(), v1::ImportCredentialsResponse::default());
+    // Here time stands still, so there never is room for a second one.
+    answer().await.unwrap_err();
+    api.grant(GRANT);
+    while answer().await.is_err() {}
+}
+
+#[tokio::test]
 async fn one_caller_has_few_imports_under_way() {
     let api = Api::new().await;
     api.grant(GRANT);
