@@ -59,3 +59,33 @@ async fn reading_the_log_of_a_tenant_is_a_call_for_it() {
     assert!(read().await.is_ok());
     assert_eq!(reason(&read().await.err().unwrap()), "QUOTA_EXCEEDED");
 }
+
+/// Whoever knows the hash of a line can tell whether a guess at it is right.
+#[tokio::test]
+async fn who_may_read_about_one_tenant_gets_no_hash_of_a_line_about_another() {
+    let api = Api::new().await;
+    let narrow = grant("").replace("tenants = ['*']", "tenants = ['demo']");
+    for (grants, is_chained) in [(narrow, false), (grant(""), true)] {
+        api.grant(&grants);
+        let peer = api.connection(AUDITOR);
+        let request = || v1::ReadAuditRequest {
+            tenant: "demo".into(),
+            ..Default::default()
+        };
+        for _ in 0..2 {
+            let mut lines = api
+                .operator
+                .read_audit(by(&peer, request()))
+                .await
+                .unwrap()
+                .into_inner();
+            while let Some(line) = lines.next().await {
+                let record = line.unwrap().record.unwrap();
+                let json: serde_json::Value = serde_json::from_str(&record.json).unwrap();
+                assert_eq!(json["seq"], record.line_number);
+                assert_eq!(json.get("prev").is_some(), is_chained, "{json}");
+                assert_eq!(json["method"], "ReadAudit");
+            }
+        }
+    }
+}
