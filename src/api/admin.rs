@@ -7,6 +7,7 @@ use tonic::{Request, Response, Status};
 use super::call::{Call, Calls};
 use super::fault::{ApiError, Fault};
 use super::surveys::Surveys;
+use super::unread::Unread;
 use super::violations::Violations;
 use super::{parse, parse_secret, wire};
 use crate::access::{Action, Reveal, Rooms};
@@ -32,6 +33,7 @@ pub struct Admin {
     calls: Calls,
     importers: Rooms,
     surveys: Surveys,
+    unread: Unread,
 }
 
 /// Checks the caller's rights to a credential by its name as it came, before anything else is looked at.
@@ -94,6 +96,7 @@ impl Admin {
             calls,
             importers,
             surveys: Surveys::new(),
+            unread: Unread::new(),
         }
     }
 

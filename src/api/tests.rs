@@ -17,5 +17,6 @@ mod reach;
 mod reading;
 mod scopes;
 mod secret_fields;
+mod unread;
 mod watches;
 mod whole;

@@ -10,6 +10,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use tonic::Status;
 use tonic::body::Body;
 
+use crate::api::RoomForAnswer;
+
 /// What h2 still copies to the frames before it, so that all of them leave in one write and one TLS record. A larger piece leaves
 /// by itself, and costs a write and a record more than most answers cost otherwise (h2's `CHAIN_THRESHOLD_WITHOUT_VECTORED_IO`).
 const COPIED: usize = 1023;
@@ -22,15 +24,18 @@ pub(super) struct HeldBody {
     /// What is left of a frame of which pieces have been taken.
     rest: Bytes,
     _place: Option<OwnedSemaphorePermit>,
+    _room: Option<RoomForAnswer>,
 }
 
-/// Keeps the place, if there is one, for as long as there is something to send.
-pub(super) fn hold(answer: Response<Body>, place: Option<OwnedSemaphorePermit>) -> Response<HeldBody> {
+/// Keeps the place, if there is one, for as long as there is something to send, and so the room that the answer came with.
+pub(super) fn hold(mut answer: Response<Body>, place: Option<OwnedSemaphorePermit>) -> Response<HeldBody> {
     let place = place.filter(|_| !answer.body().is_end_stream());
+    let room = answer.extensions_mut().remove();
     answer.map(|body| HeldBody {
         body,
         rest: Bytes::new(),
         _place: place,
+        _room: room,
     })
 }
 
@@ -75,7 +80,10 @@ impl http_body::Body for HeldBody {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use http_body_util::{BodyExt as _, Full};
+    use tokio::sync::Semaphore;
 
     use super::*;
 
@@ -103,5 +111,20 @@ mod tests {
         assert_eq!(pieces(1024).await, [1023, 1]);
         assert_eq!(pieces(2500).await, [1023, 1023, 454]);
         assert_eq!(pieces(8 * 1024 + 1).await, [8 * 1024 + 1], "a large one is not copied");
+    }
+
+    #[test]
+    fn an_answers_room_lasts_as_long_as_its_body() {
+        let semaphore = Arc::new(Semaphore::new(2));
+        let places = [Arc::clone(&semaphore), Arc::clone(&semaphore)].map(|room| room.try_acquire_owned().unwrap());
+        let mut answer = Response::new(Body::empty());
+        answer.extensions_mut().insert(RoomForAnswer::of(places));
+        let held = hold(answer, None);
+        assert_eq!(semaphore.available_permits(), 0);
+        let (parts, body) = held.into_parts();
+        drop(parts);
+        assert_eq!(semaphore.available_permits(), 0);
+        drop(body);
+        assert_eq!(semaphore.available_permits(), 2);
     }
 }

@@ -12,7 +12,7 @@ impl CredentialAdmin for Admin {
     ) -> Result<Response<v1::ListProvidersResponse>, Status> {
         let (call, _) = self.calls.begin("ListProviders", request);
         let answer = self.providers(&call);
-        call.end(answer).await
+        self.unread.end(call, answer).await
     }
 
     async fn put_credential(
@@ -54,7 +54,7 @@ impl CredentialAdmin for Admin {
     ) -> Result<Response<v1::ListCredentialsResponse>, Status> {
         let (mut call, request) = self.calls.begin("ListCredentials", request);
         let answer = self.list(&mut call, request).await;
-        call.end(answer).await
+        self.unread.end(call, answer).await
     }
 
     async fn set_credential_state(
@@ -121,7 +121,7 @@ impl CredentialAdmin for Admin {
     ) -> Result<Response<v1::ListCredentialVersionsResponse>, Status> {
         let (mut call, request) = self.calls.begin("ListCredentialVersions", request);
         let answer = self.versions(&mut call, &request).await;
-        call.end(answer).await
+        self.unread.end(call, answer).await
     }
 
     async fn rollback_credential(
@@ -157,7 +157,7 @@ impl CredentialAdmin for Admin {
     ) -> Result<Response<v1::ListAssignmentsResponse>, Status> {
         let (mut call, request) = self.calls.begin("ListAssignments", request);
         let answer = self.assignments(&mut call, &request);
-        call.end(answer).await
+        self.unread.end(call, answer).await
     }
 
     async fn explain_resolution(
@@ -175,7 +175,7 @@ impl CredentialAdmin for Admin {
     ) -> Result<Response<v1::CheckCoverageResponse>, Status> {
         let (mut call, request) = self.calls.begin("CheckCoverage", request);
         let answer = self.coverage(&mut call, request).await;
-        call.end(answer).await
+        self.unread.end(call, answer).await
     }
 
     async fn verify_credential(
