@@ -187,6 +187,21 @@ async fn a_line_that_cannot_be_saved_is_told_by_its_number_and_holds_nothing_up(
     let expected = ["firm/dat/office/first", "firm/dat/office/last"];
     assert_eq!(stored.into_keys().collect::<Vec<_>>(), expected);
 
+    // No file is overwritten, least of all the one that is imported.
+    let before = fs::read(&errors).unwrap();
+    for taken in [&errors, &file] {
+        for more in [&[][..], &["--resume"]] {
+            let taken = taken.to_str().unwrap();
+            let mut import = import(&server, &file, &["--errors", taken]);
+            let refused = import.args(more).output().unwrap();
+            let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+            assert_eq!(refused.status.code(), Some(2), "{said}");
+            assert!(said.contains("name another one"), "{said}");
+        }
+    }
+    assert_eq!(fs::read(&errors).unwrap(), before);
+    assert_eq!(fs::read_to_string(&file).unwrap(), text);
+
     // Of very many, only the first are told.
     let many = "nothing\n".repeat(1500);
     let (_, answer, messages) = run(&mut import(&server, &write(&directory, "many.jsonl", &many), &[]));

@@ -125,7 +125,7 @@ impl Import {
         let length = input.length();
         // Before the server is asked: what is wrong with the file as a whole is told at once.
         let mut lines = apart(move || input.lines(begin)).await?;
-        let mut report = Report::new(self.errors.as_deref(), progress, length)?;
+        let mut report = Report::new(&self.file, self.errors.as_deref(), progress, length)?;
         let mut patience = Patience::new();
         let kinds = loop {
             match kinds(connection).await {

@@ -1,8 +1,8 @@
 //! What an import tells while it goes on and at its end.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{BufWriter, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -66,7 +66,13 @@ struct Answer {
 }
 
 impl Report {
-    pub(super) fn new(errors: Option<&Path>, progress: Option<Progress>, length: Option<u64>) -> Result<Self, Failure> {
+    /// Of an import of the file `input`.
+    pub(super) fn new(
+        input: &Path,
+        errors: Option<&Path>,
+        progress: Option<Progress>,
+        length: Option<u64>,
+    ) -> Result<Self, Failure> {
         let (counts, place) = progress.as_ref().map_or((Counts::default(), Place::START), |progress| {
             (progress.counts(), progress.place())
         });
@@ -79,7 +85,7 @@ impl Report {
             told_warnings: 0,
             told_failures: 0,
             told_of_quota: false,
-            errors: errors.map(|path| Errors::open(path, is_going_on)).transpose()?,
+            errors: errors.map(|path| Errors::open(path, is_going_on, input)).transpose()?,
             progress,
             noted: Instant::now(),
             bar: bar(length, place.offset),
@@ -287,15 +293,26 @@ fn bar(length: Option<u64>, from: u64) -> ProgressBar {
 }
 
 impl Errors {
-    fn open(path: &Path, is_going_on: bool) -> Result<Self, Failure> {
-        let mut options = OpenOptions::new();
-        options.create(true).mode(0o600);
-        if is_going_on {
-            options.append(true);
-        } else {
-            options.write(true).truncate(true);
+    fn open(path: &Path, is_going_on: bool, input: &Path) -> Result<Self, Failure> {
+        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+        let file = file.map_err(cannot_write(path))?;
+        let is = file.metadata().map_err(cannot_write(path))?;
+        let is_input = |other: &Metadata| (is.dev(), is.ino()) == (other.dev(), other.ino());
+        if std::fs::metadata(input).as_ref().is_ok_and(is_input) {
+            let text = format!(
+                "--errors {}: is the file that is imported; name another one",
+                path.display()
+            );
+            return Err(Failure::Usage(text));
         }
-        let file = options.open(path).map_err(cannot_write(path))?;
+        // What an import that was interrupted has said goes on; what else is in a file is nobody's to throw away.
+        if !is_going_on && is.len() > 0 {
+            let text = format!(
+                "--errors {}: is there already, and is not overwritten; remove it, or name another one",
+                path.display()
+            );
+            return Err(Failure::Usage(text));
+        }
         Ok(Self {
             path: path.to_owned(),
             file: BufWriter::new(file),

@@ -81,10 +81,15 @@ impl Sending {
                     self.patience.renew();
                     report.acknowledged(&answer, chunk.problems, chunk.end, output)?;
                 }
-                Came::Answer(None) if self.unanswered.is_empty() && self.chunks.is_closed() => return Ok(()),
+                Came::Answer(None) if self.has_ended() => return Ok(()),
                 Came::Answer(_) => return Err(Failure::Incomplete("request that it answers")),
             }
         }
+    }
+
+    /// Whether all that was read is answered, and nothing more will be: the queue is closed before it is empty.
+    fn has_ended(&self) -> bool {
+        self.unanswered.is_empty() && self.chunks.is_closed() && self.chunks.is_empty()
     }
 }
 
@@ -107,5 +112,25 @@ async fn send(outlet: Option<&mpsc::Sender<ImportCredentialsRequest>>, next: Opt
             true
         }
         Err(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::file::Place;
+    use super::*;
+
+    #[test]
+    fn an_import_has_not_ended_while_something_waits_that_was_read() {
+        let (inlet, chunks) = mpsc::channel(2);
+        let mut sending = Sending::new(chunks, Patience::new());
+        assert!(!sending.has_ended(), "more may be read");
+        assert!(inlet.try_send(Chunk::empty(Place::START)).is_ok());
+        drop(inlet);
+        assert!(!sending.has_ended());
+        let chunk = sending.chunks.try_recv().unwrap();
+        assert!(sending.has_ended());
+        sending.unanswered.push_back(chunk);
+        assert!(!sending.has_ended());
     }
 }
