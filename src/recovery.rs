@@ -79,7 +79,7 @@ pub struct Restored {
 pub async fn restore(config: &Config, secret_file: &Path) -> Result<Restored, RecoveryError> {
     let secret = RecoverySecret::read(secret_file)?;
     let kek = Kek::new(&config.keys)?;
-    if !config.store.path.exists() {
+    if !config.store.path.join("db").exists() {
         return Err(RecoveryError::NoStore(config.store.path.clone()));
     }
     let path = config.store.path.clone();

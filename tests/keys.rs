@@ -235,6 +235,14 @@ async fn a_recovery_with_the_wrong_secret_or_an_open_file_changes_nothing() {
     );
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o640)).unwrap();
     assert!(refusal(&mut restore)[0].contains("chmod 600"));
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    // Where there is no store, none is made.
+    let (store, aside) = (directory.path().join("data"), directory.path().join("aside"));
+    fs::rename(&store, &aside).unwrap();
+    fs::create_dir(&store).unwrap();
+    assert!(refusal(&mut restore)[0].contains("there is no store"));
+    fs::remove_dir(&store).expect("it is empty");
+    fs::rename(&aside, &store).unwrap();
     let server = Server::serve(directory.path(), &[]);
     assert_eq!(resolved(&server, "firm").await, "kept");
     server.stop().await;
