@@ -66,6 +66,14 @@ pub enum OfflineError {
     /// Nobody vouches for a backup.
     #[error(transparent)]
     Unsigned(#[from] Unsigned),
+    /// A store was saved, and what is in it is not known.
+    #[error("the store was saved and is in {}, but it was not checked: {error}; run `tresor check --config FILE`", path.display())]
+    NotChecked {
+        /// Where it is.
+        path: PathBuf,
+        /// What was in the way.
+        error: Box<OfflineError>,
+    },
 }
 
 /// Opens the store that a configuration names, and its keys. No record is written.

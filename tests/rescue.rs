@@ -146,6 +146,27 @@ async fn what_a_rotten_log_has_lost_is_counted_and_what_is_older_for_it_is_named
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_was_saved_and_could_not_be_checked_is_not_said_to_be_unchanged() {
+    let directory = tempfile::tempdir().unwrap();
+    let folder = directory.path();
+    deployed(folder).await;
+    fs::rename(folder.join("data"), folder.join("damaged")).unwrap();
+    // A file is no log that could be read.
+    let mut command = tresor(&["rescue", "damaged", "--config", "tresor.toml"]);
+    command.current_dir(folder).env("TRESOR_AUDIT_DIRECTORY", "policy.toml");
+    let ran = command.output().unwrap();
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert!(!ran.status.success(), "{said}");
+    assert!(
+        said.contains("was saved") && said.contains("not checked") && !said.contains("nothing was changed"),
+        "{said}"
+    );
+    let server = Server::serve(folder, &[]);
+    assert_eq!(handed_out(&server, 3).await, Some("second 3".into()));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_record_that_was_put_back_or_removed_by_itself_shows_by_the_audit_log() {
     let directory = tempfile::tempdir().unwrap();
     let folder = directory.path();

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 use tresor::config::Config;
-use tresor::offline;
+use tresor::offline::{self, OfflineError};
 
 use super::failure::{Exit, Failure};
 use super::finding::{FindingView, lines, must_be_new};
@@ -66,7 +66,10 @@ impl Rescue {
         must_be_new("--aside", self.aside.as_deref())?;
         let config = Config::load(&self.config).map_err(|error| failed(&error))?;
         let rescued = offline::rescue(&config, &self.from, self.aside.as_deref(), self.dry_run).await;
-        let rescued = rescued.map_err(|error| failed(&format!("{error}; nothing was changed")))?;
+        let rescued = rescued.map_err(|error| match error {
+            OfflineError::NotChecked { .. } => failed(&error),
+            error => failed(&format!("{error}; nothing was changed")),
+        })?;
         let set_aside = rescued.set_aside.iter().map(|(key, defect)| AsideView {
             record: key.to_string(),
             defect: defect.to_string(),

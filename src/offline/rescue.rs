@@ -36,7 +36,7 @@ pub struct Rescued {
 /// configuration names, which must be empty. Nothing is changed in `from`. What does not open is written to a file, if one is named.
 ///
 /// # Errors
-/// [`OfflineError`]: then the folder is as empty as before.
+/// [`OfflineError`]: then the folder is as empty as before, unless it is [`OfflineError::NotChecked`].
 pub async fn rescue(config: &Config, from: &Path, aside: Option<&Path>, is_dry: bool) -> Result<Rescued, OfflineError> {
     let kek = Kek::new(&config.keys)?;
     if !from.join("db").exists() {
@@ -71,7 +71,12 @@ pub async fn rescue(config: &Config, from: &Path, aside: Option<&Path>, is_dry: 
     let findings = if is_dry {
         Vec::new()
     } else {
-        check(config, None).await?.findings
+        let checked = check(config, None).await;
+        let not_checked = |error| OfflineError::NotChecked {
+            path: target.clone(),
+            error: Box::new(error),
+        };
+        checked.map_err(not_checked)?.findings
     };
     Ok(Rescued {
         records: count,
