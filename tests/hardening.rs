@@ -273,7 +273,9 @@ async fn what_is_switched_off_is_off_and_the_log_says_so() {
         assert_eq!(line[measure], "off", "{line}");
     }
     assert_eq!(line["core_dumps"], "off", "it has no switch: {line}");
-    assert_eq!(status(&server.proc("status"), "Seccomp"), "0");
+    // What the store needs has no switch, either.
+    assert_eq!(line["whole_syncs"], "on", "{line}");
+    assert_eq!(status(&server.proc("status"), "Seccomp_filters"), "1");
     assert_eq!(status(&server.proc("status"), "NoNewPrivs"), "1");
     assert_eq!(status(&server.proc("status"), "VmLck"), "0 kB");
     server.stop().await;

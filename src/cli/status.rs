@@ -16,14 +16,18 @@ use keys::{NextSigningKeyView, RewrapView, RotationView, WrappingView, set};
 
 /// Show how the server is doing.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  tresor status\n\n\
-    JSON: {version, started_at, store, store_format, store_trouble, revision, sealed, sealed_reason, kek_id, \
+#[command(
+    after_help = "Exit code 7: it is sealed, its store takes no writes, or its audit log is not written.\n\n\
+    Example:\n  tresor status\n\n\
+    JSON: {version, started_at, store, store_format, store_trouble, revision, sealed, sealed_reason, \
+    audit: {healthy, newest_line, signed_line}, kek_id, \
     wrapping: {keys, wrapped_by_another, has_recovery_key, lacking_recovery, trouble}, \
     next_signing_key: {kid, use_from}, published_signing_keys, \
     rotations[]: {tenant, requested_at, data_key_id, records, records_done, trouble}, rotation_count, erasing_tenants[], \
     rewrap: {keys, keys_done, trouble}, replica: {revision, lag}, \
     data_keys and signing_keys: {count, oldest_age_seconds, newest_age_seconds}, \
-    counts: {tenants, enabled, disabled, deleted, assignments}}")]
+    counts: {tenants, enabled, disabled, deleted, assignments}}"
+)]
 pub(crate) struct Status {}
 
 #[derive(Serialize)]
@@ -36,6 +40,7 @@ struct Answer {
     revision: u64,
     sealed: bool,
     sealed_reason: Option<String>,
+    audit: AuditView,
     kek_id: String,
     wrapping: WrappingView,
     next_signing_key: Option<NextSigningKeyView>,
@@ -48,6 +53,13 @@ struct Answer {
     data_keys: KeysView,
     signing_keys: KeysView,
     counts: CountsView,
+}
+
+#[derive(Serialize)]
+struct AuditView {
+    healthy: bool,
+    newest_line: u64,
+    signed_line: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -79,8 +91,13 @@ impl Status {
             .get_status(GetStatusRequest {})
             .await?
             .into_inner();
-        output.show(&Answer::from(answer), Answer::details)?;
-        Ok(Exit::Done)
+        let answer = Answer::from(answer);
+        output.show(&answer, Answer::details)?;
+        Ok(if answer.is_well() {
+            Exit::Done
+        } else {
+            Exit::Unavailable
+        })
     }
 }
 
@@ -88,6 +105,7 @@ impl From<GetStatusResponse> for Answer {
     fn from(wire: GetStatusResponse) -> Self {
         let replica = wire.replica.unwrap_or_default();
         let counts = wire.counts.unwrap_or_default();
+        let audit = wire.audit.unwrap_or_default();
         Self {
             version: wire.version,
             started_at: time(wire.started_at.as_ref()),
@@ -97,6 +115,11 @@ impl From<GetStatusResponse> for Answer {
             revision: wire.revision,
             sealed: wire.sealed,
             sealed_reason: set(wire.sealed_reason),
+            audit: AuditView {
+                healthy: audit.healthy,
+                newest_line: audit.newest_line,
+                signed_line: (audit.signed_line > 0).then_some(audit.signed_line),
+            },
             kek_id: wire.kek_id,
             wrapping: wire.wrapping.unwrap_or_default().into(),
             next_signing_key: wire.next_signing_key.map(Into::into),
@@ -147,6 +170,7 @@ impl Answer {
                 },
             ),
             ("store", self.store_text()),
+            ("audit log", self.audit.text()),
             ("revision", self.revision.to_string()),
             (
                 "replica",
@@ -173,7 +197,16 @@ impl Answer {
 }
 
 impl Answer {
+    /// Whether it does what it is there for.
+    fn is_well(&self) -> bool {
+        !self.sealed && self.store_trouble.is_none() && self.audit.healthy
+    }
+
     fn store_text(&self) -> String {
+        // It is not open while the vault is sealed.
+        if self.store.is_empty() {
+            return format!("not open; format {}", self.store_format);
+        }
         let trouble = self.store_trouble.as_ref();
         let trouble = trouble.map(|why| format!("; takes no writes: {why}"));
         format!(
@@ -182,6 +215,17 @@ impl Answer {
             self.store_format,
             trouble.unwrap_or_default()
         )
+    }
+}
+
+impl AuditView {
+    fn text(&self) -> String {
+        let signed = match self.signed_line {
+            Some(line) => format!("signed up to line {line}"),
+            None => "nothing signed yet".to_owned(),
+        };
+        let trouble = if self.healthy { "" } else { "; it is not written" };
+        format!("{} lines, {signed}{trouble}", self.newest_line)
     }
 }
 
@@ -207,6 +251,8 @@ impl KeysView {
 
 #[cfg(test)]
 mod tests {
+    use tresor::pb::v1::AuditStatus;
+
     use super::*;
 
     #[test]
@@ -233,6 +279,39 @@ mod tests {
             serde_json::to_value(&answer).unwrap()["data_keys"]["oldest_age_seconds"],
             3600
         );
+    }
+
+    #[test]
+    fn a_server_is_well_if_nothing_keeps_it_from_its_work() {
+        let well = GetStatusResponse {
+            store: "sled".into(),
+            audit: Some(AuditStatus {
+                newest_line: 9,
+                healthy: true,
+                signed_line: 7,
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let answer = Answer::from(well.clone());
+        assert!(answer.is_well());
+        assert!(answer.details().contains("  9 lines, signed up to line 7\n"));
+        for unwell in [
+            GetStatusResponse {
+                sealed: true,
+                ..well.clone()
+            },
+            GetStatusResponse {
+                store_trouble: "the disk is full".into(),
+                ..well.clone()
+            },
+            GetStatusResponse {
+                audit: Some(AuditStatus::default()),
+                ..well
+            },
+        ] {
+            assert!(!Answer::from(unwell).is_well());
+        }
     }
 
     #[test]
