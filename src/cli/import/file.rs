@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use csv::StringRecord;
+use csv::{ByteRecord, StringRecord};
 use tresor::pb::v1::{CredentialLine, ProviderKind, PutCredentialRequest};
 use zeroize::Zeroizing;
 
@@ -82,10 +82,7 @@ impl Input {
     pub(super) fn lines(self, from: Place) -> Result<Lines, Failure> {
         let Self { path, file, format } = self;
         let room = Arc::new(AtomicU64::new(LONGEST_LINE));
-        let limited = |input: Box<dyn Read + Send>| Limited {
-            input,
-            room: Arc::clone(&room),
-        };
+        let limited = |input: Box<dyn Read + Send>| Limited::new(input, &room);
         let again = file.as_ref().map(File::try_clone).transpose().map_err(at(&path))?;
         let input: Box<dyn Read + Send> = match file {
             Some(file) => Box::new(file),
@@ -104,7 +101,12 @@ impl Input {
                 Source::Jsonl(input)
             }
             Format::Csv => {
-                let (mut rows, head, delimiter) = head(limited(input), &path)?;
+                let Head {
+                    mut rows,
+                    names,
+                    delimiter,
+                    line_end,
+                } = head(limited(input), &path)?;
                 if from != Place::START
                     && let Some(mut file) = again
                 {
@@ -118,7 +120,12 @@ impl Input {
                         lines: from.lines,
                     };
                 }
-                Source::Csv { rows, head, room }
+                Source::Csv {
+                    rows,
+                    names,
+                    line_end,
+                    room,
+                }
             }
         };
         let mut lines = Lines {
@@ -159,8 +166,25 @@ fn format_of(path: &Path) -> Option<Format> {
 
 type Rows = csv::Reader<BufReader<Limited>>;
 
+/// What the first row says of all others.
+struct Head {
+    /// Those others.
+    rows: Rows,
+    names: StringRecord,
+    delimiter: u8,
+    line_end: LineEnd,
+}
+
+/// What a row ends with, of which its reader takes one byte.
+#[derive(Clone, Copy)]
+enum LineEnd {
+    Lf,
+    /// The second byte comes with the next row.
+    CrLf,
+}
+
 /// Reads the first row, which names the columns and shows what separates them.
-fn head(input: Limited, path: &Path) -> Result<(Rows, StringRecord, u8), Failure> {
+fn head(input: Limited, path: &Path) -> Result<Head, Failure> {
     let mut input = BufReader::with_capacity(BUFFER, input);
     let begin = input.fill_buf().map_err(at(path))?;
     let first = begin.split(|byte| *byte == b'\n').next().unwrap_or_default();
@@ -176,6 +200,8 @@ fn head(input: Limited, path: &Path) -> Result<(Rows, StringRecord, u8), Failure
     if !is_there {
         return Err(usage("is empty: its first row must name the columns".to_owned()));
     }
+    let has_taken_lf = rows.position().line() > 1 + line_feeds(head.as_byte_record());
+    let line_end = if has_taken_lf { LineEnd::Lf } else { LineEnd::CrLf };
     head.trim();
     let mut seen = Vec::new();
     for name in &head {
@@ -196,7 +222,12 @@ fn head(input: Limited, path: &Path) -> Result<(Rows, StringRecord, u8), Failure
         return Err(usage(format!("there is no column path; {}", columns())));
     }
     let known = seen.iter().map(|column| COLUMNS[*column]);
-    Ok((rows, known.collect(), delimiter))
+    Ok(Head {
+        rows,
+        names: known.collect(),
+        delimiter,
+        line_end,
+    })
 }
 
 /// Whether a column is headed by its name, in `camelCase` or `snake_case`.
@@ -218,7 +249,8 @@ enum Source {
     Jsonl(BufReader<Box<dyn Read + Send>>),
     Csv {
         rows: Rows,
-        head: StringRecord,
+        names: StringRecord,
+        line_end: LineEnd,
         room: Arc<AtomicU64>,
     },
 }
@@ -251,8 +283,13 @@ impl Lines {
         }
         let next = match &mut self.source {
             Source::Jsonl(input) => next_json(input, &mut self.place).map_err(at(&self.path))?,
-            Source::Csv { rows, head, room } => {
-                let next = next_row(rows, head, room, self.from).map_err(at(&self.path))?;
+            Source::Csv {
+                rows,
+                names,
+                line_end,
+                room,
+            } => {
+                let next = next_row(rows, names, *line_end, room, self.from).map_err(at(&self.path))?;
                 self.place = self.here();
                 next
             }
@@ -333,41 +370,77 @@ fn skip_line(input: &mut impl BufRead) -> io::Result<u64> {
     }
 }
 
-fn next_row(rows: &mut Rows, head: &StringRecord, room: &AtomicU64, from: Place) -> io::Result<Option<Parsed>> {
+fn next_row(
+    rows: &mut Rows,
+    names: &StringRecord,
+    line_end: LineEnd,
+    room: &AtomicU64,
+    from: Place,
+) -> io::Result<Option<Parsed>> {
     room.store(LONGEST_LINE + BUFFER as u64, Ordering::Relaxed);
     let begin = from.lines + rows.position().line();
-    let mut row = StringRecord::new();
-    let problem = |text: &str| Err(vec![("", text.to_owned())]);
-    match rows.read_record(&mut row) {
+    let mut row = ByteRecord::new();
+    match rows.read_byte_record(&mut row) {
         Ok(false) => Ok(None),
         Ok(true) => {
-            let number = row.position().map_or(begin, |place| from.lines + place.line());
-            if row.len() != head.len() {
-                let text = format!("has {} columns; the first row names {}", row.len(), head.len());
-                return Ok(Some((number, problem(&text))));
-            }
-            let parsed = row.deserialize::<Line>(Some(head));
-            let expected = format!(
-                "its columns are not as the first row names them: {} are expected",
-                head.len()
-            );
-            Ok(Some((number, parsed.or_else(|_| problem(&expected)))))
+            let number = from.lines + first_line(rows, &row, line_end);
+            Ok(Some((number, parse_row(row, names))))
         }
         Err(error) => {
-            let number = error.position().map_or(begin, |place| from.lines + place.line());
-            if let csv::ErrorKind::Io(error) = error.into_kind() {
-                let text = format!("line {begin}: {error}");
-                return Err(io::Error::new(error.kind(), text));
-            }
-            Ok(Some((number, problem("is not UTF-8"))))
+            let error = io::Error::from(error);
+            Err(io::Error::new(error.kind(), format!("line {begin}: {error}")))
         }
     }
+}
+
+/// The line in which the row begins that was just read. Where the reader stood before tells less: it has passed over empty lines, and
+/// over what was left of a line's end.
+fn first_line(rows: &Rows, row: &ByteRecord, line_end: LineEnd) -> u64 {
+    let has_taken_lf = matches!(line_end, LineEnd::Lf) && !rows.get_ref().get_ref().ended_within_a_line;
+    rows.position().line() - line_feeds(row) - u64::from(has_taken_lf)
+}
+
+fn line_feeds(row: &ByteRecord) -> u64 {
+    let all = row.iter().flatten();
+    all.filter(|byte| **byte == b'\n').count() as u64
+}
+
+fn parse_row(row: ByteRecord, names: &StringRecord) -> Result<Line, Problems> {
+    let problem = |text: &str| Err(vec![("", text.to_owned())]);
+    let Ok(row) = StringRecord::from_byte_record(row) else {
+        return problem("is not UTF-8");
+    };
+    if row.len() != names.len() {
+        let text = format!("has {} columns; the first row names {}", row.len(), names.len());
+        return problem(&text);
+    }
+    row.deserialize::<Line>(Some(names)).or_else(|_| {
+        let text = format!(
+            "its columns are not as the first row names them: {} are expected",
+            names.len()
+        );
+        problem(&text)
+    })
 }
 
 /// Input that ends with an error when no line ends for too long.
 struct Limited {
     input: Box<dyn Read + Send>,
     room: Arc<AtomicU64>,
+    last_byte: Option<u8>,
+    /// Whether its end has been met, and it was none of a line.
+    ended_within_a_line: bool,
+}
+
+impl Limited {
+    fn new(input: Box<dyn Read + Send>, room: &Arc<AtomicU64>) -> Self {
+        Self {
+            input,
+            room: Arc::clone(room),
+            last_byte: None,
+            ended_within_a_line: false,
+        }
+    }
 }
 
 impl Read for Limited {
@@ -381,6 +454,41 @@ impl Read for Limited {
         let most = usize::try_from(room).unwrap_or(usize::MAX).min(buffer.len());
         let read = self.input.read(&mut buffer[..most])?;
         self.room.store(room - read as u64, Ordering::Relaxed);
+        match buffer[..read].last() {
+            Some(last) => self.last_byte = Some(*last),
+            None => self.ended_within_a_line = self.last_byte.is_some_and(|last| last != b'\n'),
+        }
         Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The lines in which the rows of a table begin.
+    fn lines(text: &str) -> Vec<u64> {
+        let room = Arc::new(AtomicU64::new(LONGEST_LINE));
+        let input = Limited::new(Box::new(io::Cursor::new(text.to_owned())), &room);
+        let Head {
+            mut rows,
+            names,
+            line_end,
+            ..
+        } = head(input, Path::new("table")).map_err(|_| ()).unwrap();
+        let mut next = || next_row(&mut rows, &names, line_end, &room, Place::START).unwrap();
+        std::iter::from_fn(|| next().map(|(number, _)| number)).collect()
+    }
+
+    #[test]
+    fn a_row_is_in_the_line_in_which_it_begins_whatever_ends_lines() {
+        for end in ["\n", "\r\n"] {
+            let of = |text: &str| lines(&text.replace('|', end));
+            assert_eq!(of("path,note|a,b|c,d|"), [2, 3], "{end:?}");
+            assert_eq!(of("path,note|a,b|c,d"), [2, 3], "the last has no end");
+            assert_eq!(of("path,note||a,b|||c,d||e,f"), [3, 6, 8], "empty lines");
+            assert_eq!(of("path,note|a,\"b|b|b\"|c,d|e|"), [2, 5, 6], "a field of three lines");
+            assert_eq!(of("path,note|"), [0; 0]);
+        }
     }
 }
