@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::erasure::prefixes;
 use super::{Deed, GRACE, LATER, PAGE, ROTATE_PREFIX, Rotation, SOON};
-use crate::keyring::DataKeyId;
+use crate::keyring::{DataKey, DataKeyId};
 use crate::pb::storage;
 use crate::store::{CommitError, Expectation, Key, Record, StoreError, Transaction};
 use crate::time::Timestamp;
@@ -254,6 +254,19 @@ impl Vault {
         Ok(pass)
     }
 
+    /// The data key that seals next, with so many seals set aside, at least one.
+    async fn sealing_key_for(&self, tenant: &TenantId, seals: usize) -> Result<Arc<DataKey>, VaultError> {
+        let mut key = self.keyring.sealing_key(tenant).await?;
+        let mut taken = 1;
+        while taken < seals {
+            let next = self.keyring.sealing_key(tenant).await?;
+            // Those of a key that has none left are of no use for the next one.
+            taken = if next.id() == key.id() { taken + 1 } else { 1 };
+            key = next;
+        }
+        Ok(key)
+    }
+
     /// The transaction that seals the records anew, and how many it does; damaged ones are left out and noted.
     async fn resealing(
         &self,
@@ -261,13 +274,7 @@ impl Vault {
         records: Vec<Record>,
         pass: &mut Pass,
     ) -> Result<(Transaction, u64), VaultError> {
-        let mut new = None;
-        for _ in &records {
-            new = Some(self.keyring.sealing_key(tenant).await?);
-        }
-        let Some(new) = new else {
-            return Ok((Transaction::new(), 0));
-        };
+        let new = self.sealing_key_for(tenant, records.len()).await?;
         let keyring = Arc::clone(&self.keyring);
         let (owner, key) = (tenant.clone(), Arc::clone(&new));
         let resealed = tokio::task::spawn_blocking(move || {
