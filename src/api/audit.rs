@@ -154,8 +154,9 @@ impl Scan<'_> {
             return false;
         }
         let (tenant, provider) = (self.filter.tenant.as_deref(), self.filter.provider.as_deref());
-        let may_read =
-            |permissions: &Permissions| may_read(permissions, tenant.unwrap_or_default(), provider.unwrap_or_default());
+        let may_read = |permissions: &Permissions| {
+            permissions.allows_reading_audit(tenant.unwrap_or_default(), provider.unwrap_or_default())
+        };
         self.permissions = self.reader.permissions().ok().filter(may_read);
         if self.permissions.is_none() {
             self.end = Some(End::Withdrawn);
@@ -202,16 +203,6 @@ impl Scan<'_> {
             record: Some(wire(line, record, self.sees_all())),
         }));
         ControlFlow::Continue(())
-    }
-}
-
-/// Whether a caller may read some of what the log has about a tenant and a provider; empty ones stand for any.
-pub(super) fn may_read(permissions: &Permissions, tenant: &str, provider: &str) -> bool {
-    let action = Action::AuditRead;
-    match (tenant, provider) {
-        ("", _) => permissions.allows_somewhere(action),
-        (tenant, "") => permissions.allows_some_provider(action, tenant),
-        (tenant, provider) => permissions.allows_some_scope(action, tenant, provider),
     }
 }
 
