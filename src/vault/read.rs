@@ -1,15 +1,19 @@
 //! What may be told about credentials without handing out the secret.
 
-use super::asker::Asker;
+use std::sync::Arc;
+
+use super::asker::{Asker, work_out};
 use super::credential::{State, Version};
 use super::ids::{ProviderId, TenantId};
 use super::ranges::{Ranges, Walk};
-use super::record::{Content, Corrupt, HEAD_PREFIX, HeadHeader, SealedHead, head_key, open_version, version_prefix};
+use super::record::{
+    Content, Corrupt, HEAD_PREFIX, HeadHeader, SealedHead, VersionHeader, head_key, open_version, version_prefix,
+};
 use super::scope::{CredentialRef, ScopeKind};
 use super::sorted::Filter;
 use super::{Vault, VaultError};
 use crate::access::Reach;
-use crate::store::{Key, Scan};
+use crate::store::{Key, Scan, StoreError};
 use crate::time::Timestamp;
 
 /// How many names one page looks up, at most, so that a grant for very many that do not exist does not hold it up: the page may
@@ -243,18 +247,29 @@ impl Vault {
             limit: usize::MAX,
         };
         let records = self.store.scan(all).await?;
-        let mut versions = Vec::with_capacity(records.len());
-        for record in records.iter().rev() {
-            let (header, content) = open_version(record, |id| self.keyring.data_key(&credential.tenant, id))?;
-            versions.push(VersionInfo {
-                version: header.version,
-                saved_at: header.saved_at,
-                valid_until: header.valid_until,
-                saved_by: content.saved_by,
-                note: content.note,
-                changed_fields: content.changed_fields,
-            });
+        // There may be very many, and the caller's thread serves others too.
+        let (keyring, tenant) = (Arc::clone(&self.keyring), credential.tenant.clone());
+        let opened = work_out(move |asker| {
+            let open = |record| {
+                asker.still_waits()?;
+                let (header, content) = open_version(record, |id| keyring.data_key(&tenant, id))?;
+                Ok(VersionInfo::new(&header, content))
+            };
+            records.iter().rev().map(open).collect()
+        });
+        opened.await.map_err(|_| StoreError::Closed)?
+    }
+}
+
+impl VersionInfo {
+    fn new(header: &VersionHeader, content: Content) -> Self {
+        Self {
+            version: header.version,
+            saved_at: header.saved_at,
+            valid_until: header.valid_until,
+            saved_by: content.saved_by,
+            note: content.note,
+            changed_fields: content.changed_fields,
         }
-        Ok(versions)
     }
 }
