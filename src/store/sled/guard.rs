@@ -94,6 +94,11 @@ impl Mark {
         })
     }
 
+    /// Whether it says nothing: the store is new, or its mark was lost.
+    pub(super) fn is_blank(&self) -> bool {
+        self.length == 0
+    }
+
     pub(super) fn write(&self, revision: Revision, length: u64) -> io::Result<()> {
         self.file.write_all_at(numbers(revision, length).as_bytes(), 0)
     }
@@ -116,6 +121,11 @@ impl Mark {
     pub(super) fn settle(&self, revision: Revision, length: u64) -> io::Result<()> {
         self.write(revision, length)?;
         self.file.set_len(numbers(revision, length).len() as u64)
+    }
+
+    /// The same where it has said all that there is to say since before the store was opened.
+    pub(super) fn settle_as_it_was(&self) -> io::Result<()> {
+        self.settle(self.revision, self.length)
     }
 
     /// Refuses a store that has lost what it had acknowledged.

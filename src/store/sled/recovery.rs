@@ -38,14 +38,18 @@ pub(super) fn recover(
         opened.file.sync_data().map_err(io_error(path))?;
         opened.length = mark.length;
         if !mark.is_in_doubt {
-            settle(path, opened, mark, mark.revision)?;
+            mark.settle_as_it_was().map_err(io_error(path))?;
         }
         return Ok((journal, revision));
     }
     raise(path, opened, format)?;
     opened.make_durable(path)?;
     journal.begin_anew().map_err(io_error(path))?;
-    settle(path, opened, mark, revision)?;
+    if mark.is_in_doubt || mark.is_blank() {
+        settle(path, opened, mark, revision)?;
+    } else {
+        mark.settle_as_it_was().map_err(io_error(path))?;
+    }
     Ok((journal, revision))
 }
 
