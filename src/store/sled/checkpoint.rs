@@ -2,6 +2,7 @@
 //! now and then.
 
 use std::borrow::Borrow;
+use std::collections::HashSet;
 use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use super::journal::Entry;
 use super::mending::has_room;
 use super::writer::Writer;
 use super::{REVISION_KEY, io_error, sled_error, stored};
-use crate::store::{Change, StoreError};
+use crate::store::{Change, StoreError, Write};
 
 /// How many transactions sled takes at once. Nobody can read meanwhile, and the revision is written once for all of them.
 const BATCH: usize = 64;
@@ -117,7 +118,7 @@ pub(super) fn apply(path: &Path, tree: &Tree, changes: &[impl Borrow<Change>]) -
     let mut newest = None;
     let apply = || {
         for Change { revision, writes } in changes {
-            for (key, value) in writes {
+            for (key, value) in that_count(writes) {
                 match value {
                     Some(value) => tree.insert(key.as_str(), stored(*revision, value))?,
                     None => tree.remove(key.as_str())?,
@@ -131,6 +132,16 @@ pub(super) fn apply(path: &Path, tree: &Tree, changes: &[impl Borrow<Change>]) -
         }
     };
     apply().map_err(|error| sled_error(path, &error))
+}
+
+/// Of several writes of a record in one transaction, the last one. A backup may read meanwhile, and must find no other one with the
+/// transaction's revision.
+fn that_count(writes: &[Write]) -> Vec<&Write> {
+    let mut seen = HashSet::with_capacity(writes.len());
+    let backwards = writes.iter().rev();
+    let mut last: Vec<_> = backwards.filter(|(key, _)| seen.insert(key.as_str())).collect();
+    last.reverse();
+    last
 }
 
 /// Gives sled transactions that no journal has: some at once, all or nothing of those.
@@ -150,4 +161,25 @@ fn apply_whole(path: &Path, tree: &Tree, changes: &[impl Borrow<Change>]) -> Res
         tree.apply_batch(batch).map_err(|error| sled_error(path, &error))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Key;
+
+    #[test]
+    fn of_several_writes_of_a_record_the_last_one_counts_in_its_place() {
+        let write = |key: &str, value: Option<&[u8]>| (Key::new(key), value.map(Into::into));
+        let writes = [
+            write("a", Some(b"first")),
+            write("b", Some(b"only")),
+            write("a", None),
+            write("c", None),
+            write("c", Some(b"back")),
+        ];
+        let expected = [write("b", Some(b"only")), write("a", None), write("c", Some(b"back"))];
+        assert_eq!(that_count(&writes), expected.iter().collect::<Vec<_>>());
+        assert!(that_count(&[]).is_empty());
+    }
 }
