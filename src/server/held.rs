@@ -17,12 +17,16 @@ use crate::api::RoomForAnswer;
 const COPIED: usize = 1023;
 /// Up to which size an answer leaves in such pieces, in bytes. Copying a larger one costs as much as it saves.
 const SMALL: usize = 8 * 1024;
+/// In what pieces a larger one leaves, in bytes. What is given to h2 is out of our sight, however long its client takes nothing; it takes
+/// no more pieces then.
+const PIECE: usize = 64 * 1024;
 
 /// A body that gives its caller's place free when it has been sent, or when nobody waits for it any more.
 pub(super) struct HeldBody {
     body: Body,
     /// What is left of a frame of which pieces have been taken.
     rest: Bytes,
+    piece: usize,
     _place: Option<OwnedSemaphorePermit>,
     _room: Option<RoomForAnswer>,
 }
@@ -34,6 +38,7 @@ pub(super) fn hold(mut answer: Response<Body>, place: Option<OwnedSemaphorePermi
     answer.map(|body| HeldBody {
         body,
         rest: Bytes::new(),
+        piece: PIECE,
         _place: place,
         _room: room,
     })
@@ -41,7 +46,7 @@ pub(super) fn hold(mut answer: Response<Body>, place: Option<OwnedSemaphorePermi
 
 impl HeldBody {
     fn next_piece(&mut self) -> Frame<Bytes> {
-        let length = self.rest.len().min(COPIED);
+        let length = self.rest.len().min(self.piece);
         Frame::data(self.rest.split_to(length))
     }
 }
@@ -59,7 +64,8 @@ impl http_body::Body for HeldBody {
             return frame;
         };
         Poll::Ready(Some(Ok(match frame.into_data() {
-            Ok(data) if (COPIED + 1..=SMALL).contains(&data.len()) => {
+            Ok(data) if data.len() > COPIED => {
+                self.piece = if data.len() > SMALL { PIECE } else { COPIED };
                 self.rest = data;
                 self.next_piece()
             }
@@ -111,6 +117,7 @@ mod tests {
         assert_eq!(pieces(1024).await, [1023, 1]);
         assert_eq!(pieces(2500).await, [1023, 1023, 454]);
         assert_eq!(pieces(8 * 1024 + 1).await, [8 * 1024 + 1], "a large one is not copied");
+        assert_eq!(pieces(3 * 64 * 1024 + 1).await, [65_536, 65_536, 65_536, 1]);
     }
 
     #[test]
