@@ -69,7 +69,7 @@ impl Vault {
             data_key_id: 0,
         };
         let task: Arc<[u8]> = task.encode_to_vec().into();
-        let mut contended = None;
+        let mut contended = Key::new(ROTATE_PREFIX);
         for _ in 0..TRIES {
             let noted: BTreeSet<Key> = self
                 .all(ROTATE_PREFIX)
@@ -88,13 +88,11 @@ impl Vault {
                     return Ok(());
                 }
                 // Somebody else has asked for one of them.
-                Err(CommitError::Conflict { key, .. }) => contended = Some(key),
+                Err(CommitError::Conflict { key, .. }) => contended = key,
                 Err(error) => return Err(VaultError::from_commit(error)),
             }
         }
-        Err(VaultError::Contended(
-            contended.expect("it was tried, and each try that goes on had a conflict"),
-        ))
+        Err(VaultError::Contended(contended))
     }
 
     fn note_requested(&self, tenants: &[TenantId], now: Timestamp) {
