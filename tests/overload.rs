@@ -350,3 +350,36 @@ async fn a_backup_that_nobody_reads_harms_nobody_and_is_whole_when_it_is_read_on
         .unwrap();
     assert!(verified.status.success(), "{verified:?}");
 }
+
+#[tokio::test]
+async fn large_answers_that_nobody_takes_are_bounded_until_they_are_taken() {
+    const WINDOW: u32 = 16 * 1024;
+    let directory = tempfile::tempdir().unwrap();
+    let server = serve(directory.path());
+    let operator = server.operator();
+    operator.assign("firm", "wom", v1::AssignmentMode::PerOffice).await;
+    let request = v1::CheckCoverageRequest {
+        tenant: "firm".into(),
+        office_ids: (0..10_000).map(|number| format!("{number:0100}")).collect(),
+        ..v1::CheckCoverageRequest::default()
+    };
+    let survey = async || operator.admin.clone().check_coverage(request.clone()).await;
+    let size = prost::Message::encoded_len(survey().await.unwrap().get_ref());
+    // Much more than what a connection takes before its client has room.
+    assert!(size > 1 << 20, "{size}");
+    let path = "/dynarex.credentials.v1.CredentialAdmin/CheckCoverage";
+    let mut untaken = Vec::new();
+    // As many as there is room for, in KiB.
+    for _ in 0..(24 << 20) / size.next_multiple_of(1024) {
+        let mut reader = Narrow::call(&server, &server.pki.operator, path, &request, WINDOW).await;
+        reader.is_blocked().await;
+        untaken.push(reader);
+    }
+    let refused = survey().await.unwrap_err();
+    let reason = refused.get_details_error_info().map(|info| info.reason);
+    assert_eq!(reason.as_deref(), Some("TOO_MANY_CALLS"), "{refused:?}");
+    let taken = all::<v1::CheckCoverageResponse>(untaken.pop().unwrap()).await;
+    assert_eq!(prost::Message::encoded_len(&taken[0]), size);
+    survey().await.unwrap();
+    server.stop().await;
+}
