@@ -67,10 +67,11 @@ impl Unread {
         let units = u32::try_from(units).expect("24 MiB have few units");
         let peer = call.live()?;
         let caller = peer.identity().map_err(|why| ApiError::NoIdentity(why.to_owned()))?;
-        let places = [self.own.of(caller), Arc::clone(&self.all)].map(|room| room.try_acquire_many_owned(units));
-        let [Ok(own), Ok(all)] = places else {
-            return Err(ApiError::TooManyCalls);
-        };
+        let own = self.own.of(caller).try_acquire_many_owned(units);
+        let own = own.map_err(|_| ApiError::TooManyCalls)?;
+        // It is others who take nothing.
+        let all = Arc::clone(&self.all).try_acquire_many_owned(units);
+        let all = all.map_err(|_| ApiError::Overloaded)?;
         Ok(Some(RoomForAnswer::of([own, all])))
     }
 }
