@@ -375,7 +375,7 @@ async fn large_answers_that_nobody_takes_are_bounded_until_they_are_taken() {
         reader.is_blocked().await;
         untaken.push(reader);
     }
-    let refused = survey().await.unwrap_err();
+    let refused = survey().await.map(drop).unwrap_err();
     let reason = refused.get_details_error_info().map(|info| info.reason);
     assert_eq!(reason.as_deref(), Some("TOO_MANY_CALLS"), "{refused:?}");
     let taken = all::<v1::CheckCoverageResponse>(untaken.pop().unwrap()).await;
