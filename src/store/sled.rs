@@ -179,7 +179,7 @@ impl SledStore {
     ///
     /// # Errors
     /// [`StoreError`] says what is in the way: another process, a newer format, damage, or the operating system. A store
-    /// that cannot be used is left as it is.
+    /// that cannot be used is left as it is, but for a note in its mark that it is in doubt.
     pub fn open_in(path: &Path) -> Result<Self, StoreError> {
         let io = io_error(path);
         let lock = Lock::take(path)?;

@@ -90,15 +90,10 @@ impl Writer {
         if self.journal.is_empty() {
             return;
         }
-        if self
-            .opened()
-            .and_then(|opened| has_room(&self.path, &opened.file))
-            .is_err()
-        {
+        let has_room = self.opened().and_then(|opened| has_room(&self.path, &opened.file));
+        if has_room.is_err() {
             // sled writes what it has when it is closed, and nobody hears whether it could.
-            if let Err(error) = self.mark.doubt() {
-                tracing::warn!(%error, "that the store is in doubt could not be noted beside it");
-            }
+            self.leave_word();
             return;
         }
         if let Err(error) = self.checkpoint() {

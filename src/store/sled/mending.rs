@@ -55,9 +55,7 @@ impl Writer {
     /// Stops reading and writing: what is on the disk is open.
     pub(super) fn fail(&mut self, error: StoreError) -> StoreError {
         tracing::error!(%error, "the store has failed: nothing is read from it or written to it until it is mended");
-        if let Err(error) = self.mark.doubt() {
-            tracing::warn!(%error, "that the store is in doubt could not be noted beside it");
-        }
+        self.leave_word();
         self.shelf.take_away(error.clone());
         // What was taken may turn out not to be there; what is durable the journal has.
         self.known.clear();
@@ -66,6 +64,13 @@ impl Writer {
         quietly_close(failed);
         self.pause = Pause::default();
         error
+    }
+
+    /// Has the next process not take for what is on the disk what the system has in memory.
+    pub(super) fn leave_word(&self) {
+        if let Err(error) = self.mark.doubt() {
+            tracing::warn!(%error, "that the store is in doubt could not be noted beside it");
+        }
     }
 
     /// Says what keeps it from writing, after it has tried to mend that.
