@@ -73,6 +73,8 @@ pub(super) struct Segment {
     pub(super) messages: Vec<Message>,
     /// How many places there are that cannot be read and have messages behind them.
     pub(super) gaps: u64,
+    /// The place in the log's order where it begins, by its header; none if that cannot be read.
+    pub(super) begin: Option<u64>,
     /// Whether its header cannot be read though it has messages.
     pub(super) is_headless: bool,
 }
@@ -107,9 +109,13 @@ impl LogFile {
         Ok(begin_in(&header))
     }
 
-    /// Reads a segment.
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Reads a segment, or as much of it as there is.
     pub(super) fn read(&mut self, segment: u64) -> io::Result<Segment> {
-        let length = (self.length - segment).min(SEGMENT_SIZE as u64);
+        let length = self.length.saturating_sub(segment).min(SEGMENT_SIZE as u64);
         self.buffer.resize(usize::try_from(length).unwrap_or(SEGMENT_SIZE), 0);
         self.file.read_exact_at(&mut self.buffer, segment)?;
         Ok(messages_in(&self.buffer, segment))
@@ -141,6 +147,7 @@ fn messages_in(segment: &[u8], offset: u64) -> Segment {
         return found;
     }
     let begin = begin_in(used);
+    found.begin = begin;
     let mut number = begin.map(|begin| begin / SEGMENT_SIZE as u64);
     found.is_headless = begin.is_none();
     let mut at = SEGMENT_HEADER;

@@ -8,15 +8,15 @@ use std::path::Path;
 use super::guard::Lock;
 use super::journal;
 use super::log::{Cursor, Kind, LogFile, Message};
-use super::{FORMAT_KEY, META, REVISION_KEY, io_error, record, stored};
+use super::{FORMAT_KEY, META, REVISION_KEY, SEGMENT_SIZE, io_error, record, stored};
 use crate::store::{Change, FORMAT, Key, Record, Revision, StoreError};
 
 /// What is left of a store. Of each record the newest state that can be read; nothing is changed.
 pub struct Salvage {
     /// In the order of their keys.
     pub records: Vec<Record>,
-    /// How many places of the file cannot be read. What was written there is missing: records may be older than they were, or be
-    /// there though they were removed.
+    /// How many places of the file cannot be read or are not there. What was written there is missing: records may be older than
+    /// they were, be there though they were removed, or be gone.
     pub gaps: u64,
     /// What stands under a name that is no text, or is no record.
     pub unreadable: u64,
@@ -48,8 +48,10 @@ pub fn salvage(path: &Path) -> Result<Salvage, StoreError> {
 
 fn read(path: &Path) -> io::Result<Salvage> {
     let mut file = LogFile::open(path)?;
-    let (pages, mut gaps) = pages(&mut file)?;
+    let (acknowledged, length) = mark(path);
+    let (pages, mut gaps) = pages(&mut file, length)?;
     let mut written = BTreeMap::<Vec<u8>, Vec<u8>>::new();
+    let mut bounds = Vec::with_capacity(pages.len());
     for page in pages.values() {
         let whole = page.whole.as_ref().map(|message| file.body(message)).transpose()?;
         let Some(mut state) = whole.as_deref().and_then(Leaf::decode) else {
@@ -60,6 +62,7 @@ fn read(path: &Path) -> io::Result<Salvage> {
                 gaps += 1;
             }
         }
+        bounds.push((state.low, state.high));
         for (key, value) in state.records {
             let is_newer = |known: &Vec<u8>| revision_of(known) < revision_of(&value);
             if written.get(&key).is_none_or(is_newer) {
@@ -67,14 +70,44 @@ fn read(path: &Path) -> io::Result<Salvage> {
             }
         }
     }
+    // What cannot be read may be what is missing.
+    gaps = gaps.max(missing(&written, bounds));
     gaps += take_from_journal(path, &mut written, gaps > 0)?;
-    Ok(sorted_out(path, written, gaps))
+    if revision_in(&written) < acknowledged {
+        gaps = gaps.max(1);
+    }
+    Ok(sorted_out(path, written, gaps, acknowledged))
+}
+
+/// How many places are missing of which nothing is left that could not be read, such as whole segments that were overwritten or cut
+/// off. The leaves of a tree have all keys between them: each goes on where the one before it ends.
+fn missing(written: &BTreeMap<Vec<u8>, Vec<u8>>, mut bounds: Vec<(Vec<u8>, Vec<u8>)>) -> u64 {
+    // Of a store that has its format. sled has a tree of its own, too: one leaf for all keys, which has none.
+    if !written.contains_key(FORMAT_KEY.as_bytes()) {
+        return 1;
+    }
+    let is_part = |(low, high): &(Vec<u8>, Vec<u8>)| !(low.is_empty() && high.is_empty());
+    if bounds.iter().any(is_part) {
+        bounds.retain(is_part);
+    }
+    bounds.sort();
+    let (mut missing, mut reached) = (0, Some(Vec::new()));
+    for (low, high) in bounds {
+        let Some(end) = &mut reached else { break };
+        missing += u64::from(low > *end);
+        if high.is_empty() {
+            reached = None;
+        } else if high > *end {
+            *end = high;
+        }
+    }
+    missing + u64::from(reached.is_some())
 }
 
 /// Adds what the journal has and sled's file has not, and returns how many places of the journal cannot be read. What is older than
 /// the file counts only if that has gaps itself: else it was replaced or removed since.
 fn take_from_journal(path: &Path, written: &mut BTreeMap<Vec<u8>, Vec<u8>>, has_gaps: bool) -> io::Result<u64> {
-    let known = written.get(REVISION_KEY.as_bytes()).map_or(0, |value| number_in(value));
+    let known = revision_in(written);
     let Some(changes) = journal::left_in(path)? else {
         return Ok(1);
     };
@@ -102,10 +135,10 @@ fn take_from_journal(path: &Path, written: &mut BTreeMap<Vec<u8>, Vec<u8>>, has_
     Ok(gaps)
 }
 
-fn sorted_out(path: &Path, written: BTreeMap<Vec<u8>, Vec<u8>>, gaps: u64) -> Salvage {
+fn sorted_out(path: &Path, written: BTreeMap<Vec<u8>, Vec<u8>>, gaps: u64, acknowledged: u64) -> Salvage {
     let number = |key: &str| written.get(key.as_bytes()).map(|value| number_in(value));
     let mut salvage = Salvage {
-        revision: Revision(number(REVISION_KEY).unwrap_or(0).max(acknowledged(path))),
+        revision: Revision(number(REVISION_KEY).unwrap_or(0).max(acknowledged)),
         format: number(FORMAT_KEY)
             .and_then(|format| u32::try_from(format).ok())
             .filter(|format| *format > 0)
@@ -130,6 +163,11 @@ fn sorted_out(path: &Path, written: BTreeMap<Vec<u8>, Vec<u8>>, gaps: u64) -> Sa
     salvage
 }
 
+/// The revision that a store says it is at.
+fn revision_in(written: &BTreeMap<Vec<u8>, Vec<u8>>) -> u64 {
+    written.get(REVISION_KEY.as_bytes()).map_or(0, |value| number_in(value))
+}
+
 fn number_in(bytes: &[u8]) -> u64 {
     bytes
         .iter()
@@ -142,19 +180,22 @@ fn revision_of(stored: &[u8]) -> u64 {
     number_in(stored)
 }
 
-/// What the mark says, if it can be read.
-fn acknowledged(path: &Path) -> u64 {
+/// What the mark says, as far as it can be read: the newest revision, and how long sled's file was.
+fn mark(path: &Path) -> (u64, u64) {
     let text = fs::read_to_string(path.join("acknowledged")).unwrap_or_default();
-    let first = text.split_whitespace().next();
-    first.and_then(|number| number.parse().ok()).unwrap_or(0)
+    let mut words = text.split_whitespace();
+    let mut number = || words.next().and_then(|number| number.parse().ok()).unwrap_or(0);
+    (number(), number())
 }
 
-/// The pages as the log leaves them, and how many places of it cannot be read.
-fn pages(file: &mut LogFile) -> io::Result<(HashMap<u64, Page>, u64)> {
+/// The pages as the log leaves them, and how many places of it cannot be read. The file once had at least this length.
+fn pages(file: &mut LogFile, length: u64) -> io::Result<(HashMap<u64, Page>, u64)> {
     let (mut messages, mut gaps) = (Vec::new(), 0);
-    for segment in file.segments() {
+    for segment in (0..length.max(file.length())).step_by(SEGMENT_SIZE) {
         let read = file.read(segment)?;
-        gaps += read.gaps + u64::from(read.is_headless);
+        // sled writes the header of a segment before anything else of it, and leaves it there.
+        let is_gone = segment < length && read.begin.is_none() && read.messages.is_empty();
+        gaps += read.gaps + u64::from(read.is_headless || is_gone);
         messages.extend(read.messages);
     }
     messages.sort_by_key(|message| message.lsn);
@@ -204,6 +245,9 @@ fn unfinished_batch(file: &LogFile, messages: &[Message]) -> io::Result<usize> {
 /// A page that holds records. The keys in it and in its changes lack what its own bound begins with.
 struct Leaf {
     prefix: Vec<u8>,
+    /// The first key that it could have, and the first behind it; empty for the end of all keys.
+    low: Vec<u8>,
+    high: Vec<u8>,
     records: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
@@ -213,7 +257,7 @@ impl Leaf {
         let mut cursor = Cursor(body);
         let (_next, _merging_child, _is_merging) = (cursor.number()?, cursor.number()?, cursor.byte()?);
         let prefix_length = usize::from(cursor.byte()?);
-        let (low, _high) = (cursor.bytes()?, cursor.bytes()?);
+        let (low, high) = (cursor.bytes()?, cursor.bytes()?);
         let prefix = low.get(..prefix_length)?.to_vec();
         if cursor.byte()? != 0 {
             return None;
@@ -228,7 +272,12 @@ impl Leaf {
         for key in keys? {
             records.insert([&prefix, key].concat(), cursor.bytes()?.to_vec());
         }
-        Some(Self { prefix, records })
+        Some(Self {
+            prefix,
+            low: low.to_vec(),
+            high: high.to_vec(),
+            records,
+        })
     }
 
     /// None if it is no change of records.
@@ -248,3 +297,7 @@ impl Leaf {
         Some(())
     }
 }
+
+#[cfg(test)]
+#[path = "salvage_tests.rs"]
+mod tests;
