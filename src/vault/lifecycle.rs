@@ -2,11 +2,11 @@
 
 use super::credential::State;
 use super::read::CredentialInfo;
-use super::record::{head_key, version_prefix};
+use super::record::{VERSIONS_AT_ONCE, head_key, version_prefix};
 use super::save::{Current, Next, check_version};
 use super::scope::CredentialRef;
 use super::{Vault, VaultError};
-use crate::store::{Expectation, Revision, Scan, Transaction};
+use crate::store::{Expectation, Revision, Transaction};
 
 /// What becomes of the state; none if it is so already.
 type Transition<'a> = &'a (dyn Fn(State) -> Result<Option<State>, VaultError> + Send + Sync);
@@ -80,19 +80,22 @@ impl Vault {
         let Some(head) = self.store.get(&name).await? else {
             return Err(VaultError::NotFound(credential.clone()));
         };
-        let all = Scan {
-            prefix: version_prefix(credential),
-            after: None,
-            limit: usize::MAX,
-        };
-        let versions = self.store.scan(all).await?;
         // A version that is saved meanwhile changes the head, so none can stay behind.
-        let transaction = Transaction::new()
+        let mut transaction = Transaction::new()
             .only_if(name.clone(), Expectation::WrittenAt(head.revision))
             .remove(name);
-        let transaction = versions
-            .into_iter()
-            .fold(transaction, |rest, version| rest.remove(version.key));
+        let prefix = version_prefix(credential);
+        let mut after = None;
+        loop {
+            let versions = self.page(&prefix, after, VERSIONS_AT_ONCE).await?;
+            after = versions.last().map(|version| version.key.clone());
+            if after.is_none() {
+                break;
+            }
+            transaction = versions
+                .into_iter()
+                .fold(transaction, |rest, version| rest.remove(version.key));
+        }
         let revision = self.store.commit(transaction).await.map_err(VaultError::from_commit)?;
         self.applied(revision).await?;
         Ok(revision)

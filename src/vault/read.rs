@@ -7,13 +7,14 @@ use super::credential::{State, Version};
 use super::ids::{ProviderId, TenantId};
 use super::ranges::{Ranges, Walk};
 use super::record::{
-    Content, Corrupt, HEAD_PREFIX, HeadHeader, SealedHead, VersionHeader, head_key, open_version, version_prefix,
+    Content, Corrupt, HEAD_PREFIX, HeadHeader, SealedHead, VERSIONS_AT_ONCE, VersionHeader, head_key, open_version,
+    version_prefix,
 };
 use super::scope::{CredentialRef, ScopeKind};
 use super::sorted::Filter;
 use super::{Vault, VaultError};
 use crate::access::Reach;
-use crate::store::{Key, Scan, StoreError};
+use crate::store::{Key, Record, StoreError};
 use crate::time::Timestamp;
 
 /// How many names one page looks up, at most, so that a grant for very many that do not exist does not hold it up: the page may
@@ -241,21 +242,32 @@ impl Vault {
     /// [`VaultError::NotFound`], the store's, or that a record is damaged.
     pub async fn versions(&self, credential: &CredentialRef) -> Result<Vec<VersionInfo>, VaultError> {
         self.require(credential)?;
-        let all = Scan {
-            prefix: version_prefix(credential),
-            after: None,
-            limit: usize::MAX,
-        };
-        let records = self.store.scan(all).await?;
-        // There may be very many, and the caller's thread serves others too.
-        let (keyring, tenant) = (Arc::clone(&self.keyring), credential.tenant.clone());
+        let prefix = version_prefix(credential);
+        let (mut versions, mut after) = (Vec::new(), None);
+        loop {
+            let records = self.page(&prefix, after, VERSIONS_AT_ONCE).await?;
+            after = records.last().map(|record| record.key.clone());
+            if after.is_none() {
+                break;
+            }
+            versions.extend(self.opened_versions(&credential.tenant, records).await?);
+        }
+        // It may have been purged meanwhile, and then this is only a part of them.
+        self.require(credential)?;
+        versions.reverse();
+        Ok(versions)
+    }
+
+    /// Opens versions on another thread: the caller's serves others too.
+    async fn opened_versions(&self, tenant: &TenantId, records: Vec<Record>) -> Result<Vec<VersionInfo>, VaultError> {
+        let (keyring, tenant) = (Arc::clone(&self.keyring), tenant.clone());
         let opened = work_out(move |asker| {
             let open = |record| {
                 asker.still_waits()?;
                 let (header, content) = open_version(record, |id| keyring.data_key(&tenant, id))?;
                 Ok(VersionInfo::new(&header, content))
             };
-            records.iter().rev().map(open).collect()
+            records.iter().map(open).collect()
         });
         opened.await.map_err(|_| StoreError::Closed)?
     }

@@ -24,6 +24,9 @@ pub(super) const HEAD_PREFIX: &str = "head/";
 pub(super) const VERSION_PREFIX: &str = "version/";
 pub(super) const ASSIGNMENT_PREFIX: &str = "assignment/";
 
+/// How many versions of a history are in memory at once: each has up to 100 KiB, and there is no bound on how many there are.
+pub(super) const VERSIONS_AT_ONCE: usize = 256;
+
 /// A record's bytes are not what this program wrote there.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(

@@ -286,7 +286,7 @@ impl Vault {
         }
     }
 
-    async fn page(&self, prefix: &str, after: Option<Key>, limit: usize) -> Result<Vec<Record>, StoreError> {
+    pub(super) async fn page(&self, prefix: &str, after: Option<Key>, limit: usize) -> Result<Vec<Record>, StoreError> {
         let prefix = prefix.to_owned();
         self.store.scan(Scan { prefix, after, limit }).await
     }

@@ -1,5 +1,6 @@
 //! A store that notes which records are read.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -12,6 +13,7 @@ use crate::vault::catalogue::Catalogue;
 pub(crate) struct NotingStore {
     below: Below,
     read: Mutex<Vec<String>>,
+    most_at_once: AtomicUsize,
 }
 
 impl NotingStore {
@@ -20,6 +22,7 @@ impl NotingStore {
         let store = Arc::new(Self {
             below: Below::new(),
             read: Mutex::default(),
+            most_at_once: AtomicUsize::default(),
         });
         let shared = Arc::clone(&store) as Arc<dyn Store>;
         let vault = TestVault::over(shared, Catalogue::built_in(), settings()).await;
@@ -29,6 +32,11 @@ impl NotingStore {
     /// What was read since this was last asked for.
     pub(crate) fn take_read(&self) -> Vec<String> {
         std::mem::take(&mut *self.read.lock().unwrap())
+    }
+
+    /// How many records one scan had at most.
+    pub(crate) fn most_at_once(&self) -> usize {
+        self.most_at_once.load(Ordering::Relaxed)
     }
 
     fn note(&self, key: &Key) {
@@ -52,6 +60,7 @@ impl Over for NotingStore {
 
     async fn scan(&self, scan: Scan) -> Result<Vec<Record>, StoreError> {
         let records = self.below.store().scan(scan).await?;
+        self.most_at_once.fetch_max(records.len(), Ordering::Relaxed);
         for record in &records {
             self.note(&record.key);
         }

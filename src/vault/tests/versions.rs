@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::builders::{dat, mail, order, wom};
 use super::jws::{Token, verified};
+use super::noting_store::NotingStore;
 use super::support::{ADMIN, TestVault, password, signature, start};
 use crate::vault::VaultError;
 use crate::vault::credential::{State, Version};
@@ -197,4 +198,26 @@ async fn no_way_back_leads_to_what_is_not_allowed_any_more() {
     vault.save(mail()).await;
     let refused = vault.rollback(mail().rollback(1)).await.unwrap_err();
     assert!(matches!(refused, VaultError::PlaintextMail(_)), "{refused}");
+}
+
+/// All of them may be more than the memory takes.
+#[tokio::test]
+async fn a_long_history_is_read_and_purged_some_at_a_time() {
+    let (vault, store) = NotingStore::vault().await;
+    let name = wom().name();
+    for number in 1..=600 {
+        vault.save(wom().note(&number.to_string())).await;
+    }
+    vault.save(wom().office("leipzig")).await;
+    let versions = vault.versions(&name).await.unwrap();
+    let told: Vec<_> = versions.iter().map(|version| version.version.0).collect();
+    assert_eq!(told, (1..=600).rev().collect::<Vec<_>>());
+    assert_eq!(versions[0].note, "600");
+    vault.purge(&name).await.unwrap();
+    assert!(store.most_at_once() <= 256, "{}", store.most_at_once());
+    let left = vault.keys().await;
+    let of_it = |key: &&String| key.contains("/wom/general");
+    assert_eq!(left.iter().filter(of_it).count(), 0, "{left:?}");
+    assert_eq!(vault.versions(&wom().office("leipzig").name()).await.unwrap().len(), 1);
+    assert!(matches!(vault.versions(&name).await, Err(VaultError::NotFound(_))));
 }
