@@ -1,9 +1,15 @@
 //! How secrets come in: typed twice without echo, or through standard input. Never as an argument, which every process on the
 //! machine can read, nor from the environment, which children and crash reports inherit.
 
+use std::fs::File;
 use std::io::{self, IsTerminal, Read};
+use std::sync::OnceLock;
 
+use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 use secrecy::{ExposeSecret, SecretString};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::iterator::Signals;
+use signal_hook::low_level::emulate_default_handler;
 use zeroize::Zeroizing;
 
 use super::failure::Failure;
@@ -119,8 +125,29 @@ pub(crate) struct Terminal;
 
 impl Ask for Terminal {
     fn ask(&mut self, prompt: &str) -> io::Result<String> {
+        keep_echo()?;
         rpassword::prompt_password(prompt)
     }
+}
+
+/// Whoever ends the process while it asks gets a terminal back that shows what is typed.
+fn keep_echo() -> io::Result<()> {
+    static KEPT: OnceLock<()> = OnceLock::new();
+    if KEPT.get().is_some() {
+        return Ok(());
+    }
+    let terminal = File::open("/dev/tty")?;
+    let before = tcgetattr(&terminal)?;
+    let mut signals = Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM])?;
+    std::thread::Builder::new().name("echo".into()).spawn(move || {
+        for signal in signals.forever() {
+            let _ = tcsetattr(&terminal, OptionalActions::Now, &before);
+            // Ends the process as the signal would have.
+            let _ = emulate_default_handler(signal);
+        }
+    })?;
+    let _ = KEPT.set(());
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,12 +1,17 @@
 """The operator's command line, as the real binary, against a running vault."""
 
+import fcntl
 import json
+import os
+import pty
+import signal
 import subprocess
+import termios
 from pathlib import Path
 
 import pytest
 from joserfc.jwk import KeySet
-from support import TRESOR, Client, Tresor, free_port, office, run
+from support import TIMEOUT, TRESOR, Client, Tresor, free_port, office, run, wait_for
 
 DONE, USAGE, INVALID, NOT_FOUND, DENIED, CONFLICT, UNAVAILABLE, GAPS = 0, 2, 3, 4, 5, 6, 7, 8
 
@@ -89,6 +94,36 @@ def test_a_password_comes_in_through_standard_input(cli: Cli, operator: Client, 
     assert warned.returncode == DONE
     assert "PASSWORD_SURROUNDED_BY_WHITE_SPACE" in warned.stderr
     assert "VERSION_MISMATCH" in cli.fails(CONFLICT, *put, "--expected-version", "1", stdin="again")
+
+
+def test_who_ends_it_at_a_prompt_gets_the_terminals_echo_back(cli: Cli, tenant: str) -> None:
+    keyboard, terminal = pty.openpty()
+
+    def echoes() -> bool:
+        return bool(termios.tcgetattr(terminal)[3] & termios.ECHO)
+
+    put = [TRESOR, "credential", "put", f"{tenant}/wom/general", "--username", "me", "--server", cli.server, *cli.identity]
+    process = subprocess.Popen(
+        put,
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    try:
+        said = b""
+        while b"password: " not in said:
+            said += os.read(keyboard, 1024)
+        wait_for(lambda: not echoes(), "a terminal without echo")
+        os.write(keyboard, b"half a passw\x03")
+        assert process.wait(TIMEOUT) == -signal.SIGINT
+        assert echoes()
+    finally:
+        process.kill()
+        process.wait()
+        os.close(keyboard)
+        os.close(terminal)
 
 
 def test_an_order_is_resolved(cli: Cli, operator: Client, tresor: Tresor) -> None:
