@@ -29,7 +29,9 @@ use crate::config::{Config, ConfigErrors, ServerConfig, TracesConfig};
 use crate::hardening::{self, HardeningError, Reach};
 use crate::keyring::KekError;
 use crate::reload::{PolicyFile, Reload};
-use crate::server::{Access, Limits, Listeners, LiveTls, Look, Obstacle, Server, ServerError, TlsError, TlsFiles};
+use crate::server::{
+    Access, Expiry, Limits, Listeners, LiveTls, Look, Obstacle, Server, ServerError, TlsError, TlsFiles,
+};
 use crate::store::{SledStore, Store, StoreError};
 use crate::telemetry::metrics::Process;
 use crate::telemetry::traces::{Collector, NoCollector, Traces};
@@ -178,25 +180,14 @@ pub struct Prepared {
 /// # Errors
 /// [`StartError`].
 pub fn prepare(config: &Config, grants: Grants, listeners: Listeners) -> Result<Prepared, StartError> {
-    let server = &config.server;
-    let files = TlsFiles {
-        certificate: server.certificate.clone(),
-        private_key: server.private_key.clone(),
-        client_ca: server.client_ca.clone(),
-        client_crl: server.client_crl.clone(),
-    };
+    let files = tls_files(&config.server);
     let tls = LiveTls::new(files.load(SystemClock.now())?);
     let kek = Kek::new(&config.keys)?;
     // Last: what is refused has written nothing.
     let store = hardening::claim(&config.store.path)?;
     let audit = hardening::claim(&config.audit.directory)?;
     let backups = config.backup.directory.as_deref().map(hardening::claim).transpose()?;
-    if let Some(folder) = backups
-        .as_ref()
-        .filter(|folder| [&store, &audit].iter().any(|other| folder.starts_with(other)))
-    {
-        return Err(StartError::BackupsInside { path: folder.clone() });
-    }
+    refuse_inside(backups.as_deref(), [&store, &audit])?;
     Ok(Prepared {
         grants,
         listeners,
@@ -210,6 +201,41 @@ pub fn prepare(config: &Config, grants: Grants, listeners: Listeners) -> Result<
         audit,
         backups,
     })
+}
+
+/// Reads what a start reads before it touches anything, and says what expires when. Nothing is written, no port is listened on, and
+/// a KMS is not asked for anything.
+///
+/// # Errors
+/// [`StartError`], as a start would end with it.
+pub fn check(config: &Config) -> Result<Vec<Expiry>, StartError> {
+    let tls = tls_files(&config.server).load(SystemClock.now())?;
+    Kek::new(&config.keys)?;
+    // As a start names them, which makes those that are not there.
+    let real = |path: &Path| {
+        let there = |above: &Path| Some(above.canonicalize().ok()?.join(path.strip_prefix(above).ok()?));
+        path.ancestors().find_map(there).unwrap_or_else(|| path.to_owned())
+    };
+    let backups = config.backup.directory.as_deref().map(real);
+    let others = [&config.store.path, &config.audit.directory].map(|path| real(path));
+    refuse_inside(backups.as_deref(), [&others[0], &others[1]])?;
+    Ok(tls.expiries().cloned().collect())
+}
+
+fn tls_files(server: &ServerConfig) -> TlsFiles {
+    TlsFiles {
+        certificate: server.certificate.clone(),
+        private_key: server.private_key.clone(),
+        client_ca: server.client_ca.clone(),
+        client_crl: server.client_crl.clone(),
+    }
+}
+
+fn refuse_inside(backups: Option<&Path>, others: [&Path; 2]) -> Result<(), StartError> {
+    match backups.filter(|folder| others.iter().any(|other| folder.starts_with(other))) {
+        Some(folder) => Err(StartError::BackupsInside { path: folder.into() }),
+        None => Ok(()),
+    }
 }
 
 /// The collector, looked up while names can be looked up.
@@ -312,7 +338,7 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
         policy: LivePolicy::new(grants.policy),
     };
     let traces = collector.and_then(|collector| untraced(Traces::start(&collector)));
-    let reload = Reload::start(files, grants.file, &access)?;
+    let reload = Reload::start(files, grants.file, &access, &audit)?;
     let look = Look {
         process,
         look: readings::look(

@@ -171,6 +171,7 @@ async fn every_call_has_its_line_when_it_is_answered() {
         ("provider", "dat"),
         ("order_id", "a \"quoted\" order \\ 訂單"),
         ("request_id", "req-7"),
+        ("reveal", "full"),
         ("outcome", "ok"),
         ("code", "OK"),
     ] {

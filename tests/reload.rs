@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use rcgen::CertificateParams;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use tonic::{Code, Request};
+use tresor::audit::{Hash, Record};
 use tresor::pb::v1;
 use tresor::pki::{self, DevPki};
 use tresor::time::{Clock as _, SystemClock};
@@ -15,7 +18,7 @@ use tresor::time::{Clock as _, SystemClock};
 use support::certificates::{issued, numbered, replace, revocation_list, uri};
 use support::process::{Server, free_address, prepare, refusal, serve_command};
 use support::requests::{general, login, name, order, put_login};
-use support::{PATIENCE, callers::Callers, told};
+use support::{PATIENCE, audit_lines, callers::Callers, told};
 
 const DAY: Duration = Duration::from_hours(24);
 const OPERATOR: &str = "spiffe://dynarex.local/operator";
@@ -34,6 +37,23 @@ fn serve(directory: &Path, environment: &[(&str, &str)]) -> (Server, PathBuf) {
 /// An authority of somebody else, with certificates like ours.
 fn another_authority(directory: &Path) -> DevPki {
     pki::ensure(&directory.join("elsewhere"), SystemClock.now()).unwrap()
+}
+
+/// What the audit log says that calls were decided by, one after the other: hashes.
+fn in_force(directory: &Path, what: &str) -> Vec<String> {
+    let lines = audit_lines(directory);
+    let records = lines.lines().filter_map(Record::of);
+    let told = records.filter(|record| record.event == "in_force" && record.what.as_deref() == Some(what));
+    told.map(|record| record.sha256.unwrap().into_owned()).collect()
+}
+
+/// The hash of the certificates in these files.
+fn hash_of(files: &[&Path]) -> String {
+    let certificates = files
+        .iter()
+        .flat_map(|file| CertificateDer::pem_file_iter(file).unwrap());
+    let all: Vec<_> = certificates.map(|certificate| certificate.unwrap().to_vec()).collect();
+    Hash::of(&all.concat()).to_string()
 }
 
 /// Saves something that a watch of the tenant hears of, and insists that the watch does.
@@ -72,6 +92,7 @@ async fn the_servers_certificate_changes_and_no_connection_is_dropped() {
     is_heard(&operator, &mut watch).await;
 
     let other = another_authority(directory.path());
+    let expected = [&server.pki.server.certificate, &other.server.certificate].map(|file| hash_of(&[file]));
     let read = |path: &Path| std::fs::read(path).unwrap();
     // One after the other, as many tools do: the pair in between must not be taken.
     replace(&tls.join("server.pem"), read(&other.server.certificate));
@@ -94,6 +115,7 @@ async fn the_servers_certificate_changes_and_no_connection_is_dropped() {
     let trusts_the_old_one = Callers::trusting(&server, &server.pki.ca, identity());
     assert!(trusts_the_old_one.status().await.is_err());
     server.stop().await;
+    assert_eq!(in_force(directory.path(), "certificate"), expected);
 }
 
 #[tokio::test]
@@ -120,11 +142,14 @@ async fn a_new_authority_is_let_in_and_one_that_is_taken_out_is_out_at_once() {
     is_heard(&operator, &mut watch).await;
     new_watch.message().await.unwrap().unwrap();
 
+    let (ca, other_ca) = (&server.pki.ca, &other.ca);
+    let expected = [hash_of(&[ca]), hash_of(&[ca, other_ca]), hash_of(&[other_ca])];
     replace(&tls.join("client-ca.pem"), theirs);
     assert_eq!(told(watch.message().await), identity_expired());
     is_out(&operator).await;
     is_heard(&new_operator, &mut new_watch).await;
     server.stop().await;
+    assert_eq!(in_force(directory.path(), "authorities"), expected);
 }
 
 #[tokio::test]
@@ -207,17 +232,27 @@ async fn a_changed_policy_holds_for_open_connections_and_a_bad_one_changes_nothi
     assert!(log.contains("policy.toml") && log.contains("did you mean"), "{log}");
     assert!(operator.status().await.is_ok(), "the old one holds");
 
-    replace(&file, policy.replace(" \"operate\",", ""));
+    let narrower = policy.replace(" \"operate\",", "");
+    let [whole_hash, narrower_hash] = [&policy, &narrower].map(|text| Hash::of(text.as_bytes()).to_string());
+    replace(&file, narrower);
     server.has_logged("\"reloaded\"", 1).await;
     assert_eq!(
         told(operator.status().await),
         (Code::PermissionDenied, "NOT_GRANTED".into())
     );
+    // Whatever is decided by a policy stands behind the line that says that it holds.
+    let lines = audit_lines(directory.path());
+    let place = |words: &str| lines.lines().position(|line| line.contains(words)).unwrap();
+    assert!(place(&narrower_hash) < place("NOT_GRANTED"), "{lines}");
     replace(&file, policy);
     server.hang_up();
     server.has_logged("\"reloaded\"", 2).await;
     assert!(operator.status().await.is_ok());
     server.stop().await;
+    assert_eq!(
+        in_force(directory.path(), "policy"),
+        [whole_hash.clone(), narrower_hash, whole_hash]
+    );
 }
 
 #[tokio::test]

@@ -287,6 +287,7 @@ fn wire(line: &str, record: &Record<'_>, sees_all: bool) -> v1::AuditRecord {
         order_id: text(&record.order_id),
         request_id: text(&record.request_id),
         receipt_id: text(&record.receipt),
+        reveal: text(&record.reveal),
         intent_line: record.intent.unwrap_or_default(),
         outcome: text(&record.outcome),
         code: text(&record.code),

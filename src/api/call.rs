@@ -18,7 +18,7 @@ use super::fault::{ApiError, Fault};
 use super::passage::Passage;
 use super::peer::{Nobody, Peer};
 use super::request_id::{self, REQUEST_ID};
-use crate::access::{Caller, Exceeded, Permissions, Quotas, Usage};
+use crate::access::{Caller, Exceeded, Permissions, Quotas, Reveal, Usage};
 use crate::audit::{Audit, Entry, Event, Filter, Intent, NOT_FINISHED};
 use crate::store::Revision;
 use crate::telemetry::traces;
@@ -134,6 +134,7 @@ struct About {
     scope: Option<Scope>,
     order: Option<OrderId>,
     version: Option<u64>,
+    reveal: Option<Reveal>,
     request: Option<SubjectId>,
     receipt: Option<String>,
     revision: Option<u64>,
@@ -203,6 +204,7 @@ impl Call {
     /// Notes what is handed out.
     pub(super) fn about_hand_out(&mut self, hand_out: &HandOut) {
         self.about_credential(&hand_out.credential, Some(hand_out.version.0));
+        self.about.reveal = Some(hand_out.reveal);
         self.about.receipt.clone_from(&hand_out.receipt_id);
     }
 
@@ -337,6 +339,7 @@ impl Call {
             scope,
             order,
             version,
+            reveal,
             request,
             receipt,
             revision,
@@ -348,6 +351,7 @@ impl Call {
             provider: provider.as_ref().map(ProviderId::as_str),
             scope: scope.as_ref(),
             version: *version,
+            reveal: reveal.map(Reveal::as_str),
             order: order.as_ref().map(OrderId::as_str),
             request: request.as_ref().map(SubjectId::as_str),
             receipt: receipt.as_deref(),

@@ -4,7 +4,7 @@ use std::fmt;
 
 use sha2::{Digest as _, Sha256};
 
-/// The SHA-256 of a line without its line end; in text 64 lower-case hexadecimal digits.
+/// A SHA-256, most of all of a line without its line end; in text 64 lower-case hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Hash([u8; 32]);
 
@@ -12,10 +12,10 @@ impl Hash {
     /// What the first line of a log says of the line before it.
     pub const NONE: Self = Self([0; 32]);
 
-    /// The hash of a line.
+    /// The hash of a line, or of something that a line tells of.
     #[must_use]
-    pub fn of(line: &[u8]) -> Self {
-        Self(Sha256::digest(line).into())
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
     }
 
     /// The hash that `text` spells, in exactly the form in which it is written.
@@ -34,6 +34,12 @@ impl Hash {
         let start = out.len();
         out.resize(start + 2 * self.0.len(), b'0');
         hex::encode_to_slice(self.0, &mut out[start..]).expect("there are two digits for each byte");
+    }
+}
+
+impl From<[u8; 32]> for Hash {
+    fn from(hash: [u8; 32]) -> Self {
+        Self(hash)
     }
 }
 

@@ -48,6 +48,8 @@ pub struct Entry<'a> {
     pub scope: Option<&'a Scope>,
     /// The credential's version.
     pub version: Option<u64>,
+    /// How much of it was shown.
+    pub reveal: Option<&'a str>,
     /// The order.
     pub order: Option<&'a str>,
     /// The caller's own id of the request.
@@ -104,6 +106,7 @@ impl<'a> Entry<'a> {
             provider: None,
             scope: None,
             version: None,
+            reveal: None,
             order: None,
             request: None,
             receipt: None,
@@ -128,6 +131,7 @@ impl<'a> Entry<'a> {
             body.scope(scope);
         }
         body.number("version", self.version);
+        body.optional("reveal", self.reveal);
         body.optional("order_id", self.order);
         body.optional("request_id", self.request);
         body.optional("receipt", self.receipt);

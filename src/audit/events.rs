@@ -43,6 +43,17 @@ pub(super) fn stopped() -> Body {
     Body::event(STOPPED)
 }
 
+/// What calls are decided by from now on: the policy, the certificate that the server shows, or whose clients are let in. Without a
+/// hash it is a part of the program.
+pub(super) fn in_force(what: &str, sha256: Option<Hash>) -> Body {
+    let mut body = Body::event("in_force");
+    body.text("what", what);
+    if let Some(sha256) = sha256 {
+        body.plain("sha256", &sha256);
+    }
+    body
+}
+
 /// A signature over everything before follows.
 pub(super) fn checkpoint() -> Body {
     Body::event(CHECKPOINT)

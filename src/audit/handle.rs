@@ -251,6 +251,15 @@ impl Audit {
         let _ = self.send(events::log_cut(kept, found));
     }
 
+    /// Says what calls are decided by from now on (`what` is its word), before they are: the lines of all of them come after this
+    /// one.
+    ///
+    /// # Errors
+    /// [`Unavailable`]: then it must not be taken into use.
+    pub fn note_in_force(&self, what: &str, sha256: Option<Hash>) -> Result<(), Unavailable> {
+        self.send(events::in_force(what, sha256))
+    }
+
     /// From now on checkpoints are signed; the first one at once.
     pub fn sign_with(&self, sign: Sign) {
         let _ = self.0.sign.set(sign);

@@ -42,6 +42,9 @@ pub struct Record<'a> {
     /// The credential's version.
     #[serde(default)]
     pub version: Option<u64>,
+    /// How much of it was shown.
+    #[serde(borrow, default)]
+    pub reveal: Option<Cow<'a, str>>,
     /// The order.
     #[serde(borrow, default)]
     pub order_id: Option<Cow<'a, str>>,
@@ -66,6 +69,12 @@ pub struct Record<'a> {
     /// The reason of the error.
     #[serde(borrow, default)]
     pub reason: Option<Cow<'a, str>>,
+    /// What calls are decided by from then on.
+    #[serde(borrow, default)]
+    pub what: Option<Cow<'a, str>>,
+    /// Its hash.
+    #[serde(borrow, default)]
+    pub sha256: Option<Cow<'a, str>>,
     /// A file of the log.
     #[serde(default)]
     pub(super) file: Option<u64>,

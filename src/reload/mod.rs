@@ -6,6 +6,7 @@
 
 mod source;
 
+use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
@@ -14,7 +15,9 @@ use tokio::sync::oneshot;
 
 pub use self::source::PolicyFile;
 use self::source::Source;
+use crate::audit::{Audit, Hash};
 use crate::server::{Access, LiveTls, Tls, TlsFiles};
+use crate::telemetry::metrics::Reload::{Authorities, Certificate, Policy};
 use crate::time::{Clock as _, SystemClock, Timestamp};
 
 /// How often the files are looked at. That needs no more than their metadata, works with every file system, and cannot miss
@@ -43,18 +46,31 @@ impl Trigger {
 }
 
 impl Reload {
-    /// Begins to watch over the certificates, and over the policy if it is from a file.
+    /// Begins to watch over the certificates, and over the policy if it is from a file, and tells the audit log what holds.
     ///
     /// # Errors
-    /// The system gives no thread.
-    pub fn start(certificates: TlsFiles, policy: Option<PolicyFile>, access: &Access) -> std::io::Result<Self> {
+    /// The system gives no thread, or the log takes no lines.
+    pub fn start(
+        certificates: TlsFiles,
+        policy: Option<PolicyFile>,
+        access: &Access,
+        audit: &Audit,
+    ) -> io::Result<Self> {
         let (trigger, asked) = channel();
         let tls = Arc::clone(&access.tls);
+        for (what, sha256) in [
+            (Authorities, Some(tls.trust_digest().into())),
+            (Certificate, Some(tls.shown_digest().into())),
+            (Policy, policy.as_ref().map(|file| Hash::of(file.text.as_bytes()))),
+        ] {
+            source::announce(audit, what, sha256).map_err(io::Error::other)?;
+        }
         let mut sources = vec![
-            source::authorities(certificates.clone(), &tls),
-            source::certificate(certificates, &tls),
+            source::authorities(certificates.clone(), &tls, audit.clone()),
+            source::certificate(certificates, &tls, audit.clone()),
         ];
-        sources.extend(policy.map(|file| source::policy(file, &access.policy, access.trust_domains.clone())));
+        let domains = &access.trust_domains;
+        sources.extend(policy.map(|file| source::policy(file, &access.policy, domains.clone(), audit.clone())));
         std::thread::Builder::new()
             .name("reload".into())
             .spawn(move || watch(sources, &tls, &asked))?;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::access::{LivePolicy, Policy, TrustDomains};
+use crate::audit::{Audit, Hash};
 use crate::server::{LiveTls, TlsFiles};
 use crate::telemetry::metrics::{self, Reload, reloaded};
 use crate::time::{Clock as _, SystemClock};
@@ -43,31 +44,37 @@ struct Trace {
 }
 
 /// The server's certificate and its key. They fit together or none is taken.
-pub(super) fn certificate(files: TlsFiles, live: &Arc<LiveTls>) -> Source {
+pub(super) fn certificate(files: TlsFiles, live: &Arc<LiveTls>, audit: Audit) -> Source {
     let live = Arc::clone(live);
     let paths = files.shown().map(Path::to_owned).collect();
     Source::new(Reload::Certificate, paths, move || {
         let shown = files.load_shown(SystemClock.now()).map_err(|error| error.to_string())?;
         let summary = shown.summary();
+        if shown.digest() != live.shown_digest() {
+            announce(&audit, Reload::Certificate, Some(shown.digest().into()))?;
+        }
         Ok(live.replace_shown(shown).then_some(summary))
     })
 }
 
 /// The client authorities and their revocation lists. They fit together or none is taken; the server's certificate has
 /// nothing to do with them, so a mistake there keeps nobody in who is revoked.
-pub(super) fn authorities(files: TlsFiles, live: &Arc<LiveTls>) -> Source {
+pub(super) fn authorities(files: TlsFiles, live: &Arc<LiveTls>, audit: Audit) -> Source {
     let live = Arc::clone(live);
     let paths = files.trusted().map(Path::to_owned).collect();
     Source::new(Reload::Authorities, paths, move || {
         let trust = files.load_trust(Some(&live.trust()), SystemClock.now());
         let trust = trust.map_err(|error| error.to_string())?;
         let summary = trust.summary().to_owned();
+        if *trust.digest() != live.trust_digest() {
+            announce(&audit, Reload::Authorities, Some((*trust.digest()).into()))?;
+        }
         Ok(live.replace_trust(trust).then_some(summary))
     })
 }
 
 /// The policy.
-pub(super) fn policy(file: PolicyFile, live: &Arc<LivePolicy>, trust_domains: TrustDomains) -> Source {
+pub(super) fn policy(file: PolicyFile, live: &Arc<LivePolicy>, trust_domains: TrustDomains, audit: Audit) -> Source {
     let PolicyFile { path, text: mut taken } = file;
     let live = Arc::clone(live);
     Source::new(Reload::Policy, vec![path.clone()], move || {
@@ -77,10 +84,17 @@ pub(super) fn policy(file: PolicyFile, live: &Arc<LivePolicy>, trust_domains: Tr
         }
         let summary = format!("{} grants", policy.shown().len());
         policy.warn_of_untaken(&trust_domains);
+        announce(&audit, Reload::Policy, Some(Hash::of(text.as_bytes())))?;
         live.replace(policy);
         taken = text;
         Ok(Some(summary))
     })
+}
+
+/// Tells the audit log what calls will be decided by.
+pub(super) fn announce(audit: &Audit, what: Reload, sha256: Option<Hash>) -> Result<(), String> {
+    let told = audit.note_in_force(what.as_str(), sha256);
+    told.map_err(|_| "the audit log takes no lines, and this must not go without one".into())
 }
 
 impl Source {

@@ -72,7 +72,9 @@ pub struct HandOut {
     pub saved_at: Timestamp,
     /// Until when it may be used.
     pub valid_until: Option<Timestamp>,
-    /// As much of it as the caller may see; none if nothing.
+    /// How much of it the caller may see.
+    pub reveal: Reveal,
+    /// That much of it; none if nothing.
     pub secret: Option<Secret>,
     /// The JWS over exactly that; none if there is nothing to cover.
     pub signed: Option<String>,
@@ -217,7 +219,7 @@ impl Vault {
         let chosen = outcome.map_err(|lack| lack.of(ask, &resolution))?;
         let reveal = granted.of(&resolution);
         let receipt = receipt_for
-            .map(|caller| self.receipt(caller, ask.order, &chosen, &resolution, now))
+            .map(|caller| self.receipt(caller, ask.order, &chosen, &resolution, reveal, now))
             .transpose()?;
         let (receipt, receipt_id) = receipt.unzip();
         let is_time_limited = self.is_time_limited(ask.provider, asked.assignment, &chosen.content.secret);
@@ -239,6 +241,7 @@ impl Vault {
             version,
             saved_at,
             valid_until,
+            reveal,
             secret,
             signed,
             cache_for,

@@ -7,6 +7,7 @@ use super::ids::SubjectId;
 use super::resolve::Order;
 use super::scope::CredentialRef;
 use super::{Vault, VaultError};
+use crate::access::Reveal;
 use crate::keyring::{KeyringError, TokenKind};
 use crate::time::Timestamp;
 
@@ -18,6 +19,7 @@ impl Vault {
         order: &Order,
         chosen: &Chosen,
         resolution: &Resolution,
+        reveal: Reveal,
         now: Timestamp,
     ) -> Result<(String, String), VaultError> {
         let CredentialRef {
@@ -40,6 +42,7 @@ impl Vault {
             version: chosen.header.version.0,
             saved_at: chosen.header.saved_at.to_string(),
             fell_back: resolution.fell_back,
+            reveal: reveal.as_str(),
         };
         let json = serde_json::to_vec(&claims).expect("writing to memory cannot fail, and all keys are strings");
         Ok((self.keyring.signing_key().token(TokenKind::Receipt, &json), id))
@@ -62,6 +65,7 @@ struct Receipt<'a> {
     version: u64,
     saved_at: String,
     fell_back: bool,
+    reveal: &'a str,
 }
 
 /// 128 random bits in hex.

@@ -1,5 +1,7 @@
 //! Callers whose grants end at a scope: what they get, and that everything else looks as if it were not there.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use tokio_stream::StreamExt as _;
 use tonic::{Code, Response, Status};
 use tonic_types::{ErrorDetail, StatusExt as _};
@@ -8,7 +10,7 @@ use super::caller::{Api, check_login, general, login, named, reason};
 use crate::pb::v1::credential_admin_server::CredentialAdmin as _;
 use crate::pb::v1::credential_resolver_server::CredentialResolver as _;
 use crate::pb::v1::vault_operator_server::VaultOperator as _;
-use crate::pb::v1::{self, scope::Kind};
+use crate::pb::v1::{self, resolved_credential, scope::Kind};
 use crate::store::Key;
 use crate::vault::tests::builders::{dat, wom};
 
@@ -175,6 +177,56 @@ async fn each_of_several_is_within_the_grants_or_refused_by_itself() {
     assert!(refused.iter().all(|error| error.reason == "NOT_GRANTED"));
     assert_eq!(refused[0].message.replace("dat", "cartv"), refused[1].message);
     assert_eq!(refused[0].metadata, refused[1].metadata);
+}
+
+#[tokio::test]
+async fn the_log_and_a_receipt_say_how_much_was_shown() {
+    let api = Api::new().await;
+    let granting = |scope: &str, reveal: &str| grant("'resolve'", scope).replace("'full'", reveal);
+    api.grant(&(granting("'office'", "'full'") + &granting("'general'", "'signature'")));
+    assign(&api, "dat", true).await;
+    assign(&api, "wom", false).await;
+    api.vault.save(dat().office("leipzig")).await;
+    api.vault.save(dat()).await;
+    let shown = || api.lines().pop().unwrap()["reveal"].clone();
+    let password = |answer: v1::ResolveForOrderResponse| match answer.credential.unwrap().secret {
+        Some(resolved_credential::Secret::Login(login)) => login.password,
+        _ => panic!("no login"),
+    };
+    assert_ne!(password(resolve(&api, "dat", "leipzig").await.unwrap()), "");
+    assert_eq!(shown(), "full");
+    assert_eq!(password(resolve(&api, "dat", "halle").await.unwrap()), "");
+    assert_eq!(shown(), "signature");
+    assert!(resolve(&api, "wom", "leipzig").await.is_err());
+    assert_eq!(shown(), serde_json::Value::Null);
+    // Each of several has a line of its own, and the call one that says nothing of it.
+    let request = v1::ResolveManyForOrderRequest {
+        tenant: "demo".into(),
+        providers: ["wom", "dat"].map(str::to_owned).into(),
+        order: Some(v1::Order {
+            order_id: "1".into(),
+            office_id: "leipzig".into(),
+            ..Default::default()
+        }),
+        with_receipt: true,
+        ..Default::default()
+    };
+    let answer = api
+        .resolver
+        .resolve_many_for_order(api.request_of(LEIPZIG, request))
+        .await
+        .unwrap();
+    let lines = api.lines();
+    let newest: Vec<_> = lines[lines.len() - 3..].iter().map(|line| &line["reveal"]).collect();
+    assert_eq!(
+        newest,
+        [&serde_json::Value::Null, &"full".into(), &serde_json::Value::Null]
+    );
+    let receipt = &answer.get_ref().results[1].receipt;
+    let claims = receipt.split('.').nth(1).unwrap();
+    let claims = BASE64_URL_SAFE_NO_PAD.decode(claims).unwrap();
+    let claims: serde_json::Value = serde_json::from_slice(&claims).unwrap();
+    assert_eq!(claims["reveal"], "full");
 }
 
 #[tokio::test]

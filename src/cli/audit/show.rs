@@ -9,6 +9,7 @@ use clap::builder::PossibleValuesParser;
 use prost_types::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use tresor::access::Reveal;
 use tresor::audit::{Filter, Reader, Record};
 use tresor::pb::v1::ReadAuditRequest;
 
@@ -165,7 +166,7 @@ impl Show {
 fn row(line: &str) -> Option<[String; 8]> {
     let record = Record::of(line)?;
     let text = |text: &Option<std::borrow::Cow<'_, str>>| text.as_deref().unwrap_or_default().to_owned();
-    let parts = [&record.tenant, &record.provider, &record.scope];
+    let parts = [&record.what, &record.tenant, &record.provider, &record.scope];
     let mut about = parts
         .into_iter()
         .flatten()
@@ -174,6 +175,17 @@ fn row(line: &str) -> Option<[String; 8]> {
         .join("/");
     if let Some(version) = record.version {
         about.extend([" v", &version.to_string()]);
+    }
+    if let Some(sha256) = &record.sha256 {
+        about.extend([" ", sha256]);
+    }
+    // What is usual is not said.
+    if let Some(reveal) = record
+        .reveal
+        .as_deref()
+        .filter(|reveal| *reveal != Reveal::Full.as_str())
+    {
+        about.extend([", shown: ", reveal]);
     }
     let outcome = match &record.reason {
         Some(reason) => format!("{} {reason}", text(&record.outcome)),

@@ -59,6 +59,16 @@ impl LiveTls {
         self.current.load_full()
     }
 
+    /// The SHA-256 of the certificates that the server shows, one behind the other (DER).
+    pub(crate) fn shown_digest(&self) -> [u8; 32] {
+        self.current.load().shown.digest
+    }
+
+    /// The SHA-256 of the authorities and then of their revocation lists, one behind the other (DER).
+    pub(crate) fn trust_digest(&self) -> [u8; 32] {
+        *self.current.load().trust.digest()
+    }
+
     pub(crate) fn acceptor(&self) -> TlsAcceptor {
         TlsAcceptor::from(Arc::clone(&self.current.load().config))
     }

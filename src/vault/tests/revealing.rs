@@ -161,7 +161,7 @@ async fn a_receipt_proves_which_version_who_got_for_which_order() {
         json!({
             "iss": ISSUER, "sub": SERVICE, "iat": now, "exp": now + i64::try_from(RECEIPT_LIFETIME.as_secs()).unwrap(),
             "order_id": "2026-0815", "tenant": "demo", "provider": "dat", "scope": "office", "subject": "leipzig",
-            "version": 2, "saved_at": start().to_string(), "fell_back": false,
+            "version": 2, "saved_at": start().to_string(), "fell_back": false, "reveal": "full",
         })
     );
     assert_ne!(receipt()["jti"], id, "each receipt has its own id");
