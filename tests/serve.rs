@@ -79,6 +79,14 @@ fn assert_refused(directory: &Path, command: &mut Command, named: &str) {
     assert!(after == before, "a file was changed");
 }
 
+/// The same, and `--check` says just what the start says.
+fn assert_refused_and_told(directory: &Path, named: &str) {
+    assert_refused(directory, &mut serve(directory), named);
+    let mut check = serve(directory);
+    assert_refused(directory, check.arg("--check"), named);
+    assert_eq!(refusal(serve(directory).arg("--check")), refusal(&mut serve(directory)));
+}
+
 /// `tresor serve` on ports that are free.
 fn serve(directory: &Path) -> Command {
     let mut command = serve_command(directory);
@@ -103,7 +111,7 @@ fn a_key_that_is_none_or_that_others_may_read_is_refused_before_anything_is_writ
     let directory = tempfile::tempdir().unwrap();
     prepare(directory.path());
     let key = directory.path().join("kek.key");
-    let refused = |named: &str| assert_refused(directory.path(), &mut serve(directory.path()), named);
+    let refused = |named: &str| assert_refused_and_told(directory.path(), named);
     fs::set_permissions(&key, Permissions::from_mode(0o644)).unwrap();
     refused(&format!("chmod 600 {}", key.display()));
     fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
@@ -121,13 +129,7 @@ fn a_key_that_is_none_or_that_others_may_read_is_refused_before_anything_is_writ
 fn a_certificate_that_is_missing_or_not_the_keys_is_refused_before_anything_is_written() {
     let directory = tempfile::tempdir().unwrap();
     let pki = prepare(directory.path());
-    let refused = |named: &Path| {
-        assert_refused(
-            directory.path(),
-            &mut serve(directory.path()),
-            &named.display().to_string(),
-        );
-    };
+    let refused = |named: &Path| assert_refused_and_told(directory.path(), &named.display().to_string());
     let client_ca = directory.path().join("tls/client-ca.pem");
     for file in [&pki.server.certificate, &pki.server.key, &client_ca] {
         let right = fs::read(file).unwrap();
@@ -200,6 +202,7 @@ fn everything_that_is_wrong_with_a_policy_is_told_at_once() {
     for wrong in ["policy.toml:2:", "policy.toml:3:", "policy.toml:4:", "reveal"] {
         assert!(said.contains(wrong), "{wrong} is not in:\n{said}");
     }
+    assert_eq!(refusal(serve(directory.path()).arg("--check")).join("\n"), said);
     assert!(!directory.path().join("data").exists());
 }
 
@@ -207,11 +210,56 @@ fn everything_that_is_wrong_with_a_policy_is_told_at_once() {
 fn a_configuration_that_is_not_there_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("tresor.toml");
-    assert_refused(
-        directory.path(),
-        &mut serve(directory.path()),
-        &file.display().to_string(),
+    assert_refused_and_told(directory.path(), &file.display().to_string());
+}
+
+#[tokio::test]
+async fn what_could_be_served_is_checked_beside_a_server_and_nothing_is_touched() {
+    let directory = tempfile::tempdir().unwrap();
+    prepare(directory.path());
+    let before = files(directory.path());
+    let checked = |arguments: &[&str]| {
+        let output = serve_command(directory.path())
+            .arg("--check")
+            .args(arguments)
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{said}");
+        (String::from_utf8(output.stdout).unwrap(), said)
+    };
+    let (text, said) = checked(&[]);
+    assert!(said.is_empty(), "{said}");
+    for told in ["listens on", "policy.toml, 2 grants", "server.pem", "valid until"] {
+        assert!(text.contains(told), "{told} is not in:\n{text}");
+    }
+    assert!(files(directory.path()) == before, "a file was changed");
+
+    let server = Server::serve(directory.path(), &[]);
+    // What a start would take and its operator should hear of.
+    let policy = directory.path().join("policy.toml");
+    let more = "\n[[grant]]\nwho = \"spiffe://elsewhere.example/x\"\nmay = [\"watch\"]\ntenants = [\"*\"]\nproviders = [\"nothing\"]\n";
+    replace(&policy, fs::read_to_string(&policy).unwrap() + more);
+    let (json, said) = checked(&["--output", "json"]);
+    let told: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(told["grants"], 3);
+    let warnings = told["warnings"].as_array().unwrap();
+    assert!(!warnings.is_empty(), "{json}");
+    assert!(
+        warnings.iter().all(|warning| said.contains(warning.as_str().unwrap())),
+        "{said}"
     );
+    assert!(server.operator().status().await.is_ok());
+    server.stop().await;
+
+    let inside = directory.path().join("data/store/backups");
+    let lines = refusal(
+        serve(directory.path())
+            .arg("--check")
+            .env("TRESOR_BACKUP_DIRECTORY", &inside),
+    );
+    assert!(lines[0].contains("within the folder of the store"), "{lines:?}");
+    assert!(!inside.exists());
 }
 
 #[test]

@@ -163,7 +163,7 @@ fn run(command: Command, connection: &ConnectionArgs, output: &mut Output) -> Re
         Command::Rescue(rescue) => on_runtime(rescue.run(output)),
         Command::Dev(dev) => dev.run(output),
         Command::Init(init) => init.run(output),
-        Command::Serve(serve) => serve.run(),
+        Command::Serve(serve) => serve.run(output),
         Command::Policy(command) => command.run(output),
         Command::Recovery(recovery) => recovery.run(output),
         Command::Health(health) => on_runtime(health.run(connection.timeout(), output)),

@@ -1,29 +1,62 @@
 //! `tresor serve`: the vault itself.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use serde::Serialize;
+use tresor::access::{Policy, ServedBy};
 use tresor::config::Config;
 use tresor::hardening::{Debugging, Hardening};
 use tresor::serve::{self, Grants, Serving, StartError, manager};
 use tresor::server::Listeners;
 use tresor::telemetry;
+use tresor::time::{Clock as _, SystemClock};
 
 use super::failure::{Exit, Failure};
+use super::output::{Output, details};
 
 /// Serve a vault, until SIGTERM or Ctrl-C. SIGHUP takes changed certificates and a changed policy into use at once.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  tresor serve --config /etc/tresor/tresor.toml")]
+#[command(after_help = "Example:\n  tresor serve --config /etc/tresor/tresor.toml\n  \
+    tresor serve --config /etc/tresor/tresor.toml --check\n\n\
+    JSON, of --check: {listen, health_listen, metrics_listen, store, audit, policy, grants, expiries[], warnings[]}, each of \
+    expiries {what, at}")]
 pub(crate) struct Serve {
     /// The configuration; `tresor init` makes one to start from.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+    /// Only say whether a start would take the configuration, the policy, the certificates and the key-encryption key. A server may be
+    /// running meanwhile. The store is not opened, and a KMS is not asked.
+    #[arg(long)]
+    check: bool,
+}
+
+#[derive(Serialize)]
+struct Checked {
+    listen: String,
+    health_listen: String,
+    metrics_listen: Option<String>,
+    store: PathBuf,
+    audit: PathBuf,
+    policy: PathBuf,
+    grants: usize,
+    expiries: Vec<ExpiryView>,
+    warnings: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct ExpiryView {
+    what: String,
+    at: String,
 }
 
 impl Serve {
-    pub(crate) fn run(&self) -> Result<Exit, Failure> {
+    pub(crate) fn run(&self, output: &mut Output) -> Result<Exit, Failure> {
+        if self.check {
+            return self.check(output);
+        }
         let mut hardening = Hardening::begin(Debugging::Refused).map_err(start)?;
         let config = Config::load(&self.config).map_err(start)?;
         let grants = Grants::load(&config.policy.file).map_err(start)?;
@@ -64,6 +97,66 @@ impl Serve {
             reloading.abort();
             ended
         })
+    }
+}
+
+impl Serve {
+    fn check(&self, output: &mut Output) -> Result<Exit, Failure> {
+        let _hardening = Hardening::begin(Debugging::Refused).map_err(start)?;
+        let config = Config::load(&self.config).map_err(start)?;
+        let policy = Policy::load(&config.policy.file).map_err(start)?;
+        let expiries = serve::check(&config).map_err(start)?;
+        let served_by = ServedBy {
+            catalogue: &config.catalogue,
+            trust_domains: &config.server.trust_domains,
+        };
+        let remarks = policy.remarks(Some(&served_by)).into_iter();
+        let remarks =
+            remarks.map(|remark| format!("{}:{}: {}", config.policy.file.display(), remark.line, remark.text));
+        let now = SystemClock.now();
+        let near = expiries.iter().filter(|expiry| expiry.is_near(now));
+        let near = near.map(|expiry| format!("{} expires soon, {}: renew it", expiry.what(), expiry.at()));
+        let checked = Checked {
+            listen: config.server.listen.to_string(),
+            health_listen: config.server.health_listen.to_string(),
+            metrics_listen: config.metrics.listen.map(|address| address.to_string()),
+            grants: policy.shown().len(),
+            warnings: remarks.chain(near).collect(),
+            expiries: expiries
+                .iter()
+                .map(|expiry| ExpiryView {
+                    what: expiry.what().to_owned(),
+                    at: expiry.at().to_string(),
+                })
+                .collect(),
+            store: config.store.path,
+            audit: config.audit.directory,
+            policy: config.policy.file,
+        };
+        for warning in &checked.warnings {
+            output.warn(warning);
+        }
+        output.show(&checked, Checked::text)?;
+        Ok(Exit::Done)
+    }
+}
+
+impl Checked {
+    fn text(&self) -> String {
+        let path = |path: &Path| path.display().to_string();
+        let mut rows = vec![
+            ("listens on", self.listen.clone()),
+            ("health on", self.health_listen.clone()),
+        ];
+        rows.extend(self.metrics_listen.clone().map(|address| ("metrics on", address)));
+        rows.extend([
+            ("store", path(&self.store)),
+            ("audit log", path(&self.audit)),
+            ("policy", format!("{}, {} grants", path(&self.policy), self.grants)),
+        ]);
+        let expiry = |expiry: &ExpiryView| ("valid until", format!("{}: {}", expiry.at, expiry.what));
+        rows.extend(self.expiries.iter().map(expiry));
+        details(&rows)
     }
 }
 

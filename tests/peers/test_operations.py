@@ -125,6 +125,7 @@ def test_another_policy_is_in_force_once_it_is_renamed(desk: Desk, vault: Deploy
     desk.does("policy")
     wait_for(lambda: "reloaded" in vault.stderr, "the policy")
     assert client.save("demo", "wom").revision > 0
+    desk.does("serve-check")
 
 
 def test_certificates_and_authorities_are_replaced_while_it_serves(desk: Desk, vault: Deployment) -> None:
