@@ -73,8 +73,6 @@ pub(super) struct Segment {
     pub(super) messages: Vec<Message>,
     /// How many places there are that cannot be read and have messages behind them.
     pub(super) gaps: u64,
-    /// The place in the log's order where it begins, by its header; none if that cannot be read.
-    pub(super) begin: Option<u64>,
     /// Whether its header cannot be read though it has messages.
     pub(super) is_headless: bool,
 }
@@ -147,7 +145,6 @@ fn messages_in(segment: &[u8], offset: u64) -> Segment {
         return found;
     }
     let begin = begin_in(used);
-    found.begin = begin;
     let mut number = begin.map(|begin| begin / SEGMENT_SIZE as u64);
     found.is_headless = begin.is_none();
     let mut at = SEGMENT_HEADER;

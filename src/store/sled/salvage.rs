@@ -79,8 +79,9 @@ fn read(path: &Path) -> io::Result<Salvage> {
     Ok(sorted_out(path, written, gaps, acknowledged))
 }
 
-/// How many places are missing of which nothing is left that could not be read, such as whole segments that were overwritten or cut
-/// off. The leaves of a tree have all keys between them: each goes on where the one before it ends.
+/// How many places are missing of which nothing is left that could not be read, such as whole segments that were overwritten with
+/// zeros. The leaves of a tree have all keys between them: each goes on where the one before it ends. An older leaf that takes the
+/// place of a lost one for the same keys cannot be told from it.
 fn missing(written: &BTreeMap<Vec<u8>, Vec<u8>>, mut bounds: Vec<(Vec<u8>, Vec<u8>)>) -> u64 {
     // Of a store that has its format. sled has a tree of its own, too: one leaf for all keys, which has none.
     if !written.contains_key(FORMAT_KEY.as_bytes()) {
@@ -192,10 +193,10 @@ fn mark(path: &Path) -> (u64, u64) {
 fn pages(file: &mut LogFile, length: u64) -> io::Result<(HashMap<u64, Page>, u64)> {
     let (mut messages, mut gaps) = (Vec::new(), 0);
     for segment in (0..length.max(file.length())).step_by(SEGMENT_SIZE) {
+        // Zeros are no sign of a loss: sled writes them over what it does not need any more.
+        let is_cut_off = segment >= file.length();
         let read = file.read(segment)?;
-        // sled writes the header of a segment before anything else of it, and leaves it there.
-        let is_gone = segment < length && read.begin.is_none() && read.messages.is_empty();
-        gaps += read.gaps + u64::from(read.is_headless || is_gone);
+        gaps += read.gaps + u64::from(read.is_headless || is_cut_off);
         messages.extend(read.messages);
     }
     messages.sort_by_key(|message| message.lsn);

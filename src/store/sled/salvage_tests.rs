@@ -1,81 +1,62 @@
-//! What is told of a store of which whole segments are gone.
+//! What is told of a store of which something is gone that leaves nothing unreadable behind.
 
-use std::collections::BTreeSet;
 use std::fs::OpenOptions;
-use std::os::unix::fs::FileExt as _;
-use std::path::Path;
 
 use super::*;
-use crate::store::sled::SEGMENT_SIZE;
 use crate::store::{SledStore, Store as _, Transaction};
 
-type Found = BTreeSet<(String, u64)>;
-
-/// What is saved, and how many places are missing.
-fn saved(path: &Path) -> (Found, u64) {
-    let saved = salvage(path).unwrap();
-    assert_eq!(saved.unreadable, 0);
-    let found = saved
-        .records
-        .iter()
-        .map(|record| (record.key.to_string(), record.revision.0));
-    (found.collect(), saved.gaps)
+/// Bounds of leaves, as `low..high`.
+fn bounds(leaves: &[&str]) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let of = |leaf: &&str| {
+        let (low, high) = leaf.split_once("..").unwrap();
+        (low.into(), high.into())
+    };
+    leaves.iter().map(of).collect()
 }
 
-/// A store of several segments, which has written everything twice.
-async fn large_store() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    let store = SledStore::open(folder.path()).unwrap();
-    for round in 0..2 {
-        for number in 0..300 {
-            let key = Key::new(&format!("record/{:03}", number * 7 % 300));
-            let transaction = Transaction::new().put(key, vec![round; 100_000]);
-            store.commit(transaction).await.unwrap();
-        }
+#[test]
+fn what_no_leaf_is_for_is_missing() {
+    let written = BTreeMap::from([(FORMAT_KEY.into(), Vec::new())]);
+    for (leaves, expected) in [
+        (&[".."][..], 0),
+        (&["..", ".."], 0),
+        (&["..", "..g", "g..p", "p.."], 0),
+        // As while leaves are split and merged.
+        (&["..", "p..", "..p", "..g", "g.."], 0),
+        (&["..", "g..p", "p.."], 1),
+        (&["..", "..g", "p.."], 1),
+        (&["..", "..g", "g..p"], 1),
+        (&["..", "g..p"], 2),
+        (&["g..h", "p..q"], 3),
+        (&[], 1),
+    ] {
+        assert_eq!(missing(&written, bounds(leaves)), expected, "{leaves:?}");
     }
-    drop(store);
-    folder
+    assert_eq!(missing(&BTreeMap::new(), bounds(&[".."])), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whichever_segment_is_gone_it_is_told_that_something_is_missing() {
-    let folder = large_store().await;
-    let (whole, gaps) = saved(folder.path());
-    assert_eq!((whole.len(), gaps), (300, 0));
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(folder.path().join("db"))
-        .unwrap();
-    let length = file.metadata().unwrap().len();
-    let segments: Vec<_> = (0..length).step_by(SEGMENT_SIZE).collect();
-    assert!(segments.len() > 3, "{length} bytes are too few for this");
-    let mut losses = 0;
-    for &segment in &segments {
-        let mut content = vec![0; SEGMENT_SIZE.min(usize::try_from(length - segment).unwrap())];
-        file.read_exact_at(&mut content, segment).unwrap();
-        file.write_all_at(&vec![0; content.len()], segment).unwrap();
-        let (found, gaps) = saved(folder.path());
-        file.write_all_at(&content, segment).unwrap();
-        let is_less = found != whole;
-        losses += u64::from(is_less);
-        assert!(
-            gaps > 0 || !is_less,
-            "without the segment at {segment} {} of {} are left",
-            found.len(),
-            whole.len()
-        );
+async fn a_store_that_was_cut_off_lacks_something_wherever_that_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SledStore::open(folder.path()).unwrap();
+    for number in 0..180 {
+        let key = Key::new(&format!("record/{number:03}"));
+        let transaction = Transaction::new().put(key, vec![1; 100_000]);
+        store.commit(transaction).await.unwrap();
     }
-    assert!(losses > 2, "{losses}");
-    // The same for an end that was cut off.
-    for &end in segments[1..].iter().rev() {
+    drop(store);
+    let whole = salvage(folder.path()).unwrap();
+    assert_eq!((whole.records.len(), whole.gaps), (180, 0));
+    let file = OpenOptions::new().write(true).open(folder.path().join("db")).unwrap();
+    let length = file.metadata().unwrap().len();
+    assert!(length > SEGMENT_SIZE as u64, "{length} bytes are too few for this");
+    for end in (0..length).step_by(SEGMENT_SIZE).collect::<Vec<_>>().into_iter().rev() {
         file.set_len(end).unwrap();
-        let (found, gaps) = saved(folder.path());
+        let left = salvage(folder.path()).unwrap();
         assert!(
-            gaps > 0 || found == whole,
-            "of the first {end} bytes {} of {} are left",
-            found.len(),
-            whole.len()
+            left.gaps > 0,
+            "{} records are left of the first {end} bytes",
+            left.records.len()
         );
     }
 }
