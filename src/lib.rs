@@ -22,7 +22,6 @@ pub mod keyring;
 pub mod offline;
 pub mod pb;
 pub mod pki;
-pub mod recovery;
 pub mod reload;
 pub mod serve;
 pub mod server;

@@ -1,5 +1,7 @@
 //! Work on a store that nobody serves, and on backups, with the keys of a configuration.
 
+mod opening;
+pub mod recovery;
 mod rescue;
 
 use std::collections::BTreeMap;
@@ -13,12 +15,12 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+pub use self::opening::{Damaged, Opened, open_all};
 pub use self::rescue::{Rescued, rescue};
 use crate::audit::{Keys, LogFolder};
 use crate::backup::{self, BackupError, Flaw, NewFile, Unsigned};
-use crate::config::{Config, ConfigErrors};
+use crate::config::{Config, ConfigErrors, Kek};
 use crate::keyring::{DATA_KEY_PREFIX, KekError, KeyringError, OpenedKeys, SIGNING_KEY_PREFIX};
-use crate::serve::Kek;
 use crate::store::{CommitError, Expectation, Key, Record, Scan, SledStore, Store, StoreError, Transaction};
 use crate::time::{Clock as _, SystemClock};
 use crate::vault::check::{self, CheckError, Finding, Inspector, Stop};

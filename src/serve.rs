@@ -19,13 +19,12 @@ use tokio::task::JoinHandle;
 
 use self::backups::Schedule;
 use self::kept::Kept;
-pub use self::unsealing::Kek;
 use self::unsealing::{Opener, keep_up};
 use self::vitality::Vitality;
 use crate::access::{LivePolicy, Policy};
 use crate::api::{Calls, Services};
 use crate::audit::{self, Audit};
-use crate::config::{Config, ConfigErrors, ServerConfig, TracesConfig};
+use crate::config::{Config, ConfigErrors, Kek, ServerConfig, TracesConfig};
 use crate::hardening::{self, HardeningError, Reach};
 use crate::keyring::KekError;
 use crate::reload::{PolicyFile, Reload};

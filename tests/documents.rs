@@ -1,6 +1,7 @@
 //! What the documents say about the source is there.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -101,4 +102,80 @@ fn every_test_that_the_security_document_names_is_there() {
         missing.is_empty(),
         "named in docs/SECURITY.md and not there: {missing:#?}"
     );
+}
+
+/// Which room a file of `src` is in: the first part of its path.
+fn room_of(path: &Path) -> String {
+    let first = path.iter().next().unwrap().to_str().unwrap();
+    first.trim_end_matches(".rs").to_owned()
+}
+
+/// The rooms that a source names in paths from the crate's root, but for its tests.
+fn rooms_in(source: &str) -> BTreeSet<&str> {
+    let shipped = source.split("#[cfg(test)]\nmod ").next().unwrap();
+    let code = shipped.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let paths = code.flat_map(|line| ["crate::", "tresor::"].map(|root| line.split(root).skip(1)));
+    let end = |rest: &str| {
+        rest.find(|letter: char| !(letter.is_alphanumeric() || letter == '_'))
+            .unwrap_or(rest.len())
+    };
+    paths.flatten().map(|rest| &rest[..end(rest)]).collect()
+}
+
+#[test]
+fn each_room_uses_just_the_rooms_that_the_architecture_says() {
+    let document = fs::read_to_string(Path::new(ROOT).join("docs/ARCHITECTURE.md")).unwrap();
+    let folder = Path::new(ROOT).join("src");
+    let sources = sources();
+    let shipped = sources.iter().filter_map(|(path, text)| {
+        let path = path.strip_prefix(&folder).ok()?;
+        let is_test = path.iter().any(|part| part.to_str().unwrap().contains("test"));
+        let is_tried = path.ends_with("fuzzing.rs") || path.ends_with("bench.rs");
+        (!is_test && !is_tried).then(|| (room_of(path), rooms_in(text)))
+    });
+    let mut used = BTreeMap::<String, BTreeSet<&str>>::new();
+    for (room, rooms) in shipped {
+        used.entry(room).or_default().extend(rooms);
+    }
+    let rooms: BTreeSet<_> = used.keys().cloned().collect();
+    let rows = rows(&document, "uses");
+    let named = |cell| {
+        quoted(cell)
+            .filter_map(|place| place.strip_prefix("src/"))
+            .collect::<Vec<_>>()
+    };
+    let base = rows
+        .iter()
+        .map(|row| named(row[0]))
+        .find(|places| places.contains(&"time.rs"))
+        .unwrap();
+    let base: BTreeSet<_> = base.iter().map(|place| room_of(Path::new(place))).collect();
+    let mut told = BTreeSet::new();
+    for row in &rows {
+        let places: BTreeSet<_> = named(row[0]).iter().map(|place| room_of(Path::new(place))).collect();
+        told.extend(places.iter().cloned());
+        let found: BTreeSet<_> = places
+            .iter()
+            .filter_map(|place| used.get(place))
+            .flatten()
+            .copied()
+            .collect();
+        let found = found
+            .into_iter()
+            .filter(|room| rooms.contains(*room) && !places.contains(*room));
+        let found: BTreeSet<_> = found.filter(|room| !base.contains(*room)).collect();
+        match row[2] {
+            "everything" | "each its own room" => {}
+            "everything but `cli`" => assert!(!found.contains("cli"), "{places:?}"),
+            listed => {
+                let allowed: BTreeSet<_> = quoted(listed).filter(|word| rooms.contains(*word)).collect();
+                assert_eq!(found, allowed, "what {places:?} use, and what the table says");
+            }
+        }
+    }
+    let untold: Vec<_> = rooms
+        .iter()
+        .filter(|room| !told.contains(*room) && *room != "lib")
+        .collect();
+    assert!(untold.is_empty(), "no row is about {untold:?}");
 }

@@ -11,8 +11,8 @@ use opentelemetry::KeyValue;
 use tonic::{Code, Request, Response, Status};
 
 pub(super) use self::ended::Ended;
+pub(crate) use self::ended::ended;
 use self::ended::{Unanswered, unavailable};
-pub(crate) use self::ended::{code_name, ended};
 pub(super) use self::parts::{Outcome as PartOutcome, Parts};
 use super::fault::{ApiError, Fault};
 use super::passage::Passage;

@@ -10,7 +10,6 @@ mod format;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod make;
-mod open;
 mod read;
 mod recipient;
 mod restore;
@@ -20,10 +19,10 @@ pub use self::file::NewFile;
 pub use self::folder::{KeptBackup, NEXT, clear, file_name, kept};
 pub use self::format::{End, Flaw, Header};
 pub use self::make::{BackupError, Made, make};
-pub use self::open::{Damaged, Opened, open_all};
+pub(crate) use self::read::Write;
 pub use self::read::{Backup, Judge, ReadError, Reading, Unsigned, read};
 pub use self::recipient::{Identities, NotARecipient, Recipient, Sink};
-pub(crate) use self::restore::{CHECKPOINT, NOTE};
+pub(crate) use self::restore::{CHECKPOINT, NOTE, WrappedKeys};
 pub use self::restore::{Plan, RestoreError, Restored, restore};
 pub use self::snapshot::SnapshotError;
 

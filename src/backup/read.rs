@@ -27,7 +27,7 @@ pub enum ReadError<E> {
 }
 
 /// A record or a change of one: its key, the revision, and the value unless it was removed.
-pub(super) type Write<'a> = (Key, Revision, Option<&'a [u8]>);
+pub(crate) type Write<'a> = (Key, Revision, Option<&'a [u8]>);
 
 /// A backup that was read to its end and is whole. Whose it is shows in its signature.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -84,7 +84,7 @@ impl From<ReadError<StoreError>> for RestoreError {
 
 /// The wrapped keys of a backup.
 #[derive(Default)]
-pub(super) struct WrappedKeys(HashMap<Key, (Revision, Option<Vec<u8>>)>);
+pub(crate) struct WrappedKeys(HashMap<Key, (Revision, Option<Vec<u8>>)>);
 
 impl WrappedKeys {
     pub(super) fn note(&mut self, writes: &[Write<'_>]) {
@@ -97,13 +97,13 @@ impl WrappedKeys {
     }
 
     /// Notes what is written, and not what is removed.
-    pub(super) fn note_present(&mut self, writes: &[Write<'_>]) {
+    pub(crate) fn note_present(&mut self, writes: &[Write<'_>]) {
         for write in writes.iter().filter(|(_, _, value)| value.is_some()) {
             self.note(std::slice::from_ref(write));
         }
     }
 
-    pub(super) async fn open(&self, kek: &dyn KekSource) -> Result<OpenedKeys, KeyringError> {
+    pub(crate) async fn open(&self, kek: &dyn KekSource) -> Result<OpenedKeys, KeyringError> {
         let present = self.0.iter();
         let present: Vec<_> = present
             .filter_map(|(key, (_, value))| Some((key, value.as_deref()?)))

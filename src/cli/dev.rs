@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use tresor::config::LogFormat;
 use tresor::dev::{self, Dev as Running};
 use tresor::hardening::{Debugging, Hardening};
 use tresor::telemetry;
@@ -38,7 +37,7 @@ impl Dev {
     pub(crate) fn run(&self, output: &mut Output) -> Result<Exit, Failure> {
         // Its credentials are made up, and whoever tries things out may want to look inside.
         Hardening::begin(Debugging::Allowed).map_err(start)?;
-        telemetry::init(LogFormat::Text, "info");
+        telemetry::init(telemetry::LogFormat::Text, "info");
         on_server_runtime(async {
             let signals = StopSignals::new()?;
             let started = dev::start(&self.data_dir, self.listen, self.health_listen, self.metrics_listen).await;

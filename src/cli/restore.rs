@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 use tresor::backup::{self, Plan};
-use tresor::config::Config;
-use tresor::serve::Kek;
+use tresor::config::{Config, Kek};
 use tresor::time::{Clock as _, SystemClock};
 
 use super::backup::{BackupView, IdentityFile, input, keys_in};

@@ -7,6 +7,7 @@ pub(crate) mod environment;
 mod errors;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+mod kek;
 pub(crate) mod reader;
 mod sections;
 pub(crate) mod table;
@@ -24,9 +25,11 @@ use crate::audit;
 use crate::backup::Recipient;
 use crate::hardening::Demand;
 use crate::keyring::RecoveryKey;
+use crate::telemetry::LogFormat;
 use crate::vault::catalogue::Catalogue;
 
 pub use errors::ConfigErrors;
+pub use kek::Kek;
 
 use environment::Environment;
 use reader::Reported;
@@ -223,17 +226,6 @@ pub struct LogConfig {
     pub format: LogFormat,
     /// What is logged: directives that `tracing_subscriber::EnvFilter` takes.
     pub level: String,
-}
-
-/// The form of the log's lines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// Text on a terminal, else JSON.
-    Auto,
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
 }
 
 impl Config {

@@ -16,13 +16,14 @@ use super::reader::Reported;
 use super::table::Table;
 use super::value::Value;
 use super::{
-    BackupConfig, HardeningConfig, KekConfig, KeysConfig, LogConfig, LogFormat, MailConfig, MetricsConfig,
-    PolicyConfig, ResolverConfig, ServerConfig, SigningConfig, StoreConfig, TracesConfig,
+    BackupConfig, HardeningConfig, KekConfig, KeysConfig, LogConfig, MailConfig, MetricsConfig, PolicyConfig,
+    ResolverConfig, ServerConfig, SigningConfig, StoreConfig, TracesConfig,
 };
 use crate::access::{TrustDomain, TrustDomains};
 use crate::backup::Recipient;
 use crate::hardening::Demand;
 use crate::keyring::RecoveryKey;
+use crate::telemetry::LogFormat;
 
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8443);
 const HEALTH_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8086);

@@ -2,11 +2,9 @@
 
 use std::io::{self, Read};
 
-use super::read::{Backup, Judge, ReadError, Write, read};
-use super::recipient::Identities;
-use super::restore::WrappedKeys;
+use super::OfflineError;
+use crate::backup::{Backup, Identities, Judge, ReadError, WrappedKeys, Write, read};
 use crate::keyring::{KekSource, OpenedKeys, is_key};
-use crate::offline::OfflineError;
 use crate::store::{Key, Record};
 use crate::vault::examine::{Defect, examine};
 

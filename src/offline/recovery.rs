@@ -2,10 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::config::{Config, ConfigErrors};
+use crate::config::{Config, ConfigErrors, Kek};
 use crate::init::{self, InitError};
 use crate::keyring::{self, KekError, KeyringError, Recovered, RecoveryKey, RecoverySecret};
-use crate::serve::Kek;
 use crate::store::{Key, SledStore, StoreError};
 
 /// How many records an error names.

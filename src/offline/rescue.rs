@@ -4,9 +4,8 @@ use std::path::Path;
 
 use super::{Aside, OfflineError, check};
 use crate::backup::{CHECKPOINT, NOTE};
-use crate::config::Config;
+use crate::config::{Config, Kek};
 use crate::keyring::{OpenedKeys, is_key};
-use crate::serve::Kek;
 use crate::store::{self, Filling, Key, Record, Revision, Salvage, StoreError};
 use crate::time::{Clock as _, SystemClock};
 use crate::vault::check::Finding;

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{KekConfig, KeysConfig};
-use crate::keyring::{KekError, KekSource, KeyFile, KmsPlugin, Replacing};
+use crate::keyring::{KekSource, KmsPlugin};
 use crate::server::{Health, Obstacle};
 use crate::store::Store;
 use crate::time::SystemClock;
@@ -15,35 +14,6 @@ use crate::vault::{Door, OpenError, Settings, Vault, upkeep};
 /// How long to wait before the first and before every later attempt, at most: each wait is twice the one before.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-
-/// The key-encryption key that a configuration names.
-pub struct Kek {
-    /// What wraps and unwraps.
-    pub source: Arc<dyn KekSource>,
-    /// The plugin behind it, if it is one: somebody has to [follow](KmsPlugin::follow) it.
-    pub plugin: Option<Arc<KmsPlugin>>,
-}
-
-impl Kek {
-    /// Reads the key files. A plugin is not talked to yet.
-    ///
-    /// # Errors
-    /// [`KekError`] if a file is not there or no key for its owner alone.
-    pub fn new(config: &KeysConfig) -> Result<Self, KekError> {
-        let (source, plugin): (Arc<dyn KekSource>, _) = match &config.kek {
-            KekConfig::File(path) => (Arc::new(KeyFile::read(path)?), None),
-            KekConfig::Kms(socket) => {
-                let plugin = Arc::new(KmsPlugin::new(socket)?);
-                (Arc::clone(&plugin) as Arc<dyn KekSource>, Some(plugin))
-            }
-        };
-        let source = match &config.previous_kek_file {
-            Some(path) => Arc::new(Replacing::new(source, KeyFile::read(path)?)),
-            None => source,
-        };
-        Ok(Self { source, plugin })
-    }
-}
 
 /// Everything that it takes to open the vault.
 pub(super) struct Opener {

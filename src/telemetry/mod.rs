@@ -1,5 +1,6 @@
 //! Logs, which go to standard error (standard output belongs to what a command was asked for), what is counted, and traces.
 
+mod code;
 pub mod metrics;
 pub mod traces;
 
@@ -10,12 +11,23 @@ use tracing_log::LogTracer;
 use tracing_log::log::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
+pub(crate) use self::code::code_name;
 pub(crate) use self::metrics::Sharded;
-use crate::config::LogFormat;
 
 /// What the crates that log with `log` (sled, rustls) may say at most. sled's traces come from destructors of a thread's
 /// locals too, where `tracing` panics and the process aborts.
 const OTHERS: LevelFilter = LevelFilter::Info;
+
+/// The form of the log's lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, else JSON.
+    Auto,
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
 
 /// Begins to log; may be called once. `RUST_LOG`, if set, takes the place of `level`, as it does in other Rust programs.
 pub fn init(format: LogFormat, level: &str) {

@@ -4,7 +4,7 @@ use tonic::Code;
 
 use crate::api::fault::{ApiError, Fault};
 use crate::audit::{Audit, Entry, Intent, Outcome, Ticket, Unavailable};
-use crate::telemetry::{metrics, traces};
+use crate::telemetry::{code_name, metrics, traces};
 
 /// A call, or a part of one, that is over and whose line is under way.
 #[must_use = "nobody gets an answer before it is let out"]
@@ -80,28 +80,5 @@ pub(crate) fn ended<'a>(entry: Entry<'a>, code: Code, reason: Option<&'static st
         code: Some(code_name(code)),
         reason,
         ..entry
-    }
-}
-
-/// The code's name as gRPC's own documents have it.
-pub(crate) fn code_name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }

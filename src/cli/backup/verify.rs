@@ -6,7 +6,8 @@ use clap::Args;
 use serde::Serialize;
 use tresor::audit::Keys;
 use tresor::backup::{self, Judge, ReadError};
-use tresor::config::Config;
+use tresor::config::{Config, Kek};
+use tresor::offline;
 use tresor::pb::v1::GetSigningKeysRequest;
 
 use super::{BackupView, IdentityFile, input, keys_in};
@@ -81,9 +82,9 @@ impl Verify {
         let failed = |error: &dyn std::fmt::Display| Failure::Start(error.to_string());
         let identities = self.identity.read()?;
         let config = Config::load(config).map_err(|error| failed(&error))?;
-        let kek = tresor::serve::Kek::new(&config.keys).map_err(|error| failed(&error))?;
+        let kek = Kek::new(&config.keys).map_err(|error| failed(&error))?;
         let open = || input(&self.file).map_err(|error| std::io::Error::other(error.to_string()));
-        let opened = backup::open_all(open, identities.as_ref(), &*kek.source).await;
+        let opened = offline::open_all(open, identities.as_ref(), &*kek.source).await;
         Ok(match opened {
             Err(error) => Answer::unusable(&error, None),
             Ok(opened) => Answer {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use tresor::config::Config;
-use tresor::recovery;
+use tresor::offline::recovery;
 
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::{Output, details};

@@ -14,8 +14,8 @@ use tonic::Code;
 
 use super::durations::{self, BUCKETS};
 use super::sharded::Sharded;
-use crate::api::code_name;
 use crate::pb;
+use crate::telemetry::code_name;
 
 /// The codes of gRPC: 0 to 16.
 const CODES: usize = 17;

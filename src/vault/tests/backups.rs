@@ -13,6 +13,7 @@ use super::builders::{Credential, order, tenant, wom};
 use super::support::{TestVault, assigned, everything_of, password, set, settings};
 use crate::backup::{self, Plan, RestoreError, Unsigned};
 use crate::keyring::{KekSource, KeyFile};
+use crate::offline;
 use crate::store::{Key, Record, SledStore, Store};
 use crate::time::Timestamp;
 use crate::vault::SetAssignment;
@@ -270,7 +271,7 @@ async fn a_damaged_record_is_backed_up_as_it_is_and_told() {
     *value.last_mut().unwrap() ^= 1;
     vault.overwrite(&key, &value).await;
     let bytes = backed_up(&vault).await;
-    let opened = backup::open_all(|| Ok(&bytes[..]), None, &kek(7)).await.unwrap();
+    let opened = offline::open_all(|| Ok(&bytes[..]), None, &kek(7)).await.unwrap();
     let told: Vec<_> = opened.damaged.iter().map(ToString::to_string).collect();
     assert_eq!(
         told,
