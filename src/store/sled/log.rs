@@ -107,13 +107,9 @@ impl LogFile {
         Ok(begin_in(&header))
     }
 
-    pub(super) fn length(&self) -> u64 {
-        self.length
-    }
-
-    /// Reads a segment, or as much of it as there is.
+    /// Reads a segment.
     pub(super) fn read(&mut self, segment: u64) -> io::Result<Segment> {
-        let length = self.length.saturating_sub(segment).min(SEGMENT_SIZE as u64);
+        let length = (self.length - segment).min(SEGMENT_SIZE as u64);
         self.buffer.resize(usize::try_from(length).unwrap_or(SEGMENT_SIZE), 0);
         self.file.read_exact_at(&mut self.buffer, segment)?;
         Ok(messages_in(&self.buffer, segment))

@@ -8,7 +8,7 @@ use std::path::Path;
 use super::guard::Lock;
 use super::journal;
 use super::log::{Cursor, Kind, LogFile, Message};
-use super::{FORMAT_KEY, META, REVISION_KEY, SEGMENT_SIZE, io_error, record, stored};
+use super::{FORMAT_KEY, META, REVISION_KEY, io_error, record, stored};
 use crate::store::{Change, FORMAT, Key, Record, Revision, StoreError};
 
 /// What is left of a store. Of each record the newest state that can be read; nothing is changed.
@@ -48,8 +48,7 @@ pub fn salvage(path: &Path) -> Result<Salvage, StoreError> {
 
 fn read(path: &Path) -> io::Result<Salvage> {
     let mut file = LogFile::open(path)?;
-    let (acknowledged, length) = mark(path);
-    let (pages, mut gaps) = pages(&mut file, length)?;
+    let (pages, mut gaps) = pages(&mut file)?;
     let mut written = BTreeMap::<Vec<u8>, Vec<u8>>::new();
     let mut bounds = Vec::with_capacity(pages.len());
     for page in pages.values() {
@@ -73,10 +72,10 @@ fn read(path: &Path) -> io::Result<Salvage> {
     // What cannot be read may be what is missing.
     gaps = gaps.max(missing(&written, bounds));
     gaps += take_from_journal(path, &mut written, gaps > 0)?;
-    if revision_in(&written) < acknowledged {
+    if revision_in(&written) < acknowledged(path) {
         gaps = gaps.max(1);
     }
-    Ok(sorted_out(path, written, gaps, acknowledged))
+    Ok(sorted_out(path, written, gaps))
 }
 
 /// How many places are missing of which nothing is left that could not be read, such as whole segments that were overwritten with
@@ -87,9 +86,9 @@ fn missing(written: &BTreeMap<Vec<u8>, Vec<u8>>, mut bounds: Vec<(Vec<u8>, Vec<u
     if !written.contains_key(FORMAT_KEY.as_bytes()) {
         return 1;
     }
-    let is_part = |(low, high): &(Vec<u8>, Vec<u8>)| !(low.is_empty() && high.is_empty());
-    if bounds.iter().any(is_part) {
-        bounds.retain(is_part);
+    let is_of_all = |(low, high): &(Vec<u8>, Vec<u8>)| low.is_empty() && high.is_empty();
+    if let Some(own) = bounds.iter().position(is_of_all) {
+        bounds.swap_remove(own);
     }
     bounds.sort();
     let (mut missing, mut reached) = (0, Some(Vec::new()));
@@ -136,10 +135,10 @@ fn take_from_journal(path: &Path, written: &mut BTreeMap<Vec<u8>, Vec<u8>>, has_
     Ok(gaps)
 }
 
-fn sorted_out(path: &Path, written: BTreeMap<Vec<u8>, Vec<u8>>, gaps: u64, acknowledged: u64) -> Salvage {
+fn sorted_out(path: &Path, written: BTreeMap<Vec<u8>, Vec<u8>>, gaps: u64) -> Salvage {
     let number = |key: &str| written.get(key.as_bytes()).map(|value| number_in(value));
     let mut salvage = Salvage {
-        revision: Revision(number(REVISION_KEY).unwrap_or(0).max(acknowledged)),
+        revision: Revision(number(REVISION_KEY).unwrap_or(0).max(acknowledged(path))),
         format: number(FORMAT_KEY)
             .and_then(|format| u32::try_from(format).ok())
             .filter(|format| *format > 0)
@@ -181,22 +180,20 @@ fn revision_of(stored: &[u8]) -> u64 {
     number_in(stored)
 }
 
-/// What the mark says, as far as it can be read: the newest revision, and how long sled's file was.
-fn mark(path: &Path) -> (u64, u64) {
+/// What the mark says, if it can be read.
+fn acknowledged(path: &Path) -> u64 {
     let text = fs::read_to_string(path.join("acknowledged")).unwrap_or_default();
-    let mut words = text.split_whitespace();
-    let mut number = || words.next().and_then(|number| number.parse().ok()).unwrap_or(0);
-    (number(), number())
+    let first = text.split_whitespace().next();
+    first.and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
-/// The pages as the log leaves them, and how many places of it cannot be read. The file once had at least this length.
-fn pages(file: &mut LogFile, length: u64) -> io::Result<(HashMap<u64, Page>, u64)> {
+/// The pages as the log leaves them, and how many places of it cannot be read. Neither zeros nor a shorter file are signs of a loss:
+/// sled writes zeros over what it does not need any more, and gives the end of its file back.
+fn pages(file: &mut LogFile) -> io::Result<(HashMap<u64, Page>, u64)> {
     let (mut messages, mut gaps) = (Vec::new(), 0);
-    for segment in (0..length.max(file.length())).step_by(SEGMENT_SIZE) {
-        // Zeros are no sign of a loss: sled writes them over what it does not need any more.
-        let is_cut_off = segment >= file.length();
+    for segment in file.segments() {
         let read = file.read(segment)?;
-        gaps += read.gaps + u64::from(read.is_headless || is_cut_off);
+        gaps += read.gaps + u64::from(read.is_headless);
         messages.extend(read.messages);
     }
     messages.sort_by_key(|message| message.lsn);
