@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 
 pub use self::opening::{Damaged, Opened, open_all};
 pub use self::rescue::{Rescued, rescue};
-use crate::audit::{Keys, LogFolder};
+use crate::audit::{self, Keys, LogFolder};
 use crate::backup::{self, BackupError, Flaw, NewFile, Unsigned};
 use crate::config::{Config, ConfigErrors, Kek};
 use crate::keyring::{DATA_KEY_PREFIX, KekError, KeyringError, OpenedKeys, SIGNING_KEY_PREFIX};
@@ -41,6 +41,9 @@ pub enum OfflineError {
     /// A key in the store.
     #[error(transparent)]
     Keyring(#[from] KeyringError),
+    /// A server writes the audit log.
+    #[error(transparent)]
+    Audit(#[from] audit::OpenError),
     /// There is no store.
     #[error("{}: there is no store; the configuration must name one", .0.display())]
     NoStore(PathBuf),

@@ -337,7 +337,7 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
         policy: LivePolicy::new(grants.policy),
     };
     let traces = collector.and_then(|collector| untraced(Traces::start(&collector)));
-    let reload = Reload::start(files, grants.file, &access, &audit)?;
+    let reload = Reload::start(files, grants.file, &access, &audit).await?;
     let look = Look {
         process,
         look: readings::look(

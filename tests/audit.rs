@@ -24,6 +24,7 @@ use tresor::audit::{Keys, Report};
 use tresor::pb::v1;
 
 use support::callers::Callers;
+use support::certificates::replace;
 use support::process::{Server, prepare, tresor};
 use support::requests::{general, login, name, office, put_login};
 use support::{PATIENCE, told, wait_for};

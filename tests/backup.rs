@@ -238,6 +238,50 @@ async fn a_restore_that_is_killed_leaves_nothing_that_starts_as_a_vault() {
     assert_eq!(resolved(&server, 7).await, "kept");
 }
 
+#[tokio::test]
+async fn nothing_is_put_beside_a_server_that_still_runs_though_its_store_was_moved_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    prepare(folder);
+    let server = Server::serve(folder, &[]);
+    save(&server.operator(), 1, "word").await;
+    let file = folder.join("vault.backup");
+    done(command(&server, &["backup", file.to_str().unwrap()]));
+    let (store, moved) = (folder.join("data"), folder.join("moved"));
+    fs::rename(&store, &moved).unwrap();
+    let run = |word: &str, subject: &Path, more: &[&str]| {
+        let mut command = tresor(&[word]);
+        command
+            .arg(subject)
+            .arg("--config")
+            .arg(folder.join("tresor.toml"))
+            .args(more);
+        command.output().unwrap()
+    };
+    for (word, subject) in [("restore", &file), ("rescue", &moved)] {
+        let refused = run(word, subject, &[]);
+        assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
+        assert!(
+            said(&refused).contains("in use by another process"),
+            "{}",
+            said(&refused)
+        );
+        assert!(!store.exists());
+    }
+    // Who only looks disturbs nobody.
+    let looked = run("restore", &file, &["--dry-run"]);
+    assert_eq!(looked.status.code(), Some(0), "{}", said(&looked));
+    server.kill();
+    let restored = run("restore", &file, &[]);
+    assert_eq!(restored.status.code(), Some(0), "{}", said(&restored));
+    let server = Server::serve(folder, &[]);
+    let found = v1::GetCredentialRequest {
+        r#ref: Some(name("firm", "wom", office("1"))),
+    };
+    assert!(server.operator().admin.clone().get_credential(found).await.is_ok());
+    server.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_who_may_back_up_gets_a_backup_and_one_at_a_time() {
     let directory = tempfile::tempdir().unwrap();

@@ -108,6 +108,28 @@ impl Directory {
     }
 }
 
+/// Keeps everybody from writing a log, as long as it is kept itself.
+#[derive(Debug)]
+pub struct Closed {
+    _lock: Option<File>,
+}
+
+/// Sees to it that no server writes the log in `directory` meanwhile, so that none runs with the same configuration. Makes and changes
+/// nothing: where there is no log, or none that this process may open, there is nothing to see to.
+///
+/// # Errors
+/// [`OpenError::InUse`].
+pub fn keep_closed(directory: &Path) -> Result<Closed, OpenError> {
+    let Ok(lock) = File::open(directory.join("lock")) else {
+        return Ok(Closed { _lock: None });
+    };
+    match lock.try_lock() {
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(directory.into())),
+        // A file system without locks keeps nobody out, here and there.
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(Closed { _lock: Some(lock) }),
+    }
+}
+
 /// The files of a log in their order, each with its number.
 ///
 /// # Errors

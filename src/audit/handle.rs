@@ -251,13 +251,14 @@ impl Audit {
         let _ = self.send(events::log_cut(kept, found));
     }
 
-    /// Says what calls are decided by from now on (`what` is its word), before they are: the lines of all of them come after this
-    /// one.
+    /// Says what calls are decided by from now on (`what` is its word), before they are: its line is written when this returns, so that
+    /// the lines of all calls that begin with it come after this one.
     ///
     /// # Errors
     /// [`Unavailable`]: then it must not be taken into use.
-    pub fn note_in_force(&self, what: &str, sha256: Option<Hash>) -> Result<(), Unavailable> {
-        self.send(events::in_force(what, sha256))
+    pub async fn announce_in_force(&self, what: &str, sha256: Option<Hash>) -> Result<(), Unavailable> {
+        let line = self.hand_in(vec![events::in_force(what, sha256)], true);
+        line.written().await.map(drop)
     }
 
     /// From now on checkpoints are signed; the first one at once.

@@ -29,7 +29,7 @@ mod verify;
 mod writer;
 
 pub use self::chain::{Hash, Link};
-pub use self::directory::files_in;
+pub use self::directory::{Closed, files_in, keep_closed};
 pub use self::entry::{Entry, Event, Outcome};
 pub use self::error::{OpenError, Unavailable};
 pub use self::handle::{Audit, Checkpoint, Intent, Settings, Sign, Ticket};

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
+use tresor::audit::keep_closed;
 use tresor::backup::{self, Plan};
 use tresor::config::{Config, Kek};
 use tresor::time::{Clock as _, SystemClock};
@@ -57,6 +58,12 @@ impl Restore {
     pub(crate) async fn run(self, output: &mut Output) -> Result<Exit, Failure> {
         let failed = |error: &dyn std::fmt::Display| Failure::Start(error.to_string());
         let config = Config::load(&self.config).map_err(|error| failed(&error))?;
+        // The folder of the store is a new one and tells nothing of a server whose folder was moved away.
+        let _closed = if self.dry_run {
+            None
+        } else {
+            Some(keep_closed(&config.audit.directory).map_err(|error| failed(&error))?)
+        };
         let published = self.jwks.as_deref().map(keys_in).transpose()?;
         let identities = self.identity.read()?;
         let kek = match published {

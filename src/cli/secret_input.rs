@@ -1,14 +1,13 @@
 //! How secrets come in: typed twice without echo, or through standard input. Never as an argument, which every process on the
 //! machine can read, nor from the environment, which children and crash reports inherit.
 
-use std::fs::File;
 use std::io::{self, IsTerminal, Read};
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 use secrecy::{ExposeSecret, SecretString};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
-use signal_hook::iterator::Signals;
+use signal_hook::consts::SIGINT;
+use signal_hook::flag::register_conditional_default;
 use signal_hook::low_level::emulate_default_handler;
 use zeroize::Zeroizing;
 
@@ -125,29 +124,30 @@ pub(crate) struct Terminal;
 
 impl Ask for Terminal {
     fn ask(&mut self, prompt: &str) -> io::Result<String> {
-        keep_echo()?;
-        rpassword::prompt_password(prompt)
+        let is_interruptible = is_interruptible()?;
+        // At Ctrl-C rpassword raises the signal first, and gives the terminal its echo back when it returns.
+        is_interruptible.store(false, Ordering::SeqCst);
+        let typed = rpassword::prompt_password(prompt);
+        is_interruptible.store(true, Ordering::SeqCst);
+        if typed
+            .as_ref()
+            .is_err_and(|error| error.kind() == io::ErrorKind::Interrupted)
+        {
+            emulate_default_handler(SIGINT)?;
+        }
+        typed
     }
 }
 
-/// Whoever ends the process while it asks gets a terminal back that shows what is typed.
-fn keep_echo() -> io::Result<()> {
-    static KEPT: OnceLock<()> = OnceLock::new();
-    if KEPT.get().is_some() {
-        return Ok(());
+/// Whether SIGINT ends the process. It does, but while somebody is asked.
+fn is_interruptible() -> io::Result<&'static AtomicBool> {
+    static FLAG: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+    if let Some(flag) = FLAG.get() {
+        return Ok(flag);
     }
-    let terminal = File::open("/dev/tty")?;
-    let before = tcgetattr(&terminal)?;
-    let mut signals = Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM])?;
-    std::thread::Builder::new().name("echo".into()).spawn(move || {
-        for signal in signals.forever() {
-            let _ = tcsetattr(&terminal, OptionalActions::Now, &before);
-            // Ends the process as the signal would have.
-            let _ = emulate_default_handler(signal);
-        }
-    })?;
-    let _ = KEPT.set(());
-    Ok(())
+    let flag = Arc::new(AtomicBool::new(true));
+    register_conditional_default(SIGINT, Arc::clone(&flag))?;
+    Ok(FLAG.get_or_init(|| flag))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::{Aside, OfflineError, check};
+use crate::audit::keep_closed;
 use crate::backup::{CHECKPOINT, NOTE};
 use crate::config::{Config, Kek};
 use crate::keyring::{OpenedKeys, is_key};
@@ -42,6 +43,12 @@ pub async fn rescue(config: &Config, from: &Path, aside: Option<&Path>, is_dry: 
         return Err(OfflineError::NoStore(from.into()));
     }
     let target = &config.store.path;
+    // The folder is a new one and tells nothing of a server whose folder was moved away.
+    let _closed = if is_dry {
+        None
+    } else {
+        Some(keep_closed(&config.audit.directory)?)
+    };
     Filling::check(target)?;
     let source = from.to_owned();
     let salvage = tokio::task::spawn_blocking(move || store::salvage(&source));

@@ -11,10 +11,11 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 pub use self::source::PolicyFile;
-use self::source::Source;
+use self::source::{Announcing, Source};
 use crate::audit::{Audit, Hash};
 use crate::server::{Access, LiveTls, Tls, TlsFiles};
 use crate::telemetry::metrics::Reload::{Authorities, Certificate, Policy};
@@ -49,8 +50,8 @@ impl Reload {
     /// Begins to watch over the certificates, and over the policy if it is from a file, and tells the audit log what holds.
     ///
     /// # Errors
-    /// The system gives no thread, or the log takes no lines.
-    pub fn start(
+    /// The system gives no thread, or the log cannot be written.
+    pub async fn start(
         certificates: TlsFiles,
         policy: Option<PolicyFile>,
         access: &Access,
@@ -63,14 +64,18 @@ impl Reload {
             (Certificate, Some(tls.shown_digest().into())),
             (Policy, policy.as_ref().map(|file| Hash::of(file.text.as_bytes()))),
         ] {
-            source::announce(audit, what, sha256).map_err(io::Error::other)?;
+            let told = audit.announce_in_force(what.as_str(), sha256).await;
+            told.map_err(io::Error::other)?;
         }
+        let log = Announcing {
+            audit: audit.clone(),
+            runtime: Handle::current(),
+        };
         let mut sources = vec![
-            source::authorities(certificates.clone(), &tls, audit.clone()),
-            source::certificate(certificates, &tls, audit.clone()),
+            source::authorities(certificates.clone(), &tls, log.clone()),
+            source::certificate(certificates, &tls, log.clone()),
         ];
-        let domains = &access.trust_domains;
-        sources.extend(policy.map(|file| source::policy(file, &access.policy, domains.clone(), audit.clone())));
+        sources.extend(policy.map(|file| source::policy(file, &access.policy, access.trust_domains.clone(), log)));
         std::thread::Builder::new()
             .name("reload".into())
             .spawn(move || watch(sources, &tls, &asked))?;

@@ -6,6 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
+
 use crate::access::{LivePolicy, Policy, TrustDomains};
 use crate::audit::{Audit, Hash};
 use crate::server::{LiveTls, TlsFiles};
@@ -44,14 +46,14 @@ struct Trace {
 }
 
 /// The server's certificate and its key. They fit together or none is taken.
-pub(super) fn certificate(files: TlsFiles, live: &Arc<LiveTls>, audit: Audit) -> Source {
+pub(super) fn certificate(files: TlsFiles, live: &Arc<LiveTls>, log: Announcing) -> Source {
     let live = Arc::clone(live);
     let paths = files.shown().map(Path::to_owned).collect();
     Source::new(Reload::Certificate, paths, move || {
         let shown = files.load_shown(SystemClock.now()).map_err(|error| error.to_string())?;
         let summary = shown.summary();
         if shown.digest() != live.shown_digest() {
-            announce(&audit, Reload::Certificate, Some(shown.digest().into()))?;
+            log.announce(Reload::Certificate, shown.digest().into())?;
         }
         Ok(live.replace_shown(shown).then_some(summary))
     })
@@ -59,7 +61,7 @@ pub(super) fn certificate(files: TlsFiles, live: &Arc<LiveTls>, audit: Audit) ->
 
 /// The client authorities and their revocation lists. They fit together or none is taken; the server's certificate has
 /// nothing to do with them, so a mistake there keeps nobody in who is revoked.
-pub(super) fn authorities(files: TlsFiles, live: &Arc<LiveTls>, audit: Audit) -> Source {
+pub(super) fn authorities(files: TlsFiles, live: &Arc<LiveTls>, log: Announcing) -> Source {
     let live = Arc::clone(live);
     let paths = files.trusted().map(Path::to_owned).collect();
     Source::new(Reload::Authorities, paths, move || {
@@ -67,14 +69,14 @@ pub(super) fn authorities(files: TlsFiles, live: &Arc<LiveTls>, audit: Audit) ->
         let trust = trust.map_err(|error| error.to_string())?;
         let summary = trust.summary().to_owned();
         if *trust.digest() != live.trust_digest() {
-            announce(&audit, Reload::Authorities, Some((*trust.digest()).into()))?;
+            log.announce(Reload::Authorities, (*trust.digest()).into())?;
         }
         Ok(live.replace_trust(trust).then_some(summary))
     })
 }
 
 /// The policy.
-pub(super) fn policy(file: PolicyFile, live: &Arc<LivePolicy>, trust_domains: TrustDomains, audit: Audit) -> Source {
+pub(super) fn policy(file: PolicyFile, live: &Arc<LivePolicy>, trust_domains: TrustDomains, log: Announcing) -> Source {
     let PolicyFile { path, text: mut taken } = file;
     let live = Arc::clone(live);
     Source::new(Reload::Policy, vec![path.clone()], move || {
@@ -83,18 +85,28 @@ pub(super) fn policy(file: PolicyFile, live: &Arc<LivePolicy>, trust_domains: Tr
             return Ok(None);
         }
         let summary = format!("{} grants", policy.shown().len());
+        log.announce(Reload::Policy, Hash::of(text.as_bytes()))?;
         policy.warn_of_untaken(&trust_domains);
-        announce(&audit, Reload::Policy, Some(Hash::of(text.as_bytes())))?;
         live.replace(policy);
         taken = text;
         Ok(Some(summary))
     })
 }
 
-/// Tells the audit log what calls will be decided by.
-pub(super) fn announce(audit: &Audit, what: Reload, sha256: Option<Hash>) -> Result<(), String> {
-    let told = audit.note_in_force(what.as_str(), sha256);
-    told.map_err(|_| "the audit log takes no lines, and this must not go without one".into())
+/// The audit log, for a thread that may wait for it.
+#[derive(Clone)]
+pub(super) struct Announcing {
+    pub(super) audit: Audit,
+    pub(super) runtime: Handle,
+}
+
+impl Announcing {
+    /// Tells the log what calls will be decided by.
+    fn announce(&self, what: Reload, sha256: Hash) -> Result<(), String> {
+        let told = self.audit.announce_in_force(what.as_str(), Some(sha256));
+        let told = self.runtime.block_on(told);
+        told.map_err(|_| "the audit log cannot be written, and this must not go without a line; mend that first".into())
+    }
 }
 
 impl Source {

@@ -54,6 +54,33 @@ async fn after_a_kill_every_answered_resolve_has_its_line_and_the_log_is_whole()
 }
 
 #[tokio::test]
+async fn a_policy_that_cannot_be_announced_is_not_in_force_until_it_can() {
+    let directory = tempfile::tempdir().unwrap();
+    prepare(directory.path());
+    // A sandbox would hold on to the folder that is moved away.
+    let environment = [("TRESOR_AUDIT_TIMEOUT", "200ms"), ("TRESOR_HARDENING_SANDBOX", "off")];
+    let server = Server::serve(directory.path(), &environment);
+    assert!(server.operator().status().await.is_ok());
+    let audit = directory.path().join("audit");
+    let away = directory.path().join("away");
+    fs::rename(&audit, &away).unwrap();
+    fs::write(&audit, "in the way").unwrap();
+    let file = directory.path().join("policy.toml");
+    let policy = fs::read_to_string(&file).unwrap().replace(" \"operate\",", "");
+    replace(&file, &policy);
+    server.has_logged("must not go without a line", 1).await;
+    fs::remove_file(&audit).unwrap();
+    server.has_logged("\"reloaded\"", 1).await;
+    until_serving(&server, true).await;
+    assert_eq!(told(server.operator().status().await).1, "NOT_GRANTED");
+    let lines = lines(&audit);
+    let place = |name: &str, value: &str| lines.iter().position(|line| line[name] == value).unwrap();
+    let hash = tresor::audit::Hash::of(policy.as_bytes()).to_string();
+    assert!(place("sha256", &hash) < place("reason", "NOT_GRANTED"), "{lines:#?}");
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_removed_file_fails_a_call_shows_in_health_and_heals() {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::dev(directory.path());

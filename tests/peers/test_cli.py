@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import pty
+import select
 import signal
 import subprocess
 import termios
@@ -114,6 +115,8 @@ def test_who_ends_it_at_a_prompt_gets_the_terminals_echo_back(cli: Cli, tenant: 
     try:
         said = b""
         while b"password: " not in said:
+            readable, _, _ = select.select([keyboard], [], [], TIMEOUT)
+            assert readable, said
             said += os.read(keyboard, 1024)
         wait_for(lambda: not echoes(), "a terminal without echo")
         os.write(keyboard, b"half a passw\x03")
