@@ -202,22 +202,20 @@ pub fn prepare(config: &Config, grants: Grants, listeners: Listeners) -> Result<
     })
 }
 
-/// Reads what a start reads before it touches anything, and says what expires when. Nothing is written, no port is listened on, and
-/// a KMS is not asked for anything.
+/// Reads what a start reads before it opens the store, and says what expires when. Nothing is made, no port is listened on, and a KMS
+/// is not asked for anything.
 ///
 /// # Errors
 /// [`StartError`], as a start would end with it.
 pub fn check(config: &Config) -> Result<Vec<Expiry>, StartError> {
     let tls = tls_files(&config.server).load(SystemClock.now())?;
     Kek::new(&config.keys)?;
-    // As a start names them, which makes those that are not there.
-    let real = |path: &Path| {
-        let there = |above: &Path| Some(above.canonicalize().ok()?.join(path.strip_prefix(above).ok()?));
-        path.ancestors().find_map(there).unwrap_or_else(|| path.to_owned())
-    };
-    let backups = config.backup.directory.as_deref().map(real);
-    let others = [&config.store.path, &config.audit.directory].map(|path| real(path));
-    refuse_inside(backups.as_deref(), [&others[0], &others[1]])?;
+    let store = hardening::would_claim(&config.store.path)?;
+    let audit = hardening::would_claim(&config.audit.directory)?;
+    let backups = config.backup.directory.as_deref();
+    let backups = backups.map(hardening::would_claim).transpose()?;
+    refuse_inside(backups.as_deref(), [&store, &audit])?;
+    hardening::keeps_apart(config.hardening.sandbox, &reach_of(config, [store, audit], backups))?;
     Ok(tls.expiries().cloned().collect())
 }
 
@@ -254,6 +252,11 @@ fn untraced<T>(found: Result<T, NoCollector>) -> Option<T> {
 /// connected to is not a matter of files.
 #[must_use]
 pub fn reach(config: &Config, prepared: &Prepared) -> Reach {
+    let folders = [prepared.store.clone(), prepared.audit.clone()];
+    reach_of(config, folders, prepared.backups.clone())
+}
+
+fn reach_of(config: &Config, folders: [PathBuf; 2], backups: Option<PathBuf>) -> Reach {
     let server = &config.server;
     let reads = [
         &server.certificate,
@@ -263,11 +266,7 @@ pub fn reach(config: &Config, prepared: &Prepared) -> Reach {
     ];
     Reach {
         reads: reads.into_iter().chain(&server.client_crl).cloned().collect(),
-        writes: [&prepared.store, &prepared.audit]
-            .into_iter()
-            .chain(&prepared.backups)
-            .cloned()
-            .collect(),
+        writes: folders.into_iter().chain(backups).collect(),
     }
 }
 

@@ -112,7 +112,8 @@ fn room_of(path: &Path) -> String {
 
 /// The rooms that a source names in paths from the crate's root, but for its tests.
 fn rooms_in(source: &str) -> BTreeSet<&str> {
-    let shipped = source.split("#[cfg(test)]\nmod ").next().unwrap();
+    // A module of tests that is not in a file of its own stands at the end.
+    let shipped = source.split("#[cfg(test)]\nmod tests {").next().unwrap();
     let code = shipped.lines().filter(|line| !line.trim_start().starts_with("//"));
     let paths = code.flat_map(|line| ["crate::", "tresor::"].map(|root| line.split(root).skip(1)));
     let end = |rest: &str| {
@@ -129,12 +130,19 @@ fn each_room_uses_just_the_rooms_that_the_architecture_says() {
     let sources = sources();
     let shipped = sources.iter().filter_map(|(path, text)| {
         let path = path.strip_prefix(&folder).ok()?;
-        let is_test = path.iter().any(|part| part.to_str().unwrap().contains("test"));
+        let is_test = path.iter().any(|part| {
+            let name = part.to_str().unwrap().trim_end_matches(".rs");
+            name == "tests" || name.ends_with("_tests")
+        });
         let is_tried = path.ends_with("fuzzing.rs") || path.ends_with("bench.rs");
         (!is_test && !is_tried).then(|| (room_of(path), rooms_in(text)))
     });
     let mut used = BTreeMap::<String, BTreeSet<&str>>::new();
     for (room, rooms) in shipped {
+        assert!(
+            !rooms.contains(""),
+            "{room}: a path for each room, so that they are seen here"
+        );
         used.entry(room).or_default().extend(rooms);
     }
     let rooms: BTreeSet<_> = used.keys().cloned().collect();
@@ -178,4 +186,38 @@ fn each_room_uses_just_the_rooms_that_the_architecture_says() {
         .filter(|room| !told.contains(*room) && *room != "lib")
         .collect();
     assert!(untold.is_empty(), "no row is about {untold:?}");
+}
+
+#[test]
+fn each_direct_dependency_has_its_reason() {
+    let manifest = fs::read_to_string(Path::new(ROOT).join("Cargo.toml")).unwrap();
+    let manifest: toml::Table = manifest.parse().unwrap();
+    let tables = [
+        manifest.get("dependencies"),
+        manifest.get("dev-dependencies"),
+        manifest.get("build-dependencies"),
+        manifest["target"]["cfg(target_os = \"linux\")"].get("dependencies"),
+    ];
+    let named: BTreeSet<_> = tables
+        .iter()
+        .flat_map(|table| table.unwrap().as_table().unwrap().keys())
+        .collect();
+    let document = fs::read_to_string(Path::new(ROOT).join("docs/DEPENDENCIES.md")).unwrap();
+    let cells = document
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split('|').next());
+    let told: BTreeSet<_> = cells
+        .flat_map(|cell| cell.split('`').step_by(2))
+        .map(str::to_owned)
+        .collect();
+    let untold: Vec<_> = named.iter().filter(|name| !told.contains(**name)).collect();
+    assert!(untold.is_empty(), "docs/DEPENDENCIES.md does not tell of {untold:?}");
+    let gone: Vec<_> = told
+        .iter()
+        .filter(|name| !named.contains(name) && !name.trim().is_empty())
+        .collect();
+    assert!(
+        gone.is_empty(),
+        "docs/DEPENDENCIES.md tells of {gone:?}, which Cargo.toml does not name"
+    );
 }

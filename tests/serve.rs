@@ -260,6 +260,23 @@ async fn what_could_be_served_is_checked_beside_a_server_and_nothing_is_touched(
     );
     assert!(lines[0].contains("within the folder of the store"), "{lines:?}");
     assert!(!inside.exists());
+
+    let store = directory.path().join("data");
+    fs::set_permissions(&store, Permissions::from_mode(0o755)).unwrap();
+    assert_refused_and_told(directory.path(), "chmod");
+    fs::set_permissions(&store, Permissions::from_mode(0o700)).unwrap();
+    let policy = store.join("policy.toml");
+    fs::copy(directory.path().join("policy.toml"), &policy).unwrap();
+    for folder in ["audit", "audit/there/not/yet"] {
+        let refused = |more: &[&str]| {
+            let mut command = serve(directory.path());
+            command.env("TRESOR_POLICY_FILE", &policy).args(more);
+            refusal(command.env("TRESOR_AUDIT_DIRECTORY", directory.path().join(folder)))
+        };
+        let lines = refused(&["--check"]);
+        assert!(lines[0].contains("where the server can write"), "{lines:?}");
+        assert_eq!(refused(&[]), lines);
+    }
 }
 
 #[test]

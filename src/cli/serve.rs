@@ -27,8 +27,9 @@ pub(crate) struct Serve {
     /// The configuration; `tresor init` makes one to start from.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// Only say whether a start would take the configuration, the policy, the certificates and the key-encryption key. A server may be
-    /// running meanwhile. The store is not opened, and a KMS is not asked.
+    /// Only say whether a start would take the configuration, the policy, the certificates, the key-encryption key and the folders. A
+    /// server may be running meanwhile. Ports, the store, a KMS and what the system has of a sandbox are not tried. Run it as the
+    /// server's user and with its environment: modes and `TRESOR_…` variables count.
     #[arg(long)]
     check: bool,
 }
@@ -115,7 +116,14 @@ impl Serve {
             remarks.map(|remark| format!("{}:{}: {}", config.policy.file.display(), remark.line, remark.text));
         let now = SystemClock.now();
         let near = expiries.iter().filter(|expiry| expiry.is_near(now));
-        let near = near.map(|expiry| format!("{} expires soon, {}: renew it", expiry.what(), expiry.at()));
+        let near = near.map(|expiry| {
+            let when = if expiry.at() <= now {
+                "has expired"
+            } else {
+                "expires soon"
+            };
+            format!("{} {when}, {}: renew it", expiry.what(), expiry.at())
+        });
         let checked = Checked {
             listen: config.server.listen.to_string(),
             health_listen: config.server.health_listen.to_string(),

@@ -14,17 +14,44 @@ use super::modes::{Forbidden, exposure};
 /// # Errors
 /// [`HardeningError::Exposed`] if others may enter it or it is somebody else's, [`HardeningError::Path`] if it cannot be made.
 pub fn claim(path: &Path) -> Result<PathBuf, HardeningError> {
-    let about = |error| HardeningError::Folder {
-        path: path.into(),
-        error,
-    };
-    let folder = make(path).map_err(about)?;
-    match exposure(&folder, Forbidden::Everything).map_err(about)? {
+    let folder = make(path).map_err(about(path))?;
+    is_reserved(path, &folder)?;
+    Ok(folder)
+}
+
+/// What [`claim`] would return, or why it would not, as far as that shows without making a folder.
+///
+/// # Errors
+/// As those of [`claim`].
+pub fn would_claim(path: &Path) -> Result<PathBuf, HardeningError> {
+    let whole = std::path::absolute(path).map_err(about(path))?;
+    let there = whole.ancestors().find(|above| above.exists());
+    let there = there.unwrap_or(Path::new("/"));
+    if !there.is_dir() {
+        return Err(about(path)(io::ErrorKind::NotADirectory.into()));
+    }
+    let real = there.canonicalize().map_err(about(path))?;
+    if there == whole {
+        is_reserved(path, &real)?;
+        return Ok(real);
+    }
+    Ok(whole.strip_prefix(there).map(|rest| real.join(rest)).unwrap_or(real))
+}
+
+fn is_reserved(path: &Path, folder: &Path) -> Result<(), HardeningError> {
+    match exposure(folder, Forbidden::Everything).map_err(about(path))? {
         Some(exposure) => Err(HardeningError::Exposed {
             path: path.into(),
             exposure,
         }),
-        None => Ok(folder),
+        None => Ok(()),
+    }
+}
+
+fn about(path: &Path) -> impl Fn(io::Error) -> HardeningError {
+    move |error| HardeningError::Folder {
+        path: path.into(),
+        error,
     }
 }
 

@@ -21,7 +21,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-pub use self::folder::claim;
+pub use self::folder::{claim, would_claim};
 pub use self::modes::Exposure;
 use self::sandbox::Confined;
 pub use self::sandbox::Reach;
@@ -214,6 +214,14 @@ impl Hardening {
             hardening: self,
         })
     }
+}
+
+/// Finds what [`Hardening::confine`] would refuse whatever the system has, and gives nothing up.
+///
+/// # Errors
+/// [`HardeningError::Writable`], [`HardeningError::Path`].
+pub fn keeps_apart(demand: Demand, reach: &Reach) -> Result<(), HardeningError> {
+    sandbox::keeps_apart(demand, reach)
 }
 
 /// A process that has given up what it can.

@@ -48,6 +48,17 @@ pub(super) fn confine(demand: Demand, reach: &Reach) -> Result<Confined, Hardeni
     Ok(confined)
 }
 
+/// Whether the process could change what decides over it, as [`confine`] would find. The folders need not be there.
+pub(super) fn keeps_apart(demand: Demand, reach: &Reach) -> Result<(), HardeningError> {
+    if demand == Demand::Off {
+        return Ok(());
+    }
+    for folder in &reach.writes {
+        is_not_the_root(folder, folder)?;
+    }
+    readable(&reach.reads, &reach.writes).map(drop)
+}
+
 #[cfg(target_os = "linux")]
 pub(super) use super::system_calls::sync_whole_files;
 #[cfg(target_os = "linux")]
@@ -86,14 +97,19 @@ fn require(part: &'static str, measure: &Measure) -> Result<(), HardeningError> 
 fn writable(folders: &[PathBuf]) -> Result<Vec<PathBuf>, HardeningError> {
     let resolve = |folder: &PathBuf| {
         let real = folder.canonicalize().map_err(out_of_reach(folder))?;
-        match real.parent() {
-            Some(_) => Ok(real),
-            None => Err(out_of_reach(folder)(io::Error::other(
-                "it is the root folder, which holds everything",
-            ))),
-        }
+        is_not_the_root(folder, &real)?;
+        Ok(real)
     };
     folders.iter().map(resolve).collect()
+}
+
+fn is_not_the_root(folder: &Path, real: &Path) -> Result<(), HardeningError> {
+    match real.parent() {
+        Some(_) => Ok(()),
+        None => Err(out_of_reach(folder)(io::Error::other(
+            "it is the root folder, which holds everything",
+        ))),
+    }
 }
 
 /// The folders that files can be read again from, also after they were replaced. None may lie where the process can write: it

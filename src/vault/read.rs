@@ -241,7 +241,7 @@ impl Vault {
     /// # Errors
     /// [`VaultError::NotFound`], the store's, or that a record is damaged.
     pub async fn versions(&self, credential: &CredentialRef) -> Result<Vec<VersionInfo>, VaultError> {
-        self.require(credential)?;
+        let before = self.require(credential)?.header.version;
         let prefix = version_prefix(credential);
         let (mut versions, mut after) = (Vec::new(), None);
         loop {
@@ -252,8 +252,10 @@ impl Vault {
             }
             versions.extend(self.opened_versions(&credential.tenant, records).await?);
         }
-        // It may have been purged meanwhile, and then this is only a part of them.
-        self.require(credential)?;
+        // It may have been purged meanwhile, and then this is only a part of them; one that was saved since begins at 1 again.
+        if self.require(credential)?.header.version < before {
+            return Err(VaultError::NotFound(credential.clone()));
+        }
         versions.reverse();
         Ok(versions)
     }
