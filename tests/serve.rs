@@ -279,6 +279,21 @@ async fn what_could_be_served_is_checked_beside_a_server_and_nothing_is_touched(
     }
 }
 
+/// Whatever holds on to the store when the process ends keeps it from being closed.
+#[tokio::test]
+async fn a_server_that_is_stopped_has_closed_its_store() {
+    let directory = tempfile::tempdir().unwrap();
+    prepare(directory.path());
+    for round in 0..8 {
+        let server = Server::serve(directory.path(), &[]);
+        let log = server.lines("stderr").join("\n");
+        assert!(!log.contains("takes from its journal"), "round {round}: {log}");
+        let saved = put_login(name("firm", "dat", general()), login(&format!("{round}")));
+        server.operator().save(saved).await;
+        server.stop().await;
+    }
+}
+
 #[test]
 fn init_overwrites_nothing() {
     let directory = tempfile::tempdir().unwrap();

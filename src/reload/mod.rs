@@ -4,6 +4,7 @@
 //! whole or not at all, to [`LiveTls`] and [`LivePolicy`](crate::access::LivePolicy). Files with a mistake change nothing;
 //! the log says what is wrong, and they are tried again until they are mended. It also says what expires soon.
 
+mod announcer;
 mod source;
 
 use std::io;
@@ -11,11 +12,12 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use tokio::runtime::Handle;
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
+use self::announcer::Announcer;
 pub use self::source::PolicyFile;
-use self::source::{Announcing, Source};
+use self::source::Source;
 use crate::audit::{Audit, Hash};
 use crate::server::{Access, LiveTls, Tls, TlsFiles};
 use crate::telemetry::metrics::Reload::{Authorities, Certificate, Policy};
@@ -30,7 +32,10 @@ const EXPIRY_LOOK: Duration = Duration::from_hours(1);
 const REMINDER: Duration = Duration::from_hours(24);
 
 /// Reloads for as long as it lives.
-pub struct Reload(Trigger);
+pub struct Reload {
+    trigger: Trigger,
+    telling: JoinHandle<()>,
+}
 
 /// Reloads at once.
 #[derive(Clone)]
@@ -67,25 +72,32 @@ impl Reload {
             let told = audit.announce_in_force(what.as_str(), sha256).await;
             told.map_err(io::Error::other)?;
         }
-        let log = Announcing {
-            audit: audit.clone(),
-            runtime: Handle::current(),
-        };
+        let (announcer, telling) = Announcer::of(audit.clone());
         let mut sources = vec![
-            source::authorities(certificates.clone(), &tls, log.clone()),
-            source::certificate(certificates, &tls, log.clone()),
+            source::authorities(certificates.clone(), &tls, announcer.clone()),
+            source::certificate(certificates, &tls, announcer.clone()),
         ];
-        sources.extend(policy.map(|file| source::policy(file, &access.policy, access.trust_domains.clone(), log)));
+        sources
+            .extend(policy.map(|file| source::policy(file, &access.policy, access.trust_domains.clone(), announcer)));
         std::thread::Builder::new()
             .name("reload".into())
             .spawn(move || watch(sources, &tls, &asked))?;
-        Ok(Self(Trigger(trigger)))
+        Ok(Self {
+            trigger: Trigger(trigger),
+            telling,
+        })
     }
 
     /// What reloads at once.
     #[must_use]
     pub fn trigger(&self) -> Trigger {
-        self.0.clone()
+        self.trigger.clone()
+    }
+}
+
+impl Drop for Reload {
+    fn drop(&mut self) {
+        self.telling.abort();
     }
 }
 

@@ -6,10 +6,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tokio::runtime::Handle;
-
+use super::announcer::Announcer;
 use crate::access::{LivePolicy, Policy, TrustDomains};
-use crate::audit::{Audit, Hash};
+use crate::audit::Hash;
 use crate::server::{LiveTls, TlsFiles};
 use crate::telemetry::metrics::{self, Reload, reloaded};
 use crate::time::{Clock as _, SystemClock};
@@ -46,14 +45,14 @@ struct Trace {
 }
 
 /// The server's certificate and its key. They fit together or none is taken.
-pub(super) fn certificate(files: TlsFiles, live: &Arc<LiveTls>, log: Announcing) -> Source {
+pub(super) fn certificate(files: TlsFiles, live: &Arc<LiveTls>, announcer: Announcer) -> Source {
     let live = Arc::clone(live);
     let paths = files.shown().map(Path::to_owned).collect();
     Source::new(Reload::Certificate, paths, move || {
         let shown = files.load_shown(SystemClock.now()).map_err(|error| error.to_string())?;
         let summary = shown.summary();
         if shown.digest() != live.shown_digest() {
-            log.announce(Reload::Certificate, shown.digest().into())?;
+            announcer.announce(Reload::Certificate, shown.digest().into())?;
         }
         Ok(live.replace_shown(shown).then_some(summary))
     })
@@ -61,7 +60,7 @@ pub(super) fn certificate(files: TlsFiles, live: &Arc<LiveTls>, log: Announcing)
 
 /// The client authorities and their revocation lists. They fit together or none is taken; the server's certificate has
 /// nothing to do with them, so a mistake there keeps nobody in who is revoked.
-pub(super) fn authorities(files: TlsFiles, live: &Arc<LiveTls>, log: Announcing) -> Source {
+pub(super) fn authorities(files: TlsFiles, live: &Arc<LiveTls>, announcer: Announcer) -> Source {
     let live = Arc::clone(live);
     let paths = files.trusted().map(Path::to_owned).collect();
     Source::new(Reload::Authorities, paths, move || {
@@ -69,14 +68,19 @@ pub(super) fn authorities(files: TlsFiles, live: &Arc<LiveTls>, log: Announcing)
         let trust = trust.map_err(|error| error.to_string())?;
         let summary = trust.summary().to_owned();
         if *trust.digest() != live.trust_digest() {
-            log.announce(Reload::Authorities, (*trust.digest()).into())?;
+            announcer.announce(Reload::Authorities, (*trust.digest()).into())?;
         }
         Ok(live.replace_trust(trust).then_some(summary))
     })
 }
 
 /// The policy.
-pub(super) fn policy(file: PolicyFile, live: &Arc<LivePolicy>, trust_domains: TrustDomains, log: Announcing) -> Source {
+pub(super) fn policy(
+    file: PolicyFile,
+    live: &Arc<LivePolicy>,
+    trust_domains: TrustDomains,
+    announcer: Announcer,
+) -> Source {
     let PolicyFile { path, text: mut taken } = file;
     let live = Arc::clone(live);
     Source::new(Reload::Policy, vec![path.clone()], move || {
@@ -85,28 +89,12 @@ pub(super) fn policy(file: PolicyFile, live: &Arc<LivePolicy>, trust_domains: Tr
             return Ok(None);
         }
         let summary = format!("{} grants", policy.shown().len());
-        log.announce(Reload::Policy, Hash::of(text.as_bytes()))?;
+        announcer.announce(Reload::Policy, Hash::of(text.as_bytes()))?;
         policy.warn_of_untaken(&trust_domains);
         live.replace(policy);
         taken = text;
         Ok(Some(summary))
     })
-}
-
-/// The audit log, for a thread that may wait for it.
-#[derive(Clone)]
-pub(super) struct Announcing {
-    pub(super) audit: Audit,
-    pub(super) runtime: Handle,
-}
-
-impl Announcing {
-    /// Tells the log what calls will be decided by.
-    fn announce(&self, what: Reload, sha256: Hash) -> Result<(), String> {
-        let told = self.audit.announce_in_force(what.as_str(), Some(sha256));
-        let told = self.runtime.block_on(told);
-        told.map_err(|_| "the audit log cannot be written, and this must not go without a line; mend that first".into())
-    }
 }
 
 impl Source {

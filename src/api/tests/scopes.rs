@@ -53,6 +53,25 @@ async fn resolve(api: &Api, provider: &str, office: &str) -> Result<v1::ResolveF
     answer.map(Response::into_inner)
 }
 
+async fn resolve_many(api: &Api, providers: &[&str]) -> v1::ResolveManyForOrderResponse {
+    let request = v1::ResolveManyForOrderRequest {
+        tenant: "demo".into(),
+        providers: providers.iter().map(ToString::to_string).collect(),
+        order: Some(v1::Order {
+            order_id: "1".into(),
+            office_id: "leipzig".into(),
+            ..Default::default()
+        }),
+        with_receipt: true,
+        ..Default::default()
+    };
+    let answer = api
+        .resolver
+        .resolve_many_for_order(api.request_of(LEIPZIG, request))
+        .await;
+    answer.unwrap().into_inner()
+}
+
 async fn assign(api: &Api, provider: &str, fallback_to_general: bool) {
     let request = v1::SetAssignmentRequest {
         tenant: "demo".into(),
@@ -156,22 +175,8 @@ async fn each_of_several_is_within_the_grants_or_refused_by_itself() {
     assign(&api, "wom", false).await;
     api.vault.save(wom().office("leipzig")).await;
     api.vault.save(dat()).await;
-    let request = v1::ResolveManyForOrderRequest {
-        tenant: "demo".into(),
-        providers: ["wom", "dat", "cartv"].map(str::to_owned).into(),
-        order: Some(v1::Order {
-            order_id: "1".into(),
-            office_id: "leipzig".into(),
-            ..Default::default()
-        }),
-        ..Default::default()
-    };
-    let answer = api
-        .resolver
-        .resolve_many_for_order(api.request_of(LEIPZIG, request))
-        .await
-        .unwrap();
-    let results = answer.into_inner().results;
+    let answer = resolve_many(&api, &["wom", "dat", "cartv"]).await;
+    let results = answer.results;
     assert!(results[0].credential.is_some());
     let refused: Vec<_> = results[1..].iter().map(|one| one.error.as_ref().unwrap()).collect();
     assert!(refused.iter().all(|error| error.reason == "NOT_GRANTED"));
@@ -200,29 +205,14 @@ async fn the_log_and_a_receipt_say_how_much_was_shown() {
     assert!(resolve(&api, "wom", "leipzig").await.is_err());
     assert_eq!(shown(), serde_json::Value::Null);
     // Each of several has a line of its own, and the call one that says nothing of it.
-    let request = v1::ResolveManyForOrderRequest {
-        tenant: "demo".into(),
-        providers: ["wom", "dat"].map(str::to_owned).into(),
-        order: Some(v1::Order {
-            order_id: "1".into(),
-            office_id: "leipzig".into(),
-            ..Default::default()
-        }),
-        with_receipt: true,
-        ..Default::default()
-    };
-    let answer = api
-        .resolver
-        .resolve_many_for_order(api.request_of(LEIPZIG, request))
-        .await
-        .unwrap();
+    let answer = resolve_many(&api, &["wom", "dat"]).await;
     let lines = api.lines();
     let newest: Vec<_> = lines[lines.len() - 3..].iter().map(|line| &line["reveal"]).collect();
     assert_eq!(
         newest,
         [&serde_json::Value::Null, &"full".into(), &serde_json::Value::Null]
     );
-    let receipt = &answer.get_ref().results[1].receipt;
+    let receipt = &answer.results[1].receipt;
     let claims = receipt.split('.').nth(1).unwrap();
     let claims = BASE64_URL_SAFE_NO_PAD.decode(claims).unwrap();
     let claims: serde_json::Value = serde_json::from_slice(&claims).unwrap();
