@@ -4,7 +4,7 @@ A `console` block that is run has a line above it: `<!-- test: NAME -->`, or `<!
 command ends with that; `exit codes 8, 0` are those of each. A line that begins with `$ ` is a command, which `\\` continues on the next line, and `<<'END'` up to
 `END`. What follows is what it shows, up to the next one. A command under which nothing is shown may say what it likes.
 
-What is shown stands for its like: a number for any number, a duration for any duration, blanks and rules for any length of
+What is shown stands for its like: a number for any number, a time for any time, a duration for any duration, blanks and rules for any length of
 them, `…` for anything in a line and, by itself, for any lines.
 """
 
@@ -28,8 +28,10 @@ BLOCK = re.compile(
 # A line, or a line and what it reads up to `END`, or lines that are continued.
 COMMAND = re.compile(r"(?P<command>.*<<'END'.*\n(?:.*\n)*?END\n|(?:.*\\\n)*.*\n)(?P<shown>(?:.*\n)*)")
 SPAN = r"\d+(?:us|µs|ms|s|m|h|days?)\b"
-LIKE = re.compile(rf"(?P<duration>\b{SPAN}(?: {SPAN})*)|(?P<number>\d+)|(?P<blanks>[ \t]+)|(?P<rule>─+)|(?P<any>…)")
-PATTERNS = {"duration": r"\d+[a-zµ]+(?: \d+[a-zµ]+)*", "number": r"\d+", "blanks": r"[ \t]+", "rule": "─+", "any": ".*"}
+# Without milliseconds if there are none.
+TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{3})?Z"
+LIKE = re.compile(rf"(?P<time>{TIME})|(?P<duration>\b{SPAN}(?: {SPAN})*)|(?P<number>\d+)|(?P<blanks>[ \t]+)|(?P<rule>─+)|(?P<any>…)")
+PATTERNS = {"time": TIME, "duration": r"\d+[a-zµ]+(?: \d+[a-zµ]+)*", "number": r"\d+", "blanks": r"[ \t]+", "rule": "─+", "any": ".*"}
 
 
 @dataclass(frozen=True)
