@@ -110,35 +110,77 @@ fn room_of(path: &Path) -> String {
     first.trim_end_matches(".rs").to_owned()
 }
 
-/// The rooms that a source names in paths from the crate's root, but for its tests.
-fn rooms_in(source: &str) -> BTreeSet<&str> {
-    // A module of tests that is not in a file of its own stands at the end.
-    let shipped = source.split("#[cfg(test)]\nmod tests {").next().unwrap();
-    let code = shipped.lines().filter(|line| !line.trim_start().starts_with("//"));
-    let paths = code.flat_map(|line| ["crate::", "tresor::"].map(|root| line.split(root).skip(1)));
+/// The sources of `src` that are shipped, without their comments and tests: each with its path.
+fn shipped() -> Vec<(PathBuf, String)> {
+    let folder = Path::new(ROOT).join("src");
+    let sources = sources();
+    let mut only_for_tests = BTreeSet::from(["bench", "fuzzing"]);
+    for (_, text) in &sources {
+        let declared = text
+            .split("#[cfg(test)]\n")
+            .skip(1)
+            .filter_map(|rest| rest.lines().next());
+        let modules = declared.filter_map(|line| line.strip_suffix(';')?.rsplit_once("mod "));
+        only_for_tests.extend(modules.map(|(_, name)| name));
+    }
+    let shipped = sources.iter().filter_map(|(path, text)| {
+        let path = path.strip_prefix(&folder).ok()?;
+        let is_test = path.iter().any(|part| {
+            let name = part.to_str().unwrap().trim_end_matches(".rs");
+            only_for_tests.contains(name) || name.ends_with("_tests")
+        });
+        // Modules of tests that are not in files of their own stand at the end.
+        let is_module = |at: &usize| {
+            text[*at..]
+                .lines()
+                .nth(1)
+                .is_some_and(|line| line.ends_with('{') && line.contains("mod "))
+        };
+        let end = text.match_indices("#[cfg(test)]").map(|(at, _)| at).find(is_module);
+        let end = end.unwrap_or(text.len());
+        let code = text[..end].lines().filter(|line| !line.trim_start().starts_with("//"));
+        (!is_test).then(|| (path.to_owned(), code.collect::<Vec<_>>().join("\n")))
+    });
+    shipped.collect()
+}
+
+/// The rooms that code names in paths from the crate's root.
+fn rooms_in(code: &str) -> BTreeSet<&str> {
+    let paths = ["crate::", "tresor::"]
+        .into_iter()
+        .flat_map(|root| code.split(root).skip(1));
     let end = |rest: &str| {
         rest.find(|letter: char| !(letter.is_alphanumeric() || letter == '_'))
             .unwrap_or(rest.len())
     };
-    paths.flatten().map(|rest| &rest[..end(rest)]).collect()
+    paths.map(|rest| &rest[..end(rest)]).collect()
+}
+
+/// Nothing in a running vault may panic without a proof beside it that it cannot.
+#[test]
+fn what_is_shipped_expects_only_what_it_proves() {
+    let mut expected = 0;
+    for (path, code) in shipped() {
+        assert!(!code.contains(".unwrap()"), "{} unwraps", path.display());
+        for rest in code.split(".expect(").skip(1) {
+            let proof = rest.split(')').next().unwrap().trim();
+            // A sentence, or a constant that holds one.
+            let is_sentence = proof.starts_with('"') && proof.split_whitespace().count() > 2;
+            let is_constant = proof.chars().all(|letter| letter.is_alphanumeric() || letter == '_');
+            assert!(is_sentence || is_constant, "{}: {proof:?} is no reason", path.display());
+            expected += 1;
+        }
+    }
+    assert!(expected > 0, "nothing was looked at");
 }
 
 #[test]
 fn each_room_uses_just_the_rooms_that_the_architecture_says() {
     let document = fs::read_to_string(Path::new(ROOT).join("docs/ARCHITECTURE.md")).unwrap();
-    let folder = Path::new(ROOT).join("src");
-    let sources = sources();
-    let shipped = sources.iter().filter_map(|(path, text)| {
-        let path = path.strip_prefix(&folder).ok()?;
-        let is_test = path.iter().any(|part| {
-            let name = part.to_str().unwrap().trim_end_matches(".rs");
-            name == "tests" || name.ends_with("_tests")
-        });
-        let is_tried = path.ends_with("fuzzing.rs") || path.ends_with("bench.rs");
-        (!is_test && !is_tried).then(|| (room_of(path), rooms_in(text)))
-    });
+    let sources = shipped();
     let mut used = BTreeMap::<String, BTreeSet<&str>>::new();
-    for (room, rooms) in shipped {
+    for (path, code) in &sources {
+        let (room, rooms) = (room_of(path), rooms_in(code));
         assert!(
             !rooms.contains(""),
             "{room}: a path for each room, so that they are seen here"
