@@ -84,14 +84,8 @@ impl Vault {
         let mut transaction = Transaction::new()
             .only_if(name.clone(), Expectation::WrittenAt(head.revision))
             .remove(name);
-        let prefix = version_prefix(credential);
-        let mut after = None;
-        loop {
-            let versions = self.page(&prefix, after, VERSIONS_AT_ONCE).await?;
-            after = versions.last().map(|version| version.key.clone());
-            if after.is_none() {
-                break;
-            }
+        let mut pages = self.pages(&version_prefix(credential), VERSIONS_AT_ONCE);
+        while let Some(versions) = pages.next().await? {
             transaction = versions
                 .into_iter()
                 .fold(transaction, |rest, version| rest.remove(version.key));

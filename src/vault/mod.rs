@@ -27,6 +27,7 @@ pub mod ids;
 mod import;
 mod lifecycle;
 mod loading;
+mod pages;
 mod primitives;
 mod provider;
 mod ranges;

@@ -242,14 +242,9 @@ impl Vault {
     /// [`VaultError::NotFound`], the store's, or that a record is damaged.
     pub async fn versions(&self, credential: &CredentialRef) -> Result<Vec<VersionInfo>, VaultError> {
         let before = self.require(credential)?.header.version;
-        let prefix = version_prefix(credential);
-        let (mut versions, mut after) = (Vec::new(), None);
-        loop {
-            let records = self.page(&prefix, after, VERSIONS_AT_ONCE).await?;
-            after = records.last().map(|record| record.key.clone());
-            if after.is_none() {
-                break;
-            }
+        let mut versions = Vec::new();
+        let mut pages = self.pages(&version_prefix(credential), VERSIONS_AT_ONCE);
+        while let Some(records) = pages.next().await? {
             versions.extend(self.opened_versions(&credential.tenant, records).await?);
         }
         // It may have been purged meanwhile, and then this is only a part of them; one that was saved since begins at 1 again.

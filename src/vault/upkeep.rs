@@ -21,7 +21,7 @@ pub use self::journal::{Deed, Journal, Telling, Untold};
 use super::ids::TenantId;
 use super::{Vault, VaultError};
 use crate::keyring::{DataKeyId, ERASE_PREFIX, NewSigningKey};
-use crate::store::{Key, Record, Revision, Scan, StoreError};
+use crate::store::{Key, Record, Revision, StoreError};
 use crate::time::Timestamp;
 
 pub(super) const ROTATE_PREFIX: &str = "task/rotate/";
@@ -274,21 +274,12 @@ impl Vault {
 
     /// Every record with a prefix. Only for those of which there are few.
     async fn all(&self, prefix: &str) -> Result<Vec<Record>, StoreError> {
-        let (mut found, mut after) = (Vec::new(), None);
-        loop {
-            let page = self.page(prefix, after.take(), PAGE).await?;
-            let is_last = page.len() < PAGE;
-            after = page.last().map(|record| record.key.clone());
+        let mut found = Vec::new();
+        let mut pages = self.pages(prefix, PAGE);
+        while let Some(page) = pages.next().await? {
             found.extend(page);
-            if is_last {
-                return Ok(found);
-            }
         }
-    }
-
-    pub(super) async fn page(&self, prefix: &str, after: Option<Key>, limit: usize) -> Result<Vec<Record>, StoreError> {
-        let prefix = prefix.to_owned();
-        self.store.scan(Scan { prefix, after, limit }).await
+        Ok(found)
     }
 
     /// Rests as long as the work took, so that it never takes more than half of a core or of the disk from callers.

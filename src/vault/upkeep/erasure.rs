@@ -53,10 +53,10 @@ impl Vault {
         for prefix in prefixes(tenant) {
             loop {
                 let started = Instant::now();
-                let page = self.page(&prefix, None, BATCH).await?;
-                if page.is_empty() {
+                // Always the first ones: those before are gone.
+                let Some(page) = self.pages(&prefix, BATCH).next().await? else {
                     break;
-                }
+                };
                 let transaction = page
                     .into_iter()
                     .fold(Transaction::new(), |rest, record| rest.remove(record.key));
@@ -90,7 +90,7 @@ impl Vault {
 
     async fn has_records(&self, tenant: &TenantId) -> Result<bool, StoreError> {
         for prefix in prefixes(tenant) {
-            if !self.page(&prefix, None, 1).await?.is_empty() {
+            if self.pages(&prefix, 1).next().await?.is_some() {
                 return Ok(true);
             }
         }

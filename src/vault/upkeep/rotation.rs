@@ -191,15 +191,11 @@ impl Vault {
     async fn count_stale(&self, tenant: &TenantId, kept: DataKeyId) -> Result<u64, VaultError> {
         let mut stale = 0;
         for prefix in prefixes(tenant) {
-            let mut after = None;
+            let mut pages = self.pages(&prefix, PAGE);
             loop {
                 let started = Instant::now();
-                let page = self.page(&prefix, after.take(), PAGE).await?;
+                let Some(page) = pages.next().await? else { break };
                 stale += page.iter().filter(|record| is_stale(record, kept)).count() as u64;
-                match page.into_iter().next_back() {
-                    Some(last) => after = Some(last.key),
-                    None => break,
-                }
                 Self::rest(started).await;
             }
         }
@@ -209,20 +205,16 @@ impl Vault {
     async fn reseal_all(&self, tenant: &TenantId, kept: DataKeyId) -> Result<Pass, VaultError> {
         let mut all = Pass::default();
         for prefix in prefixes(tenant) {
-            let mut after = None;
+            let mut pages = self.pages(&prefix, BATCH);
             loop {
                 let started = Instant::now();
-                let mut page = self.page(&prefix, after.take(), BATCH).await?;
-                let Some(last) = page.last().map(|record| record.key.clone()) else {
-                    break;
-                };
+                let Some(mut page) = pages.next().await? else { break };
                 page.retain(|record| is_stale(record, kept));
                 if !page.is_empty() {
                     let pass = self.reseal_some(tenant, page).await?;
                     self.note(tenant, |rotation| rotation.status.records_done += pass.resealed);
                     all.add(pass);
                 }
-                after = Some(last);
                 Self::rest(started).await;
             }
         }
