@@ -59,11 +59,8 @@ impl Restore {
         let failed = |error: &dyn std::fmt::Display| Failure::Start(error.to_string());
         let config = Config::load(&self.config).map_err(|error| failed(&error))?;
         // The folder of the store is a new one and tells nothing of a server whose folder was moved away.
-        let _closed = if self.dry_run {
-            None
-        } else {
-            Some(keep_closed(&config.audit.directory).map_err(|error| failed(&error))?)
-        };
+        let closed = (!self.dry_run).then(|| keep_closed(&config.audit.directory));
+        let _closed = closed.transpose().map_err(|error| failed(&error))?;
         let published = self.jwks.as_deref().map(keys_in).transpose()?;
         let identities = self.identity.read()?;
         let kek = match published {

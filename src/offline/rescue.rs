@@ -44,11 +44,7 @@ pub async fn rescue(config: &Config, from: &Path, aside: Option<&Path>, is_dry: 
     }
     let target = &config.store.path;
     // The folder is a new one and tells nothing of a server whose folder was moved away.
-    let _closed = if is_dry {
-        None
-    } else {
-        Some(keep_closed(&config.audit.directory)?)
-    };
+    let _closed = (!is_dry).then(|| keep_closed(&config.audit.directory)).transpose()?;
     Filling::check(target)?;
     let source = from.to_owned();
     let salvage = tokio::task::spawn_blocking(move || store::salvage(&source));

@@ -51,10 +51,8 @@ pub(super) fn certificate(files: TlsFiles, live: &Arc<LiveTls>, announcer: Annou
     Source::new(Reload::Certificate, paths, move || {
         let shown = files.load_shown(SystemClock.now()).map_err(|error| error.to_string())?;
         let summary = shown.summary();
-        if shown.digest() != live.shown_digest() {
-            announcer.announce(Reload::Certificate, shown.digest().into())?;
-        }
-        Ok(live.replace_shown(shown).then_some(summary))
+        let announce = |digest: [u8; 32]| announcer.announce(Reload::Certificate, digest.into());
+        Ok(live.replace_shown(shown, announce)?.then_some(summary))
     })
 }
 
@@ -67,10 +65,8 @@ pub(super) fn authorities(files: TlsFiles, live: &Arc<LiveTls>, announcer: Annou
         let trust = files.load_trust(Some(&live.trust()), SystemClock.now());
         let trust = trust.map_err(|error| error.to_string())?;
         let summary = trust.summary().to_owned();
-        if *trust.digest() != live.trust_digest() {
-            announcer.announce(Reload::Authorities, (*trust.digest()).into())?;
-        }
-        Ok(live.replace_trust(trust).then_some(summary))
+        let announce = |digest: [u8; 32]| announcer.announce(Reload::Authorities, digest.into());
+        Ok(live.replace_trust(trust, announce)?.then_some(summary))
     })
 }
 

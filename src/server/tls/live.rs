@@ -9,6 +9,9 @@ use tokio_rustls::TlsAcceptor;
 use super::trust::Trust;
 use super::{Shown, Tls};
 
+/// A SHA-256.
+type Digest = [u8; 32];
+
 /// What new connections are met with, and by what open ones are judged anew when it changes.
 pub struct LiveTls {
     current: ArcSwap<Tls>,
@@ -26,31 +29,46 @@ impl LiveTls {
         })
     }
 
-    /// From now on the server shows this. False if that changes nothing.
-    pub(crate) fn replace_shown(&self, shown: Shown) -> bool {
-        let before = self.current.load_full();
-        if before.shown.digest == shown.digest {
-            return false;
+    /// From now on the server shows this, once it is announced by its digest. False if that changes nothing.
+    ///
+    /// # Errors
+    /// That of the announcement; then nothing is changed.
+    pub(crate) fn replace_shown<E>(
+        &self,
+        shown: Shown,
+        announce: impl FnOnce(Digest) -> Result<(), E>,
+    ) -> Result<bool, E> {
+        if self.shown_digest() == shown.digest {
+            return Ok(false);
         }
+        announce(shown.digest)?;
         let shown = Arc::new(shown);
         self.current
             .rcu(|current| Tls::new(Arc::clone(&shown), Arc::clone(&current.trust)));
-        true
+        Ok(true)
     }
 
-    /// From now on these clients are let in: the certificates of all open connections are verified anew, and the connections of
-    /// those that are not good any more end. False if it changes nothing.
-    pub(crate) fn replace_trust(&self, trust: Trust) -> bool {
-        let before = self.current.load_full();
-        if before.trust.digest() == trust.digest() {
-            return false;
+    /// From now on these clients are let in, once that is announced by its digest: the certificates of all open connections are verified
+    /// anew, and the connections of those that are not good any more end. False if it changes nothing.
+    ///
+    /// # Errors
+    /// That of the announcement; then nothing is changed.
+    pub(crate) fn replace_trust<E>(
+        &self,
+        trust: Trust,
+        announce: impl FnOnce(Digest) -> Result<(), E>,
+    ) -> Result<bool, E> {
+        let digest = *trust.digest();
+        if self.trust_digest() == digest {
+            return Ok(false);
         }
+        announce(digest)?;
         let trust = Arc::new(trust);
         // First, so that whoever sees the count change sees what has changed it.
         self.current
             .rcu(|current| Tls::new(Arc::clone(&current.shown), Arc::clone(&trust)));
         self.judgements.send_modify(|count| *count += 1);
-        true
+        Ok(true)
     }
 
     /// What holds now.
@@ -60,12 +78,12 @@ impl LiveTls {
     }
 
     /// The SHA-256 of the certificates that the server shows, one behind the other (DER).
-    pub(crate) fn shown_digest(&self) -> [u8; 32] {
+    pub(crate) fn shown_digest(&self) -> Digest {
         self.current.load().shown.digest
     }
 
     /// The SHA-256 of the authorities and then of their revocation lists, one behind the other (DER).
-    pub(crate) fn trust_digest(&self) -> [u8; 32] {
+    pub(crate) fn trust_digest(&self) -> Digest {
         *self.current.load().trust.digest()
     }
 

@@ -203,11 +203,6 @@ impl Tls {
 }
 
 impl Shown {
-    /// By which it is told apart from others.
-    pub(crate) fn digest(&self) -> [u8; 32] {
-        self.digest
-    }
-
     /// What it is, for people.
     pub(crate) fn summary(&self) -> String {
         format!("{}, valid until {}", self.expiry.what(), self.expiry.at())

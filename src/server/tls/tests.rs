@@ -286,12 +286,40 @@ fn a_server_certificate_that_has_expired_is_not_taken() {
 }
 
 #[test]
+fn what_cannot_be_announced_is_not_taken() {
+    let root = authority("root");
+    let files = Files::new(&[&root], &[]);
+    let live = LiveTls::new(files.load());
+    let before = (live.shown_digest(), live.trust_digest());
+    let renewed = made("server", None, |_| {});
+    std::fs::write(&files.files.certificate, &renewed.pem).unwrap();
+    write_key(&files.files.private_key, &renewed.key);
+    std::fs::write(&files.files.client_ca, authority("other").pem).unwrap();
+    let shown = || files.files.load_shown(now()).unwrap();
+    let trust = || files.files.load_trust(Some(&live.trust()), now()).unwrap();
+    assert_eq!(live.replace_shown(shown(), |_| Err("full")), Err("full"));
+    assert_eq!(live.replace_trust(trust(), |_| Err("full")), Err("full"));
+    assert_eq!((live.shown_digest(), live.trust_digest()), before);
+    let mut told = Vec::new();
+    let mut announce = |digest| {
+        told.push(digest);
+        Ok::<_, &str>(())
+    };
+    assert_eq!(live.replace_shown(shown(), &mut announce), Ok(true));
+    assert_eq!(live.replace_trust(trust(), &mut announce), Ok(true));
+    assert_eq!(told, [live.shown_digest(), live.trust_digest()]);
+}
+
+#[test]
 fn open_connections_are_judged_anew_only_when_that_can_make_a_difference() {
     let root = authority("root");
     let files = Files::new(&[&root], &[]);
     let live = LiveTls::new(files.load());
     let mut judgements = live.judgements();
-    let reload_shown = || live.replace_shown(files.files.load_shown(now()).unwrap());
+    let reload_shown = || {
+        live.replace_shown(files.files.load_shown(now()).unwrap(), |_| Ok::<_, String>(()))
+            .unwrap()
+    };
     assert!(!reload_shown() && !files.reload(&live).unwrap(), "nothing has changed");
     let renewed = made("server", None, |_| {});
     std::fs::write(&files.files.certificate, &renewed.pem).unwrap();

@@ -148,7 +148,7 @@ impl Trust {
     }
 
     /// By which it is told apart from others.
-    pub(crate) fn digest(&self) -> &[u8; 32] {
+    pub(super) fn digest(&self) -> &[u8; 32] {
         &self.digest
     }
 

@@ -147,7 +147,7 @@ impl Files {
     /// What it makes of the authorities and lists when they have changed.
     pub(super) fn reload(&self, live: &LiveTls) -> Result<bool, String> {
         let trust = self.files.load_trust(Some(&live.trust()), now());
-        Ok(live.replace_trust(trust.map_err(|error| error.to_string())?))
+        live.replace_trust(trust.map_err(|error| error.to_string())?, |_| Ok(()))
     }
 
     pub(super) fn trouble(&self) -> String {
