@@ -121,7 +121,9 @@ fn make(folder: &Path, population: Population) -> Result<(), Error> {
     pki::ensure(&folder.join("tls"), SystemClock.now())?;
     fs::write(folder.join("tresor.toml"), CONFIGURATION)?;
     fs::write(folder.join("policy.toml"), POLICY)?;
-    let config = Config::load(&folder.join("tresor.toml"))?;
+    // As the server will read it: no variable of this process is a setting of that one.
+    let file = folder.join("tresor.toml");
+    let config = Config::parse(CONFIGURATION, &file.display().to_string(), [])?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let filled = runtime.block_on(fill(&config, population));
     // Whatever still holds the store goes with the runtime.
