@@ -263,3 +263,28 @@ fn each_direct_dependency_has_its_reason() {
         "docs/DEPENDENCIES.md tells of {gone:?}, which Cargo.toml does not name"
     );
 }
+
+/// As `tests/fuzz/Cargo.toml` says: otherwise all dependencies are built a second time for it.
+#[test]
+fn the_fuzz_targets_share_what_is_built_for_the_tests() {
+    let read = |name: &str| -> toml::Table {
+        let text = fs::read_to_string(Path::new(ROOT).join(name)).unwrap();
+        text.parse().unwrap()
+    };
+    let of_dependencies = |manifest: &toml::Table| manifest["profile"]["dev"]["package"]["*"].clone();
+    let ours = of_dependencies(&read("Cargo.toml"));
+    assert_eq!(of_dependencies(&read("tests/fuzz/Cargo.toml")), ours);
+
+    let locked = |lock: toml::Table| -> BTreeSet<(String, String)> {
+        let text = |value: &toml::Value| value.as_str().unwrap().to_owned();
+        let packages = lock["package"].as_array().unwrap().iter();
+        packages
+            .map(|package| (text(&package["name"]), text(&package["version"])))
+            .collect()
+    };
+    let mut others = locked(read("tests/fuzz/Cargo.lock"));
+    others.retain(|(name, _)| !["tresor-fuzz", "libfuzzer-sys", "arbitrary"].contains(&name.as_str()));
+    let ours = locked(read("Cargo.lock"));
+    let apart: Vec<_> = others.difference(&ours).collect();
+    assert!(apart.is_empty(), "tests/fuzz/Cargo.lock has other versions: {apart:?}");
+}
