@@ -91,15 +91,11 @@ impl DataKey {
         self.created_at
     }
 
-    /// Uses up one seal of those set aside; false if there is none.
-    pub(super) fn take_seal(&self) -> bool {
+    /// Uses up so many seals of those set aside; false, and none, if there are less.
+    pub(super) fn take_seals(&self, count: u64) -> bool {
         self.seals_left
-            .try_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
+            .try_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(count))
             .is_ok()
-    }
-
-    pub(super) fn has_seals(&self) -> bool {
-        self.seals_left.load(Ordering::Relaxed) > 0
     }
 
     /// Notes that a block was set aside, after which there are `reserved` in all.
@@ -123,8 +119,8 @@ impl DataKey {
         &self.proof_key
     }
 
-    /// Seals `plaintext` for the record `name`, which is bound in with `header` as associated data. Takes one of the seals
-    /// that [`Keyring::sealing_key`](super::Keyring::sealing_key) has set aside.
+    /// Seals `plaintext` for the record `name`, which is bound in with `header` as associated data. Each time takes one of
+    /// the [`Seals`](super::Seals) that were asked for.
     ///
     /// # Errors
     /// [`SealError`] if the operating system gives no random bytes.
@@ -215,10 +211,10 @@ mod tests {
     #[test]
     fn seals_are_counted() {
         let key = key(1, 7);
-        assert!(!key.take_seal());
-        key.add_seals(2, 2);
-        assert!(key.take_seal() && key.take_seal());
-        assert!(!key.take_seal() && !key.has_seals());
+        assert!(!key.take_seals(1));
+        key.add_seals(3, 3);
+        assert!(key.take_seals(1) && !key.take_seals(3));
+        assert!(key.take_seals(2) && !key.take_seals(1));
     }
 
     #[test]

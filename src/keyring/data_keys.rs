@@ -23,30 +23,6 @@ const MANY_SEALS: u64 = data_key::MAX_SEALS / 2;
 const TRIES: usize = 32;
 
 impl Keyring {
-    /// The data key for a tenant's next record, with a seal set aside for it. Makes the tenant's first key if need be, and
-    /// another one when the last is used up.
-    pub async fn sealing_key(&self, tenant: &TenantId) -> Result<Arc<DataKey>, KeyringError> {
-        loop {
-            if self.is_erasing(tenant.as_str()) {
-                return Err(KeyringError::Erasing(tenant.clone()));
-            }
-            let current = self.newest_data_key(tenant);
-            if let Some(key) = current.filter(|key| key.take_seal()) {
-                return Ok(key);
-            }
-            let _guard = self.turn_of(tenant).await;
-            match self.newest_data_key(tenant) {
-                None => {
-                    let id = self.first_id(tenant);
-                    self.make_data_key(tenant, id, Transaction::new()).await?;
-                }
-                // Somebody else was faster.
-                Some(newest) if newest.has_seals() => {}
-                Some(newest) => self.reserve_seals(tenant, &newest).await?,
-            }
-        }
-    }
-
     /// Lets a transaction happen only if `key`, which has sealed what it writes, is still the tenant's newest.
     #[must_use]
     pub fn while_newest(&self, transaction: Transaction, tenant: &TenantId, key: &DataKey) -> Transaction {
@@ -206,12 +182,12 @@ impl Keyring {
         due.map(|entry| entry.key().clone()).collect()
     }
 
-    async fn turn_of(&self, tenant: &TenantId) -> OwnedMutexGuard<()> {
+    pub(super) async fn turn_of(&self, tenant: &TenantId) -> OwnedMutexGuard<()> {
         let making = Arc::clone(&self.making.entry(tenant.clone()).or_default());
         making.lock_owned().await
     }
 
-    fn first_id(&self, tenant: &TenantId) -> DataKeyId {
+    pub(super) fn first_id(&self, tenant: &TenantId) -> DataKeyId {
         self.erased
             .get(tenant)
             .map_or(DataKeyId(1), |erased| erased.last.next())
@@ -230,7 +206,7 @@ impl Keyring {
         Ok(keys)
     }
 
-    async fn make_data_key(
+    pub(super) async fn make_data_key(
         &self,
         tenant: &TenantId,
         id: DataKeyId,
@@ -265,34 +241,6 @@ impl Keyring {
             Err(CommitError::Conflict { .. }) => self.learn(&name).await,
             Err(CommitError::Store(error)) => Err(error.into()),
         }
-    }
-
-    /// Sets the next block of seals aside, or makes the next key if this one has none left.
-    async fn reserve_seals(&self, tenant: &TenantId, key: &DataKey) -> Result<(), KeyringError> {
-        let name = data_key_name(tenant, key.id());
-        let Some(record) = self.store.get(&name).await? else {
-            return Err(KeyringError::Corrupt(name));
-        };
-        let mut wrapped = wrapped::decode(&name, &record.value)?;
-        // What is proven anew is what somebody has proven before.
-        if !key.proof_key().is_proven(&name, &wrapped) {
-            return Err(KeyringError::Corrupt(name));
-        }
-        if wrapped.seals_reserved + data_key::SEALS_AT_ONCE > data_key::MAX_SEALS {
-            return self.make_data_key(tenant, key.id().next(), Transaction::new()).await;
-        }
-        wrapped.seals_reserved += data_key::SEALS_AT_ONCE;
-        let reserved = wrapped.seals_reserved;
-        let transaction = Transaction::new()
-            .only_if(name.clone(), Expectation::WrittenAt(record.revision))
-            .put(name.clone(), key.proof_key().prove(&name, wrapped));
-        match self.store.commit(transaction).await {
-            Ok(_) => key.add_seals(data_key::SEALS_AT_ONCE, reserved),
-            // Another process was faster; the caller tries again.
-            Err(CommitError::Conflict { .. }) => {}
-            Err(CommitError::Store(error)) => return Err(error.into()),
-        }
-        Ok(())
     }
 }
 

@@ -1,3 +1,4 @@
+mod seals;
 mod signing;
 
 use std::time::Duration;
@@ -47,7 +48,7 @@ async fn keys_are_the_same_after_a_restart() {
     let (_dir, store) = store();
     let before = open(&store, 1).await.unwrap();
     let sealed = before
-        .sealing_key(&tenant("demo"))
+        .sealing_key(&tenant("demo"), 1)
         .await
         .unwrap()
         .seal("name", b"", b"text")
@@ -64,12 +65,12 @@ async fn each_tenant_has_a_key_of_its_own() {
     let (_dir, store) = store();
     let keyring = open(&store, 1).await.unwrap();
     let sealed = keyring
-        .sealing_key(&tenant("one"))
+        .sealing_key(&tenant("one"), 1)
         .await
         .unwrap()
         .seal("name", b"", b"text")
         .unwrap();
-    let other = keyring.sealing_key(&tenant("other")).await.unwrap();
+    let other = keyring.sealing_key(&tenant("other"), 1).await.unwrap();
     assert!(other.open("name", b"", &sealed).is_err());
 }
 
@@ -87,7 +88,7 @@ async fn another_kek_is_refused_and_writes_nothing() {
 async fn a_wrapped_key_in_anothers_place_is_refused() {
     let (_dir, store) = store();
     let keyring = open(&store, 1).await.unwrap();
-    keyring.sealing_key(&tenant("demo")).await.unwrap();
+    keyring.sealing_key(&tenant("demo"), 1).await.unwrap();
     let stored = store
         .get(&data_key_name(&tenant("demo"), DataKeyId(1)))
         .await
@@ -103,51 +104,13 @@ async fn a_wrapped_key_in_anothers_place_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_count_of_seals_survives_a_restart_and_ends_in_a_new_key() {
-    let (_dir, store) = store();
-    open(&store, 1)
-        .await
-        .unwrap()
-        .sealing_key(&tenant("demo"))
-        .await
-        .unwrap();
-    let name = data_key_name(&tenant("demo"), DataKeyId(1));
-    let reserved = async |expected: u64| {
-        let record = store.get(&name).await.unwrap().unwrap();
-        let wrapped = storage::WrappedKey::decode(&*record.value).unwrap();
-        assert_eq!(wrapped.seals_reserved, expected);
-        wrapped
-    };
-    reserved(data_key::SEALS_AT_ONCE).await;
-    open(&store, 1)
-        .await
-        .unwrap()
-        .sealing_key(&tenant("demo"))
-        .await
-        .unwrap();
-    let mut wrapped = reserved(2 * data_key::SEALS_AT_ONCE).await;
-    wrapped.seals_reserved = data_key::MAX_SEALS;
-    let key = open(&store, 1)
-        .await
-        .unwrap()
-        .data_key(&tenant("demo"), DataKeyId(1))
-        .unwrap();
-    store
-        .commit(Transaction::new().put(name.clone(), key.proof_key().prove(&name, wrapped)))
-        .await
-        .unwrap();
-    let keyring = open(&store, 1).await.unwrap();
-    assert_eq!(keyring.sealing_key(&tenant("demo")).await.unwrap().id(), DataKeyId(2));
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn many_first_writers_make_one_key() {
     let (_dir, store) = store();
     let keyring = Arc::new(open(&store, 1).await.unwrap());
     let writers: Vec<_> = (0..16)
         .map(|_| {
             let keyring = Arc::clone(&keyring);
-            tokio::spawn(async move { keyring.sealing_key(&tenant("demo")).await.unwrap().id() })
+            tokio::spawn(async move { keyring.sealing_key(&tenant("demo"), 1).await.unwrap().id() })
         })
         .collect();
     for writer in writers {
@@ -189,7 +152,7 @@ impl KekSource for Slow {
 async fn a_tenant_whose_key_is_long_in_coming_holds_up_no_other() {
     let (_dir, store) = store();
     let before = open(&store, 1).await.unwrap();
-    before.sealing_key(&tenant("known")).await.unwrap();
+    before.sealing_key(&tenant("known"), 1).await.unwrap();
     let answers = Arc::new(Semaphore::new(0));
     let slow = Slow {
         kek: kek(1),
@@ -200,14 +163,14 @@ async fn a_tenant_whose_key_is_long_in_coming_holds_up_no_other() {
     let keyring = Arc::new(keyring.await.unwrap());
     let new = tokio::spawn({
         let keyring = Arc::clone(&keyring);
-        async move { keyring.sealing_key(&tenant("new")).await.unwrap().id() }
+        async move { keyring.sealing_key(&tenant("new"), 1).await.unwrap().id() }
     });
     while !keyring.making.contains_key(&tenant("new")) {
         tokio::task::yield_now().await;
     }
     // It has seals to set aside, which is a wait for the disk and none for the KMS.
     let known = tenant("known");
-    let known = tokio::time::timeout(PATIENCE, keyring.sealing_key(&known)).await;
+    let known = tokio::time::timeout(PATIENCE, keyring.sealing_key(&known, 1)).await;
     assert_eq!(known.expect("it waits for nobody").unwrap().id(), DataKeyId(1));
     assert!(!new.is_finished());
     answers.add_permits(1);
@@ -258,7 +221,7 @@ async fn write_as_before(store: &SledStore, kek: &KeyFile) {
 async fn a_store_without_proofs_is_read_and_gets_them() {
     let (_dir, store) = store();
     let before = open(&store, 1).await.unwrap();
-    let key = before.sealing_key(&tenant("demo")).await.unwrap();
+    let key = before.sealing_key(&tenant("demo"), 1).await.unwrap();
     let sealed = key.seal("name", b"", b"text").unwrap();
     write_as_before(&store, &kek(1)).await;
     assert!(
@@ -289,7 +252,7 @@ async fn whatever_is_changed_beside_a_wrapped_key_is_noticed() {
     let (_dir, store) = store();
     let recovery = RecoverySecret::generate().unwrap().public();
     let keyring = open_with(&store, 1, recovery.clone()).await.unwrap();
-    keyring.sealing_key(&tenant("demo")).await.unwrap();
+    keyring.sealing_key(&tenant("demo"), 1).await.unwrap();
     drop(keyring);
     let changes: [fn(&mut storage::WrappedKey); 7] = [
         |key| key.created_at_ms += 1,
@@ -325,11 +288,11 @@ async fn every_key_is_wrapped_for_the_recovery_key_also_those_that_were_there_be
     open(&store, 1)
         .await
         .unwrap()
-        .sealing_key(&tenant("before"))
+        .sealing_key(&tenant("before"), 1)
         .await
         .unwrap();
     let keyring = open_with(&store, 1, secret.public()).await.unwrap();
-    keyring.sealing_key(&tenant("after")).await.unwrap();
+    keyring.sealing_key(&tenant("after"), 1).await.unwrap();
     let status = keyring.wrapping_status();
     assert_eq!((status.keys, status.lacking_recovery), (3, 0));
 
@@ -342,7 +305,7 @@ async fn every_key_is_wrapped_for_the_recovery_key_also_those_that_were_there_be
     assert_eq!(recovered, Recovered::All { keys, signing_keys });
     let again = open(&store, 2).await.unwrap();
     assert_eq!(again.jwks(), keyring.jwks());
-    let key = keyring.sealing_key(&tenant("after")).await.unwrap();
+    let key = keyring.sealing_key(&tenant("after"), 1).await.unwrap();
     let sealed = key.seal("name", b"", b"text").unwrap();
     assert!(
         again
@@ -358,12 +321,12 @@ async fn a_recovery_that_cannot_open_every_key_changes_nothing() {
     let (_dir, store) = store();
     let secret = RecoverySecret::generate().unwrap();
     let keyring = open_with(&store, 1, secret.public()).await.unwrap();
-    keyring.sealing_key(&tenant("demo")).await.unwrap();
+    keyring.sealing_key(&tenant("demo"), 1).await.unwrap();
     // Another process has made a key without knowing of the recovery key.
     open(&store, 1)
         .await
         .unwrap()
-        .sealing_key(&tenant("other"))
+        .sealing_key(&tenant("other"), 1)
         .await
         .unwrap();
     let before = store.revision();
@@ -381,7 +344,7 @@ async fn a_recovery_that_cannot_open_every_key_changes_nothing() {
 async fn keys_move_to_another_kek_one_by_one_and_the_old_one_is_needed_no_more() {
     let (_dir, store) = store();
     let before = open(&store, 1).await.unwrap();
-    before.sealing_key(&tenant("demo")).await.unwrap();
+    before.sealing_key(&tenant("demo"), 1).await.unwrap();
     let replacing = Arc::new(Replacing::new(Arc::new(kek(2)), kek(1)));
     let shared = Arc::clone(&store) as Arc<dyn Store>;
     let keyring = Keyring::open(replacing, None, shared, Arc::new(SystemClock))
@@ -404,14 +367,14 @@ async fn what_was_sealed_by_a_key_that_was_replaced_or_destroyed_since_is_not_wr
     let keyring = open(&store, 1).await.unwrap();
     let demo = tenant("demo");
     let put = |key: &DataKey| keyring.while_newest(Transaction::new().put(Key::new("record"), *b"x"), &demo, key);
-    let first = keyring.sealing_key(&demo).await.unwrap();
+    let first = keyring.sealing_key(&demo, 1).await.unwrap();
     store.commit(put(&first)).await.unwrap();
     keyring.replace_data_key(&demo, |_| Transaction::new()).await.unwrap();
     assert!(matches!(
         store.commit(put(&first)).await,
         Err(CommitError::Conflict { .. })
     ));
-    let second = keyring.sealing_key(&demo).await.unwrap();
+    let second = keyring.sealing_key(&demo, 1).await.unwrap();
     store.commit(put(&second)).await.unwrap();
 
     keyring.destroy_data_keys(&demo, Vec::new()).await.unwrap();
@@ -421,14 +384,14 @@ async fn what_was_sealed_by_a_key_that_was_replaced_or_destroyed_since_is_not_wr
         Err(CommitError::Conflict { .. })
     ));
     assert!(matches!(
-        keyring.sealing_key(&demo).await,
+        keyring.sealing_key(&demo, 1).await,
         Err(KeyringError::Erasing(_))
     ));
     let mark = data_keys::erase_name(&demo);
     store.commit(Transaction::new().remove(mark)).await.unwrap();
     keyring.end_erasure(&demo);
     // The tenant's next key has another number, so what was sealed before does not pass for its own.
-    assert_eq!(keyring.sealing_key(&demo).await.unwrap().id(), DataKeyId(3));
+    assert_eq!(keyring.sealing_key(&demo, 1).await.unwrap().id(), DataKeyId(3));
     assert!(matches!(
         store.commit(put(&second)).await,
         Err(CommitError::Conflict { .. })

@@ -79,13 +79,13 @@ impl Vault {
                 set_at: self.clock.now(),
                 set_by: by.clone(),
             };
-            let key = self.keyring.sealing_key(&tenant).await?;
-            let sealed = seal_choice(&name, &choice, &key)?;
+            let seals = self.keyring.seals(&tenant, 1).await?;
+            let sealed = seal_choice(&name, &choice, seals.key())?;
             let transaction = Transaction::new()
                 .only_if(name.clone(), expectation)
                 .put(name.clone(), sealed);
-            let transaction = self.keyring.while_newest(transaction, &tenant, &key);
-            match self.store.commit(transaction).await {
+            let transaction = self.keyring.while_newest(transaction, &tenant, seals.key());
+            match self.keyring.commit(transaction, seals).await {
                 Ok(revision) => {
                     self.applied(revision).await?;
                     (choice.revision, choice.written_at) = (revision, revision);

@@ -69,7 +69,7 @@ fn world() -> &'static World {
             let vault = Vault::open(store, kek, clock, catalogue, settings).await;
             let vault = vault.expect("it is new");
             let tenant = TenantId::parse("demo").expect("it is an id");
-            let key = vault.keyring.sealing_key(&tenant).await.expect("it can be made");
+            let key = vault.keyring.sealing_key(&tenant, 1).await.expect("it can be made");
             (vault, key)
         });
         World {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::credential::Version;
 use super::record::head_key;
-use super::save::{Current, Prepared, Put, TRIES, changed_fields, check_version, expectation, save_warnings};
+use super::save::{Current, Prepared, Put, SEALS, TRIES, changed_fields, check_version, expectation, save_warnings};
 use super::warning::Warning;
 use super::{Vault, VaultError};
 use crate::keyring::DataKey;
@@ -23,9 +23,6 @@ pub struct Imported {
     /// The revision that it made; none if it only checked.
     pub revision: Option<Revision>,
 }
-
-/// The keys that seal a head and a version.
-type Keys = [Arc<DataKey>; 2];
 
 /// Saves that are tried, each with its place among all, and what is to be committed for each.
 type Tried = (Vec<(usize, Prepared)>, Vec<Result<Next, VaultError>>);
@@ -138,20 +135,21 @@ impl Vault {
             keys.push(if put.validate_only {
                 None
             } else {
-                Some(self.sealing_keys(&put.credential.tenant).await?)
+                Some(self.keyring.sealing_key(&put.credential.tenant, SEALS).await?)
             });
         }
         self.apart(move |vault| {
-            let next =
-                |((_, prepared), keys): (&(usize, Prepared), Option<Keys>)| vault.next_of(prepared, keys.as_ref());
+            let next = |((_, prepared), key): (&(usize, Prepared), Option<Arc<DataKey>>)| {
+                vault.next_of(prepared, key.as_deref())
+            };
             let nexts = tried.iter().zip(keys).map(next).collect();
             (tried, nexts)
         })
         .await
     }
 
-    /// What is to be committed for a save; nothing if there are no keys, because it is only checked.
-    fn next_of(&self, prepared: &Prepared, keys: Option<&Keys>) -> Result<Next, VaultError> {
+    /// What is to be committed for a save; nothing if there is no key, because it is only checked.
+    fn next_of(&self, prepared: &Prepared, key: Option<&DataKey>) -> Result<Next, VaultError> {
         let Put {
             credential,
             draft,
@@ -177,20 +175,20 @@ impl Vault {
             imported,
         };
         // Somebody else may have saved it meanwhile.
-        if keys.is_some()
+        if key.is_some()
             && let Some(version) = same_version(prepared, current)
         {
             return Ok(nothing_to_do(imported(version, true)));
         }
         check_version(credential, current, *expected_version)?;
-        let Some(keys) = keys else {
+        let Some(key) = key else {
             let version = Version(current.map_or(0, |current| current.header.version.0) + 1);
             return Ok(nothing_to_do(imported(version, false)));
         };
         let next = self.next_version(credential, current, draft, by);
         let transaction = Transaction::new().only_if(head_key(credential), expectation(current));
         Ok(Next {
-            transaction: Some(self.sealed(transaction, credential, current, &next, keys)?),
+            transaction: Some(self.sealed(transaction, credential, current, &next, key)?),
             imported: imported(next.header.version, false),
         })
     }

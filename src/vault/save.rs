@@ -5,18 +5,19 @@ use std::time::Duration;
 
 use super::content::Part;
 use super::credential::{CustomerSignature, Draft, Secret, State, Version};
-use super::ids::TenantId;
 use super::read::CredentialInfo;
 use super::record::{Content, HeadHeader, Payload, head_key, open_version, version_key};
 use super::scope::CredentialRef;
 use super::warning::{self, Warning};
 use super::{Vault, VaultError};
-use crate::keyring::{DataKey, KeyringError, SealError, Signature, TokenKind};
+use crate::keyring::{DataKey, SealError, Signature, TokenKind};
 use crate::store::{CommitError, Expectation, Key, Revision, Transaction};
 use crate::time::Timestamp;
 
 /// How often a save starts over because somebody else was faster.
 pub(super) const TRIES: usize = 32;
+/// How many seals a change takes at most: one for the head, one for a new version.
+pub(super) const SEALS: u16 = 2;
 /// How long a write that is durable may take to reach memory: no time at all, unless the process is ending.
 const APPLY: Duration = Duration::from_secs(30);
 
@@ -213,9 +214,10 @@ impl Vault {
             let current = self.current(credential)?;
             check_version(credential, current.as_ref(), expected_version)?;
             let next = next(current.as_ref())?;
+            let seals = self.keyring.seals(&credential.tenant, SEALS).await?;
             let transaction = Transaction::new().only_if(name.clone(), expectation(current.as_ref()));
-            let transaction = self.write(transaction, credential, current.as_ref(), &next).await?;
-            match self.store.commit(transaction).await {
+            let transaction = self.sealed(transaction, credential, current.as_ref(), &next, seals.key())?;
+            match self.keyring.commit(transaction, seals).await {
                 Ok(revision) => {
                     self.applied(revision).await?;
                     return Ok((current, next, revision));
@@ -227,44 +229,24 @@ impl Vault {
         Err(VaultError::Contended(name))
     }
 
-    async fn write(
-        &self,
-        transaction: Transaction,
-        credential: &CredentialRef,
-        current: Option<&Current>,
-        next: &Next,
-    ) -> Result<Transaction, VaultError> {
-        let keys = self.sealing_keys(&credential.tenant).await?;
-        Ok(self.sealed(transaction, credential, current, next, &keys)?)
-    }
-
-    /// The keys for a head and a version.
-    pub(super) async fn sealing_keys(&self, tenant: &TenantId) -> Result<[Arc<DataKey>; 2], KeyringError> {
-        let head = self.keyring.sealing_key(tenant).await?;
-        Ok([head, self.keyring.sealing_key(tenant).await?])
-    }
-
-    /// Adds the head, and the version if it is a new one.
+    /// Adds the head, and the version if it is a new one; takes up to [`SEALS`] of the key's seals.
     pub(super) fn sealed(
         &self,
         transaction: Transaction,
         credential: &CredentialRef,
         current: Option<&Current>,
         next: &Next,
-        [of_head, of_version]: &[Arc<DataKey>; 2],
+        key: &DataKey,
     ) -> Result<Transaction, SealError> {
         let Next { header, content } = next;
         let name = head_key(credential);
         let bytes = content.encode(Part::Head);
-        let transaction = self.keyring.while_newest(transaction, &credential.tenant, of_head);
-        let mut transaction = transaction.put(name.clone(), header.seal(&name, &bytes, of_head)?);
+        let transaction = self.keyring.while_newest(transaction, &credential.tenant, key);
+        let mut transaction = transaction.put(name.clone(), header.seal(&name, &bytes, key)?);
         if current.is_none_or(|current| current.header.version != header.version) {
             let name = version_key(credential, header.version);
             let bytes = content.encode(Part::Version);
-            if of_version.id() != of_head.id() {
-                transaction = self.keyring.while_newest(transaction, &credential.tenant, of_version);
-            }
-            transaction = transaction.put(name.clone(), header.dates().seal(&name, &bytes, of_version)?);
+            transaction = transaction.put(name.clone(), header.dates().seal(&name, &bytes, key)?);
         }
         Ok(transaction)
     }

@@ -209,7 +209,7 @@ fn with_key<S: Strategy>(cases: u32, strategy: &S, property: impl Fn(&Arc<DataKe
         .unwrap();
     let key = runtime.block_on(async {
         let vault = TestVault::new().await;
-        vault.keyring.sealing_key(&tenant(TENANT)).await.unwrap()
+        vault.keyring.sealing_key(&tenant(TENANT), 1).await.unwrap()
     });
     let config = Config {
         cases,

@@ -222,10 +222,30 @@ fn a_store_of_the_first_format_is_raised_and_hands_out_what_was_signed_then() {
     });
 }
 
+#[test]
+fn after_a_restart_the_first_save_of_a_tenant_is_one_commit_like_all_others() {
+    let dir = tempfile::tempdir().unwrap();
+    in_one_life(dir.path(), async |vault| {
+        vault.save(wom()).await;
+    });
+    in_one_life(dir.path(), async |vault| {
+        let before = vault.revision().0;
+        vault.save(wom().password("second")).await;
+        assert_eq!(vault.revision().0, before + 1);
+        vault.save(wom().password("third")).await;
+        assert_eq!(vault.revision().0, before + 2);
+    });
+    in_one_life(dir.path(), async |vault| {
+        let before = vault.revision().0;
+        vault.choose("dat", with_fallback(Mode::PerOffice)).await;
+        assert_eq!(vault.revision().0, before + 1);
+    });
+}
+
 /// Writes a credential's head and first version as they were written in the first format: with the payload.
 async fn store_payloads(vault: &TestVault, name: &CredentialRef) {
     let current = vault.current(name).unwrap().unwrap();
-    let key = vault.keyring.sealing_key(&name.tenant).await.unwrap();
+    let key = vault.keyring.sealing_key(&name.tenant, 1).await.unwrap();
     let (header, content, dates) = (current.header, current.content, current.header.dates());
     let whole = payload(ISSUER, name.into(), &dates, &content.secret);
     let content = Content {

@@ -62,7 +62,7 @@ async fn multiply(vault: &TestVault, count: usize) {
     let name = wom().user("a").name();
     let current = vault.current(&name).unwrap().unwrap();
     let mut transaction = Transaction::new();
-    let key = vault.keyring.sealing_key(&name.tenant).await.unwrap();
+    let key = vault.keyring.sealing_key(&name.tenant, 1).await.unwrap();
     for n in 0..count {
         let key_of_head = head_key(&wom().user(&format!("b-{n:05}")).name());
         let content = current.content.encode(Part::Head);

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::erasure::prefixes;
 use super::{Deed, GRACE, LATER, PAGE, ROTATE_PREFIX, Rotation, SOON};
-use crate::keyring::{DataKey, DataKeyId};
+use crate::keyring::DataKeyId;
 use crate::pb::storage;
 use crate::store::{CommitError, Expectation, Key, Record, StoreError, Transaction};
 use crate::time::Timestamp;
@@ -22,7 +22,7 @@ use crate::vault::record::{Corrupt, ResealError, reseal, sealed_by};
 use crate::vault::{Vault, VaultError};
 
 /// How many records are sealed anew in one transaction.
-const BATCH: usize = 64;
+const BATCH: u16 = 64;
 /// How often a request starts over because somebody else has asked for the same.
 const TRIES: usize = 32;
 
@@ -205,7 +205,7 @@ impl Vault {
     async fn reseal_all(&self, tenant: &TenantId, kept: DataKeyId) -> Result<Pass, VaultError> {
         let mut all = Pass::default();
         for prefix in prefixes(tenant) {
-            let mut pages = self.pages(&prefix, BATCH);
+            let mut pages = self.pages(&prefix, BATCH.into());
             loop {
                 let started = Instant::now();
                 let Some(mut page) = pages.next().await? else { break };
@@ -244,19 +244,6 @@ impl Vault {
         Ok(pass)
     }
 
-    /// The data key that seals next, with so many seals set aside, at least one.
-    async fn sealing_key_for(&self, tenant: &TenantId, seals: usize) -> Result<Arc<DataKey>, VaultError> {
-        let mut key = self.keyring.sealing_key(tenant).await?;
-        let mut taken = 1;
-        while taken < seals {
-            let next = self.keyring.sealing_key(tenant).await?;
-            // Those of a key that has none left are of no use for the next one.
-            taken = if next.id() == key.id() { taken + 1 } else { 1 };
-            key = next;
-        }
-        Ok(key)
-    }
-
     /// The transaction that seals the records anew, and how many it does; damaged ones are left out and noted.
     async fn resealing(
         &self,
@@ -264,7 +251,8 @@ impl Vault {
         records: Vec<Record>,
         pass: &mut Pass,
     ) -> Result<(Transaction, u64), VaultError> {
-        let new = self.sealing_key_for(tenant, records.len()).await?;
+        let seals = u16::try_from(records.len()).unwrap_or(BATCH);
+        let new = self.keyring.sealing_key(tenant, seals).await?;
         let keyring = Arc::clone(&self.keyring);
         let (owner, key) = (tenant.clone(), Arc::clone(&new));
         let resealed = tokio::task::spawn_blocking(move || {
