@@ -8,6 +8,7 @@ mod checkpoint;
 mod filling;
 mod guard;
 mod journal;
+mod leftovers;
 mod log;
 mod mending;
 mod quiet;
@@ -361,6 +362,7 @@ fn note(began: Instant, outcome: &Committed) {
 
 fn open_tree(path: &Path) -> Result<(sled::Db, Tree), StoreError> {
     wait_for_release(path);
+    leftovers::clear(path).map_err(io_error(path))?;
     // sled's recovery panics on some damaged files.
     let opened = quietly(|| {
         let database = sled::Config::default()

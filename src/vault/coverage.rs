@@ -82,7 +82,7 @@ impl Vault {
             provider: &provider.id,
             order: &order_of(scope),
         };
-        let asked = Asked::new(&ask, Some(provider), assignment);
+        let asked = Asked::new(&ask, Some(provider), assignment, self.replica.feed().revision());
         let decided = self.decide(&asked, asked.granted(readable), self.clock.now());
         decided.outcome.err()
     }

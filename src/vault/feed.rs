@@ -74,6 +74,27 @@ struct History {
     events: VecDeque<Arc<Event>>,
     /// Every event after this revision is there.
     complete_after: Revision,
+    /// Whether that one had several events. An erasure has one for each thing that the tenant had.
+    had_several: bool,
+}
+
+impl History {
+    fn forget_oldest(&mut self) {
+        let Some(oldest) = self.events.pop_front() else { return };
+        let is_the_same = |other: Revision| other == oldest.revision;
+        self.had_several = (self.had_several && is_the_same(self.complete_after))
+            || self.events.front().is_some_and(|next| is_the_same(next.revision));
+        self.complete_after = oldest.revision;
+    }
+
+    /// Whether somebody who names this revision as the last one that it was told of may have been told of a part of it alone.
+    fn has_several_of(&self, revision: Revision) -> bool {
+        if revision == self.complete_after && self.had_several {
+            return true;
+        }
+        let of_it = self.events.iter().filter(|event| event.revision == revision);
+        of_it.take(2).count() == 2
+    }
 }
 
 impl Feed {
@@ -84,6 +105,7 @@ impl Feed {
             history: Mutex::new(History {
                 events: VecDeque::new(),
                 complete_after: revision,
+                had_several: false,
             }),
             live: broadcast::Sender::new(BACKLOG),
         }
@@ -99,10 +121,8 @@ impl Feed {
         let mut history = self.history();
         self.applied.send_replace(newest);
         for event in events.into_iter().map(Arc::new) {
-            if history.events.len() == HISTORY
-                && let Some(oldest) = history.events.pop_front()
-            {
-                history.complete_after = oldest.revision;
+            if history.events.len() == HISTORY {
+                history.forget_oldest();
             }
             history.events.push_back(Arc::clone(&event));
             // Nobody may be listening.
@@ -136,7 +156,9 @@ impl Feed {
                 missed: Vec::new(),
                 live,
             },
-            Some(from) if from < history.complete_after || from > revision => Subscription::Resync { revision, live },
+            Some(from) if from < history.complete_after || from > revision || history.has_several_of(from) => {
+                Subscription::Resync { revision, live }
+            }
             Some(from) => {
                 let missed = history
                     .events

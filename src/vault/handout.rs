@@ -38,6 +38,8 @@ pub struct Asked<'a> {
     provider: Option<&'a Provider>,
     assignment: Assignment,
     wanted: Option<Scope>,
+    /// What it is decided on is at least as new.
+    revision: Revision,
 }
 
 /// How much the caller sees of the credentials that an order might get; none of one that is out of its reach.
@@ -122,8 +124,15 @@ pub(super) struct Chosen {
 }
 
 impl<'a> Asked<'a> {
-    pub(super) fn new(ask: &'a Ask<'a>, provider: Option<&'a Provider>, assignment: Assignment) -> Self {
+    /// `revision` was taken before the assignment was looked up.
+    pub(super) fn new(
+        ask: &'a Ask<'a>,
+        provider: Option<&'a Provider>,
+        assignment: Assignment,
+        revision: Revision,
+    ) -> Self {
         Self {
+            revision,
             wanted: provider.and_then(|provider| wanted_scope(provider, assignment.mode, ask.order)),
             ask,
             provider,
@@ -193,10 +202,12 @@ impl Vault {
     /// # Errors
     /// That the assignment's record is damaged.
     pub fn ask<'a>(&'a self, ask: &'a Ask<'a>) -> Result<Asked<'a>, VaultError> {
+        // Before anything is looked up: the answer is at least as new.
+        let revision = self.replica.feed().revision();
         let provider = self.catalogue.get(ask.provider.as_str());
         let choice = self.replica.choice(ask.tenant, ask.provider)?;
         let assignment = choice.map(|choice| choice.assignment).unwrap_or_default();
-        Ok(Asked::new(ask, provider, assignment))
+        Ok(Asked::new(ask, provider, assignment, revision))
     }
 
     /// The credential that an order gets, as far as the caller may see it.
@@ -209,9 +220,7 @@ impl Vault {
         granted: Granted,
         receipt_for: Option<&str>,
     ) -> Result<HandOut, VaultError> {
-        let ask = asked.ask;
-        // Before anything is looked up: the answer is at least as new.
-        let revision = self.replica.feed().revision();
+        let (ask, revision) = (asked.ask, asked.revision);
         let now = self.clock.now();
         let decided = self.decide(asked, granted, now);
         self.tally.count(&self.catalogue, asked.provider, &decided);

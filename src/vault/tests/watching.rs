@@ -153,6 +153,46 @@ async fn of_too_many_changes_the_oldest_are_forgotten_and_whoever_needs_them_sta
 
     let next = vault.save(wom().password("new")).await.revision.unwrap();
     resync(&vault, saved);
-    let (missed, _) = resumed(&vault, Some(flooded));
-    assert_eq!(missed.iter().map(|event| event.revision).collect::<Vec<_>>(), [next]);
+    // Whoever was told of a part of the flood, and of which one nobody knows.
+    resync(&vault, flooded);
+    let last = vault.save(wom().password("newer")).await.revision.unwrap();
+    let (missed, _) = resumed(&vault, Some(next));
+    assert_eq!(missed.iter().map(|event| event.revision).collect::<Vec<_>>(), [last]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_may_have_been_told_of_a_part_of_an_erasure_starts_over() {
+    let vault = TestVault::new().await;
+    for credential in [dat(), wom(), wom().office("leipzig")] {
+        vault.save(credential).await;
+    }
+    let before = vault.revision();
+    vault.erase_tenant(&dat().name().tenant).await.unwrap();
+    let (missed, _) = resumed(&vault, Some(before));
+    assert_eq!(missed.len(), 3);
+    resync(&vault, missed[0].revision);
+    // Of a change that is one event there is no part.
+    vault.save(wom().tenant("other")).await;
+    assert!(resumed(&vault, Some(vault.revision())).0.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_is_no_newer_than_the_choice_that_it_was_decided_on() {
+    let vault = TestVault::new().await;
+    vault.save(dat()).await;
+    let (name, order) = (dat().name(), super::builders::order().into());
+    let ask = crate::vault::Ask {
+        tenant: &name.tenant,
+        provider: &name.provider,
+        order: &order,
+    };
+    let asked = vault.ask(&ask).unwrap();
+    vault.choose("dat", assigned(Mode::PerOffice)).await;
+    let granted = crate::vault::Granted {
+        wanted: Some(crate::access::Reveal::Full),
+        general: Some(crate::access::Reveal::Full),
+    };
+    let hand_out = vault.vault.resolve(&asked, granted, None).unwrap();
+    assert_eq!(hand_out.resolution.mode, Mode::General);
+    assert!(hand_out.revision < vault.revision());
 }
