@@ -246,12 +246,16 @@ fn last_before(directory: &Directory, number: u64) -> Result<Link, OpenError> {
     Ok(Link::START)
 }
 
-/// The time in a file's first line.
+/// The time in the first line of a file that can be read: what stands before it is what a crash has left of one.
 fn first_time(file: &File) -> io::Result<Option<Timestamp>> {
     let mut pieces = Pieces::new(BufReader::new(file));
-    let line = pieces.next()?.and_then(|piece| piece.strip_suffix(b"\n"));
-    let record = line.and_then(|line| Record::parse(line).ok());
-    Ok(record.and_then(|record| parse_time(&record.time)))
+    while let Some(piece) = pieces.next()? {
+        let record = piece.strip_suffix(b"\n").and_then(|line| Record::parse(line).ok());
+        if let Some(time) = record.and_then(|record| parse_time(&record.time)) {
+            return Ok(Some(time));
+        }
+    }
+    Ok(None)
 }
 
 /// A file's last line; none if what stands there is no line.

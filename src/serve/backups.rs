@@ -228,9 +228,12 @@ async fn tell(restored: &Restored, audit: &Audit) -> bool {
         revision,
         ..Entry::new(Event::Upkeep, method)
     };
-    if audit.announce(&entry).await.is_ok()
-        && let Err(error) = std::fs::remove_file(&restored.path)
-    {
+    // A power cut must not take the line and leave the note removed: then the store would be taken for one that was put back by hand.
+    let is_told = match audit.announce(&entry).await {
+        Ok(line) => audit.is_durable(line).await.is_ok(),
+        Err(_) => false,
+    };
+    if is_told && let Err(error) = std::fs::remove_file(&restored.path) {
         tracing::warn!(%error, "that the store was restored is told again at the next start");
     }
     true

@@ -183,7 +183,7 @@ impl SledStore {
     /// that cannot be used is left as it is, but for a note in its mark that it is in doubt.
     pub fn open_in(path: &Path) -> Result<Self, StoreError> {
         let io = io_error(path);
-        let lock = Lock::take(path)?;
+        let mut lock = Lock::take(path)?;
         filling::refuse_unfinished(path)?;
         let mark = Mark::open(path).map_err(&io)?;
         if mark.is_in_doubt {

@@ -114,6 +114,26 @@ async fn what_is_old_enough_is_removed_and_the_log_says_so_under_a_signature() {
 }
 
 #[tokio::test]
+async fn what_a_crash_has_left_at_the_beginning_of_a_file_keeps_no_older_one() {
+    let mut log = TestLog::new();
+    log.settings.rotate_size = 2000;
+    log.settings.keep = Some(Duration::from_hours(1));
+    let audit = log.open();
+    resolve_all(&audit, 0..2).await;
+    audit.close().await;
+    // With its mode.
+    fs::copy(log.file(1), log.file(2)).unwrap();
+    fs::write(log.file(2), b"probe").unwrap();
+    let audit = log.open();
+    resolve_all(&audit, 20..40).await;
+    log.clock.advance(Duration::from_hours(2));
+    resolve_all(&audit, 40..60).await;
+    audit.close().await;
+    assert!(!log.file(1).exists());
+    log.assert_whole();
+}
+
+#[tokio::test]
 async fn a_torn_line_is_kept_closed_and_recorded() {
     let log = TestLog::new();
     let audit = log.open();

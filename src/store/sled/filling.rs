@@ -61,7 +61,7 @@ impl Filling {
     pub fn begin(path: &Path) -> Result<Self, StoreError> {
         Self::check(path)?;
         let path = folder::make(path).map_err(io_error(path))?;
-        let lock = Lock::take(&path)?;
+        let mut lock = Lock::take(&path)?;
         // Once more: now nobody else puts anything there.
         Self::check(&path)?;
         open_or_create(&path.join(MARKER))

@@ -14,6 +14,7 @@ pub(super) struct Lock {
     file: File,
     /// Whether whoever held it before has ended without closing the store.
     pub(super) was_left: bool,
+    is_signed: bool,
 }
 
 impl Lock {
@@ -24,7 +25,11 @@ impl Lock {
             Ok(()) => {
                 let length = file.metadata().map_err(io_error(path))?.len();
                 let was_left = length > 0;
-                Ok(Self { file, was_left })
+                Ok(Self {
+                    file,
+                    was_left,
+                    is_signed: false,
+                })
             }
             Err(TryLockError::WouldBlock) => {
                 let holder = fs::read_to_string(&file_path).ok().filter(|pid| !pid.is_empty());
@@ -38,7 +43,8 @@ impl Lock {
     }
 
     /// Lets others know who holds it.
-    pub(super) fn sign(&self) -> io::Result<()> {
+    pub(super) fn sign(&mut self) -> io::Result<()> {
+        self.is_signed = true;
         self.file.set_len(0)?;
         self.file.write_all_at(std::process::id().to_string().as_bytes(), 0)?;
         // So that it is there after a power cut, too.
@@ -48,8 +54,11 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Nobody holds it any more; should this fail, the next one to take it signs anyway.
-        let _ = self.file.set_len(0);
+        // Nobody holds it any more; should this fail, the next one to take it signs anyway. Who could not open the store, or only looked
+        // at it, leaves what whoever had it open before has left.
+        if self.is_signed {
+            let _ = self.file.set_len(0);
+        }
         // A process that another thread is just starting has the file open, too, for a moment.
         let _ = self.file.unlock();
     }

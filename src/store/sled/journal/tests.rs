@@ -281,6 +281,24 @@ async fn a_store_takes_what_it_lacks_from_its_journal() {
     assert_eq!((all, salvage_of(left.path())), (51, 51));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn that_a_store_was_left_is_not_forgotten_by_who_cannot_open_it_or_only_looks() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SledStore::open(folder.path()).unwrap();
+    let newest = put(&store, 1, 300).await;
+    let left = left_by(folder.path());
+    drop(store);
+    // Whoever is refused, and who rescues, has taken the lock.
+    fs::rename(left.path().join(NAME), left.path().join("away")).unwrap();
+    error_of(left.path());
+    fs::rename(left.path().join("away"), left.path().join(NAME)).unwrap();
+    salvage_of(left.path());
+    let again = SledStore::open(left.path()).unwrap();
+    assert_eq!(again.left_at(), Some(newest));
+    drop(again);
+    assert_eq!(SledStore::open(left.path()).unwrap().left_at(), None);
+}
+
 fn salvage_of(folder: &Path) -> usize {
     let saved = crate::store::salvage(folder).unwrap();
     assert_eq!((saved.gaps, saved.unreadable), (0, 0));
