@@ -35,6 +35,18 @@ pub(super) fn provider<'a>(
     found
 }
 
+/// The most entries that a list of a request may have whose entries are few by nature: providers, kinds, states.
+pub(super) const MOST_NAMED: usize = 256;
+
+/// The entries of such a list. Of one that has more, so many, and that is noted: nobody has to look at millions to refuse them.
+pub(super) fn few<'a, T>(violations: &mut Violations, field: &str, entries: &'a [T]) -> &'a [T] {
+    let count = entries.len();
+    if count > MOST_NAMED {
+        violations.add(field, format!("has {count} entries; at most {MOST_NAMED} are allowed"));
+    }
+    &entries[..count.min(MOST_NAMED)]
+}
+
 /// Providers of the catalogue, in its order, none twice; if none is named, `all`.
 pub(super) fn providers(
     violations: &mut Violations,
@@ -45,6 +57,7 @@ pub(super) fn providers(
     if texts.is_empty() {
         return Some(all());
     }
+    let texts = few(violations, "providers", texts);
     distinct(violations, texts);
     let parse = |(index, text): (usize, &String)| {
         provider(violations, catalogue, &format!("providers[{index}]"), text).map(|provider| provider.id.clone())

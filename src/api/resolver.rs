@@ -162,7 +162,8 @@ impl Resolver {
         match request.providers.first() {
             // Asked for by name: each must be granted.
             Some(_) => {
-                for provider in &request.providers {
+                // More are refused in any case.
+                for provider in request.providers.iter().take(parse::MOST_NAMED) {
                     call.authorize_provider(Action::Watch, &request.tenant, provider)?;
                 }
                 if request.providers.len() > 1 {

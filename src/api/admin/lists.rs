@@ -22,7 +22,8 @@ impl Admin {
         tenant: &str,
         named: &[String],
     ) -> Result<impl FnOnce() -> Vec<ProviderId> + use<>, ApiError> {
-        for provider in named {
+        // More are refused in any case.
+        for provider in named.iter().take(parse::MOST_NAMED) {
             call.authorize_provider(Action::CredentialsRead, tenant, provider)?;
         }
         if named.len() > 1 {
@@ -79,13 +80,13 @@ impl Admin {
         let tenant = parse::tenant(&mut violations, "tenant", &request.tenant);
         let providers = parse::providers(&mut violations, self.vault()?.catalogue(), &request.providers, all);
         let scope_kinds: Vec<_> = (0..)
-            .zip(&request.scope_kinds)
+            .zip(parse::few(&mut violations, "scope_kinds", &request.scope_kinds))
             .map(|(index, kind): (usize, _)| {
                 parse::scope_kind(&mut violations, &format!("scope_kinds[{index}]"), *kind)
             })
             .collect();
         let states: Vec<_> = (0..)
-            .zip(&request.states)
+            .zip(parse::few(&mut violations, "states", &request.states))
             .map(|(index, state)| parse_state(&mut violations, index, *state))
             .collect();
         let expires_before = parse::timestamp(&mut violations, "expires_before", request.expires_before.as_ref());

@@ -216,3 +216,19 @@ async fn a_page_token_that_was_made_up_leads_to_no_other_tenant() {
     };
     assert_eq!(refused(&api, request).await, ["page_token"]);
 }
+
+#[tokio::test]
+async fn a_list_of_millions_is_refused_for_its_length_and_not_entry_by_entry() {
+    let mut violations = crate::api::violations::Violations::default();
+    let names = vec![String::new(); 2_000_000];
+    let catalogue = crate::vault::catalogue::Catalogue::built_in();
+    let parsed = crate::api::parse::providers(&mut violations, &catalogue, &names, Vec::new);
+    assert!(parsed.is_none());
+    let told = violations.list();
+    assert!(told.len() <= 2 * 256 + 1, "{} are told of", told.len());
+    let length = (
+        "providers".to_owned(),
+        "has 2000000 entries; at most 256 are allowed".to_owned(),
+    );
+    assert!(told.contains(&length));
+}
