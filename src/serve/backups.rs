@@ -60,9 +60,22 @@ impl Restored {
 }
 
 impl Restored {
-    /// Whether there is something to be told.
+    /// Whether there is something to be told. Whatever else has that name says nothing, and so excuses no store that is older than it was.
     pub(super) fn is_there(&self) -> bool {
-        self.path.exists()
+        matches!(self.note(), Ok(Some(_)))
+    }
+
+    fn note(&self) -> io::Result<Option<serde_json::Value>> {
+        let bytes = match std::fs::read(&self.path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let note: serde_json::Value = serde_json::from_slice(&bytes)?;
+        if !note.is_object() {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        Ok(Some(note))
     }
 }
 
@@ -195,15 +208,14 @@ async fn apart<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 
 
 /// Records that the store was restored, once. Says whether it was.
 async fn tell(restored: &Restored, audit: &Audit) -> bool {
-    let note = match std::fs::read(&restored.path) {
-        Ok(note) => note,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return false,
+    let note = match restored.note() {
+        Ok(Some(note)) => note,
+        Ok(None) => return false,
         Err(error) => {
-            tracing::error!(%error, "what the store was restored from cannot be read");
-            return true;
+            tracing::error!(%error, "what the store was restored from cannot be read; it is taken for one that was not restored");
+            return false;
         }
     };
-    let note: serde_json::Value = serde_json::from_slice(&note).unwrap_or_default();
     let (revision, restored_at) = (note["revision"].as_u64(), note["restored_at"].as_str());
     let method = if let Some(rescued_from) = note["rescued_from"].as_str() {
         tracing::warn!(
@@ -250,5 +262,26 @@ fn compare(schedule: &Schedule, found: Revision) {
             backed_up = newest.0,
             "the store is older than a backup of it: it was put back to an older state, or the backups are another vault's"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_note_of_a_restore_excuses_no_older_store() {
+        let store = tempfile::tempdir().unwrap();
+        let restored = Restored::beside(store.path());
+        assert!(!restored.is_there());
+        for wrong in ["", "{", "null", "3"] {
+            std::fs::write(&restored.path, wrong).unwrap();
+            assert!(!restored.is_there() && restored.note().is_err(), "{wrong:?}");
+        }
+        std::fs::write(&restored.path, r#"{"revision": 7}"#).unwrap();
+        assert!(restored.is_there());
+        std::fs::remove_file(&restored.path).unwrap();
+        std::fs::create_dir(&restored.path).unwrap();
+        assert!(!restored.is_there() && restored.note().is_err());
     }
 }
