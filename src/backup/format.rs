@@ -314,6 +314,10 @@ impl Decoder {
             return Ok(None);
         };
         let frame = pb::Frame::decode(bytes).map_err(|_| damaged("a part cannot be read"))?;
+        // Protobuf passes over fields that it doesn't know, and no digest covers what stands around a chunk's data.
+        if frame.encode_to_vec() != bytes {
+            return Err(damaged("a part is not written as this format writes it"));
+        }
         let part = frame.part.ok_or(damaged("a part is empty"))?;
         let whole = from..from + 4 + length;
         let part = match (&mut self.state, part) {
