@@ -119,7 +119,7 @@ async fn csv_and_json_lines_are_saved_and_what_is_stored_already_stays_as_it_is(
         + "\n"
         + r#"{"path":"firm/email/general","host":"smtp.example.org","port":587,"security":"starttls","username":"u","password":"mail","from_address":"u@example.org","from_name":"U"}"#;
     let csv = "\u{feff}Path;customer_number;username;password;validUntil;note\n\
-               firm/dat/office/leipzig;1234567;anna;\"semi;colon\nand line\";2999-12-31;of Leipzig\n\
+               firm/dat/office/leipzig;1234567;anna;\"semi;colon, \"\"quoted\"\"\";2999-12-31;of Leipzig\n\
                firm/audatex/general;;bert;simple;;\n";
     let (json, csv) = (
         write(&directory, "logins.jsonl", &json),
@@ -133,7 +133,7 @@ async fn csv_and_json_lines_are_saved_and_what_is_stored_already_stays_as_it_is(
     let operator = server.operator();
     operator.assign("firm", "dat", v1::AssignmentMode::PerOffice).await;
     for (provider, expected) in [
-        ("dat", "semi;colon\nand line"),
+        ("dat", "semi;colon, \"quoted\""),
         ("audatex", "simple"),
         ("email", "mail"),
     ] {
@@ -234,15 +234,49 @@ fn a_file_that_cannot_be_meant_so_is_refused_before_anything_is_sent() {
             "{name}: {messages}"
         );
     }
-    // An open quote is not taken for one endless line.
-    let endless = format!("path,password\nfirm/dat/general,\"{}", "x\n".repeat(1024 * 1024));
-    let (code, _, messages) = run(&mut import(&server, &write(&directory, "endless.csv", &endless), &[]));
-    assert!(code == 1 && messages.contains("is a quote not closed?"), "{messages}");
     assert!(
         listed(&directory.path().join("data/audit"))
             .iter()
             .all(|line| line["event"] != "intent")
     );
+}
+
+#[tokio::test]
+async fn a_quote_that_is_not_closed_takes_no_other_rows_into_a_password() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::dev(directory.path());
+    let row = |office: &str, password: &str| format!("firm/dat/office/{office},1234567,myuser,{password}\n");
+    let long = "Zq".repeat(1024 * 1024);
+    let table = [
+        "path,customerNumber,username,password\n".to_owned(),
+        row("open", "\"Zq"),
+        row("a", "Zq"),
+        row("after", "\"Zq\"x"),
+        row("long", &long),
+        row("lines", "\"Zq\nZq\""),
+        row("b", "\"Z\"\"q\""),
+    ];
+    let file = write(&directory, "logins.csv", &table.concat());
+    let (code, answer, messages) = run(&mut import(&server, &file, &["--resume"]));
+    assert_eq!((code, counts(&answer)), (3, [Some(2), Some(0), Some(4)]), "{messages}");
+    for (told, expected) in messages.lines().zip([
+        "line 2: a quote is not closed",
+        "line 4: its quotes are not those of a table",
+        "line 5: is longer than any credential",
+        "line 6: its row goes on to line 7; a table's cells hold no line breaks",
+    ]) {
+        assert!(told.starts_with(expected), "{messages}");
+    }
+    assert!(!messages.contains("Zq"), "{messages}");
+    let operator = server.operator();
+    let stored = stored(&operator, "firm").await;
+    assert_eq!(
+        stored.into_keys().collect::<Vec<_>>(),
+        ["firm/dat/office/a", "firm/dat/office/b"]
+    );
+    operator.assign("firm", "dat", v1::AssignmentMode::PerOffice).await;
+    assert_eq!(password(&operator.resolve("firm", "dat", "b").await.unwrap()), "Z\"q");
+    server.stop().await;
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::credential::{CustomerSignature, Draft, Secret};
+use super::ids::is_printable;
 use super::scope::Scope;
 use crate::time::Timestamp;
 
@@ -11,6 +12,8 @@ use crate::time::Timestamp;
 pub enum Warning {
     /// The password was probably pasted with a blank.
     PasswordSurroundedByWhiteSpace,
+    /// Within the password is what does not show itself, of a file that holds more than the password.
+    PasswordHoldsUnprintable,
     /// DAT's signature does not follow from the other fields.
     CustomerSignatureDiffers,
     /// It can't be used from the start.
@@ -37,7 +40,9 @@ impl Warning {
     #[must_use]
     pub fn is_about_secret(&self) -> bool {
         match self {
-            Self::PasswordSurroundedByWhiteSpace | Self::CustomerSignatureDiffers => true,
+            Self::PasswordSurroundedByWhiteSpace | Self::PasswordHoldsUnprintable | Self::CustomerSignatureDiffers => {
+                true
+            }
             Self::AlreadyExpired { .. }
             | Self::StaysDisabled
             | Self::WithoutCredential { .. }
@@ -50,6 +55,7 @@ impl Warning {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::PasswordSurroundedByWhiteSpace => "PASSWORD_SURROUNDED_BY_WHITE_SPACE",
+            Self::PasswordHoldsUnprintable => "PASSWORD_HOLDS_UNPRINTABLE",
             Self::CustomerSignatureDiffers => "CUSTOMER_SIGNATURE_DIFFERS",
             Self::AlreadyExpired { .. } => "ALREADY_EXPIRED",
             Self::StaysDisabled => "STAYS_DISABLED",
@@ -63,8 +69,10 @@ impl Warning {
         use super::catalogue::ProviderKind::{Login, MailAccount};
 
         match (self, kind) {
-            (Self::PasswordSurroundedByWhiteSpace, Login) => "login.password",
-            (Self::PasswordSurroundedByWhiteSpace, MailAccount) => "mail_account.password",
+            (Self::PasswordSurroundedByWhiteSpace | Self::PasswordHoldsUnprintable, Login) => "login.password",
+            (Self::PasswordSurroundedByWhiteSpace | Self::PasswordHoldsUnprintable, MailAccount) => {
+                "mail_account.password"
+            }
             (Self::CustomerSignatureDiffers, _) => "login.customer_signature",
             (Self::AlreadyExpired { .. }, _) => "valid_until",
             _ => "",
@@ -77,6 +85,11 @@ impl Warning {
         match self {
             Self::PasswordSurroundedByWhiteSpace => {
                 "the password begins or ends with white space; it was kept as it came".into()
+            }
+            Self::PasswordHoldsUnprintable => {
+                "the password holds a character that does not show itself, such as a line break, an escape or a byte order \
+                 mark; it was kept as it came"
+                    .into()
             }
             Self::CustomerSignatureDiffers => "the given signature is not the one that customer number, user name and \
                                                password give; most often the password has a typing error; the given one \
@@ -96,6 +109,9 @@ pub(super) fn of_draft(draft: &Draft, now: Timestamp, computed_signature: Option
     let password = draft.secret.password().map(SecretString::expose_secret);
     if password.is_some_and(|password| password.trim() != password) {
         warnings.push(Warning::PasswordSurroundedByWhiteSpace);
+    }
+    if password.is_some_and(|password| !password.trim().chars().all(is_printable)) {
+        warnings.push(Warning::PasswordHoldsUnprintable);
     }
     if let (Secret::Login(login), Some(computed)) = (&draft.secret, computed_signature)
         && let Some(CustomerSignature::Given(given)) = &login.customer_signature

@@ -9,6 +9,8 @@ mod patience;
 mod report;
 mod resume;
 mod sending;
+mod table;
+mod text;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -37,11 +39,13 @@ and for a mail account:
   and in place of the password: oauth2 {tokenUrl, clientId, clientSecret, refreshToken, scopes[]}
 CSV: the first row names the columns, which are the same fields; those of oauth2 are oauth2TokenUrl, oauth2ClientId,
 oauth2ClientSecret, oauth2RefreshToken and oauth2Scopes (separated by blanks). An empty cell is not given. Columns are
-separated by commas, semicolons or tabs. Names in snake_case are taken too, in both formats.
+separated by commas, semicolons or tabs. A cell that holds one of these, or begins with a quote, stands in quotes, and each
+quote within is written twice; none holds a line break. Names in snake_case are taken too, in both formats.
 
 What is acknowledged is durable. An import that was interrupted is simply run again: what is stored already with the same
 content gets no new version, if you may read it. With --resume what was acknowledged is not even sent again; how far it
-came stands in FILE.import-state, which goes away with the end of the import.
+came stands in FILE.import-state, which goes away with the end of the import. What was sent before an import was stopped
+the server still saves.
 
 Lines that cannot be saved do not hold up the others. If there are any, the exit code is 3. A server that has no room or no
 time just now, or is being started anew, is waited for, for two minutes at most.

@@ -106,8 +106,12 @@ impl Progress {
         };
         // In one step: an import that is killed leaves the old note or the new one.
         let new = self.path.with_extension("import-state-new");
-        let mut options = OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            // Not what somebody else may have put there meanwhile, be it a link.
+            _ => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
         file.write_all(&serde_json::to_vec(&noted)?)?;
         fs::rename(&new, &self.path)
     }

@@ -40,6 +40,18 @@ async fn white_space_around_a_password_is_kept_and_warned_of() {
 }
 
 #[tokio::test]
+async fn what_does_not_show_itself_in_a_password_is_kept_and_warned_of() {
+    const REASON: &str = "PASSWORD_HOLDS_UNPRINTABLE";
+    for bad in ["\u{feff}password", "pass\nword", "\u{1b}[Apassword", "pass\u{200b}word"] {
+        let of_login = warned_of(wom().password(bad), ProviderKind::Login).await;
+        assert_eq!(of_login, [(REASON, "login.password")], "{bad:?}");
+    }
+    let of_mail = warned_of(mail().password("pass\tword"), ProviderKind::MailAccount).await;
+    assert_eq!(of_mail, [(REASON, "mail_account.password")]);
+    assert_eq!(warned_of(wom().password("pässwörd €"), ProviderKind::Login).await, []);
+}
+
+#[tokio::test]
 async fn a_signature_that_does_not_follow_from_the_login_is_warned_of() {
     let warned = warned_of(dat().signature("jA0E"), ProviderKind::Login).await;
     assert_eq!(warned, [("CUSTOMER_SIGNATURE_DIFFERS", "login.customer_signature")]);
