@@ -74,16 +74,31 @@ impl Parts {
         scope: NamedScope<'_>,
     ) -> Result<Result<(), ApiError>, ApiError> {
         self.wait_for_room(false).await?;
-        self.call.note(tenant, Some(provider));
-        self.call.about.scope = None;
-        let granted = self.call.permissions()?.allows(action, tenant, provider, scope);
-        if granted.is_some() {
+        let allowed = self.allows(action, tenant, provider, scope)?;
+        if allowed.is_ok() {
             self.wait_for_room(true).await?;
         }
         self.all.push(Part {
             about: self.call.about.clone(),
             intent: None,
         });
+        Ok(allowed)
+    }
+
+    /// Whether the caller may do this with this credential.
+    ///
+    /// # Errors
+    /// That the caller is nobody any more.
+    pub(in crate::api) fn allows(
+        &mut self,
+        action: Action,
+        tenant: &str,
+        provider: &str,
+        scope: NamedScope<'_>,
+    ) -> Result<Result<(), ApiError>, ApiError> {
+        self.call.note(tenant, Some(provider));
+        self.call.about.scope = None;
+        let granted = self.call.permissions()?.allows(action, tenant, provider, scope);
         Ok(self.call.unless(granted.is_some(), action))
     }
 

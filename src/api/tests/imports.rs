@@ -98,6 +98,23 @@ async fn what_a_replaced_policy_takes_away_is_denied_from_the_next_request_on() 
     assert_eq!((answer.saved, answer.revision), (0, 0));
 }
 
+/// A batch may wait long for its quota.
+#[tokio::test]
+async fn what_a_policy_takes_away_while_a_batch_is_held_back_is_denied() {
+    let api = Api::new().await;
+    // One for the import itself, and two lines; here time stands still.
+    api.grant(&GRANT.replace("1000000", "3"));
+    let (requests, mut answers) = open(&api, &api.connection(IMPORTER)).await.unwrap();
+    requests.send(Ok(lines(0..3))).await.unwrap();
+    let held_back = tokio::time::timeout(std::time::Duration::from_millis(300), answers.next()).await;
+    held_back.unwrap_err();
+    api.grant(&GRANT.replace("'dat'", "'wom'"));
+    let answer = answers.next().await.unwrap().unwrap();
+    let denied = answer.failures.iter().map(|failure| failure.error.as_ref().unwrap());
+    let denied: Vec<_> = denied.map(|error| error.reason.as_str()).collect();
+    assert_eq!((denied, answer.saved), (vec!["NOT_GRANTED"; 3], 0));
+}
+
 #[tokio::test]
 async fn a_request_with_too_many_lines_or_that_cannot_be_read_ends_the_stream_after_what_came_before() {
     let unreadable = Status::out_of_range("Error, decoded message length too large");

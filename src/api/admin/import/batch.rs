@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::access::{Action, Reach};
+use crate::access::{Action, NamedScope, Reach};
 use crate::api::admin::put;
 use crate::api::call::{PartOutcome, Parts};
 use crate::api::fault::{ApiError, Fault};
@@ -114,9 +114,7 @@ impl Batch {
         let mut granted = Vec::with_capacity(lines.len());
         for (part, line) in lines.into_iter().enumerate() {
             let put = line.put.unwrap_or_default();
-            let named = put.r#ref.as_ref();
-            let (tenant, provider) = named.map_or(("", ""), |named| (&named.tenant, &named.provider));
-            let scope = parse::named_scope(named.and_then(|named| named.scope.as_ref()));
+            let (tenant, provider, scope) = named(&put);
             let allowed = self
                 .parts
                 .add(Action::CredentialsWrite, tenant, provider, scope)
@@ -128,7 +126,23 @@ impl Batch {
                 Err(error) => self.refuse(part, &error),
             }
         }
-        Ok(granted)
+        if self.parts.held_back().is_zero() {
+            return Ok(granted);
+        }
+        self.still_granted(granted)
+    }
+
+    /// Looks at them again: quotas may have held them back for long, and the policy may be another one by now.
+    fn still_granted(&mut self, granted: Vec<Asked>) -> Result<Vec<Asked>, ApiError> {
+        let mut still = Vec::with_capacity(granted.len());
+        for (part, put) in granted {
+            let (tenant, provider, scope) = named(&put);
+            match (self.parts).allows(Action::CredentialsWrite, tenant, provider, scope)? {
+                Ok(()) => still.push((part, put)),
+                Err(error) => self.refuse(part, &error),
+            }
+        }
+        Ok(still)
     }
 
     /// Checks each by itself.
@@ -220,6 +234,14 @@ fn failure(number: u64, mut fault: Fault) -> v1::ImportFailure {
         problems: problems.collect(),
         error: Some(fault.into()),
     }
+}
+
+/// What a part is about, as it came.
+fn named(put: &v1::PutCredentialRequest) -> (&str, &str, NamedScope<'_>) {
+    let named = put.r#ref.as_ref();
+    let (tenant, provider) = named.map_or(("", ""), |named| (&named.tenant, &named.provider));
+    let scope = parse::named_scope(named.and_then(|named| named.scope.as_ref()));
+    (tenant, provider, scope)
 }
 
 fn check(vault: &Vault, (part, request): Asked, by: &str, readable: &Reach) -> Checked {
