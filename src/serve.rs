@@ -61,11 +61,15 @@ pub enum StartError {
     /// The audit log.
     #[error(transparent)]
     Audit(#[from] audit::OpenError),
-    /// Backups would be where the vault keeps something else.
-    #[error("backup.directory {}: is within the folder of the store or of the audit log; give it one of its own", path.display())]
-    BackupsInside {
+    /// One of the vault's folders is where it keeps something else.
+    #[error("{setting} {}: is the folder of {other}, or within it; give it one of its own", path.display())]
+    Inside {
+        /// The one that lies wrong.
+        setting: &'static str,
         /// The folder.
         path: PathBuf,
+        /// What it lies in.
+        other: &'static str,
     },
     /// The store.
     #[error(transparent)]
@@ -168,10 +172,43 @@ pub struct Prepared {
     kek: Kek,
     process: Process,
     collector: Option<Collector>,
-    /// The folders of the store, of the audit log and of the backups. They are there, and these are their names without links.
+    folders: Folders,
+}
+
+/// The folders of the store, of the audit log and of the backups, by their names without links.
+#[derive(Clone)]
+struct Folders {
     store: PathBuf,
     audit: PathBuf,
     backups: Option<PathBuf>,
+}
+
+impl Folders {
+    /// Those of a configuration, each its own.
+    fn of(config: &Config, claim: fn(&Path) -> Result<PathBuf, HardeningError>) -> Result<Self, StartError> {
+        let folders = Self {
+            store: claim(&config.store.path)?,
+            audit: claim(&config.audit.directory)?,
+            backups: config.backup.directory.as_deref().map(claim).transpose()?,
+        };
+        folders.refuse_inside()?;
+        Ok(folders)
+    }
+
+    fn refuse_inside(&self) -> Result<(), StartError> {
+        let store = ("store.path", Some(&self.store));
+        let audit = ("audit.directory", Some(&self.audit));
+        let backups = ("backup.directory", self.backups.as_ref());
+        for ((setting, inner), (other, outer)) in [(store, audit), (audit, store), (backups, store), (backups, audit)] {
+            if let (Some(inner), Some(outer)) = (inner, outer)
+                && inner.starts_with(outer)
+            {
+                let path = inner.clone();
+                return Err(StartError::Inside { setting, path, other });
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Loads what can be checked without the store, and makes the folders that are not there.
@@ -183,10 +220,8 @@ pub fn prepare(config: &Config, grants: Grants, listeners: Listeners) -> Result<
     let tls = LiveTls::new(files.load(SystemClock.now())?);
     let kek = Kek::new(&config.keys)?;
     // Last: what is refused has written nothing.
-    let store = hardening::claim(&config.store.path)?;
-    let audit = hardening::claim(&config.audit.directory)?;
-    let backups = config.backup.directory.as_deref().map(hardening::claim).transpose()?;
-    refuse_inside(backups.as_deref(), [&store, &audit])?;
+    Folders::of(config, hardening::would_claim)?;
+    let folders = Folders::of(config, hardening::claim)?;
     Ok(Prepared {
         grants,
         listeners,
@@ -196,9 +231,7 @@ pub fn prepare(config: &Config, grants: Grants, listeners: Listeners) -> Result<
         // Nothing of /proc can be opened later.
         process: Process::this(),
         collector: collector(&config.traces),
-        store,
-        audit,
-        backups,
+        folders,
     })
 }
 
@@ -210,12 +243,8 @@ pub fn prepare(config: &Config, grants: Grants, listeners: Listeners) -> Result<
 pub fn check(config: &Config) -> Result<Vec<Expiry>, StartError> {
     let tls = tls_files(&config.server).load(SystemClock.now())?;
     Kek::new(&config.keys)?;
-    let store = hardening::would_claim(&config.store.path)?;
-    let audit = hardening::would_claim(&config.audit.directory)?;
-    let backups = config.backup.directory.as_deref();
-    let backups = backups.map(hardening::would_claim).transpose()?;
-    refuse_inside(backups.as_deref(), [&store, &audit])?;
-    hardening::keeps_apart(config.hardening.sandbox, &reach_of(config, [store, audit], backups))?;
+    let folders = Folders::of(config, hardening::would_claim)?;
+    hardening::keeps_apart(config.hardening.sandbox, &reach_of(config, folders))?;
     Ok(tls.expiries().cloned().collect())
 }
 
@@ -225,13 +254,6 @@ fn tls_files(server: &ServerConfig) -> TlsFiles {
         private_key: server.private_key.clone(),
         client_ca: server.client_ca.clone(),
         client_crl: server.client_crl.clone(),
-    }
-}
-
-fn refuse_inside(backups: Option<&Path>, others: [&Path; 2]) -> Result<(), StartError> {
-    match backups.filter(|folder| others.iter().any(|other| folder.starts_with(other))) {
-        Some(folder) => Err(StartError::BackupsInside { path: folder.into() }),
-        None => Ok(()),
     }
 }
 
@@ -252,11 +274,11 @@ fn untraced<T>(found: Result<T, NoCollector>) -> Option<T> {
 /// connected to is not a matter of files.
 #[must_use]
 pub fn reach(config: &Config, prepared: &Prepared) -> Reach {
-    let folders = [prepared.store.clone(), prepared.audit.clone()];
-    reach_of(config, folders, prepared.backups.clone())
+    reach_of(config, prepared.folders.clone())
 }
 
-fn reach_of(config: &Config, folders: [PathBuf; 2], backups: Option<PathBuf>) -> Reach {
+fn reach_of(config: &Config, folders: Folders) -> Reach {
+    let Folders { store, audit, backups } = folders;
     let server = &config.server;
     let reads = [
         &server.certificate,
@@ -266,7 +288,7 @@ fn reach_of(config: &Config, folders: [PathBuf; 2], backups: Option<PathBuf>) ->
     ];
     Reach {
         reads: reads.into_iter().chain(&server.client_crl).cloned().collect(),
-        writes: folders.into_iter().chain(backups).collect(),
+        writes: [store, audit].into_iter().chain(backups).collect(),
     }
 }
 
@@ -302,10 +324,11 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
         kek,
         process,
         collector,
-        store: folder,
-        audit: _,
-        backups,
+        folders,
     } = prepared;
+    let Folders {
+        store: folder, backups, ..
+    } = folders;
     let kept = auditing::kept_beside(&folder);
     let taken = taken::kept_beside(&folder);
     let restored = backups::Restored::beside(&folder);

@@ -206,6 +206,55 @@ fn everything_that_is_wrong_with_a_policy_is_told_at_once() {
     assert!(!directory.path().join("data").exists());
 }
 
+/// What one of them clears away, the other would lose.
+#[test]
+fn folders_within_one_another_are_refused_before_anything_is_written() {
+    let directory = tempfile::tempdir().unwrap();
+    prepare(directory.path());
+    let file = directory.path().join("tresor.toml");
+    let original = fs::read_to_string(&file).unwrap();
+    let written = |section: &str, key: &str| {
+        let configuration: toml::Table = original.parse().unwrap();
+        configuration[section][key].as_str().unwrap().to_owned()
+    };
+    let (store, audit) = (written("store", "path"), written("audit", "directory"));
+    for (from, to, told) in [
+        (&audit, store.clone(), "is the folder of audit.directory, or within it"),
+        (&audit, format!("{store}/audit"), "audit.directory"),
+        (&store, format!("{audit}/../{audit}/store"), "store.path"),
+    ] {
+        fs::write(&file, original.replace(&format!("\"{from}\""), &format!("\"{to}\""))).unwrap();
+        assert_refused_and_told(directory.path(), told);
+    }
+}
+
+#[test]
+fn a_vault_for_development_takes_no_folder_that_holds_something_else() {
+    let directory = tempfile::tempdir().unwrap();
+    prepare(directory.path());
+    let dev = |folder: &Path| {
+        let mut dev = tresor(&[
+            "dev",
+            "--listen",
+            "127.0.0.1:0",
+            "--health-listen",
+            "127.0.0.1:0",
+            "--data-dir",
+        ]);
+        dev.arg(folder);
+        dev
+    };
+    assert_refused(directory.path(), &mut dev(directory.path()), "has not put there");
+
+    let started = Server::dev(directory.path());
+    started.kill();
+    // One that was made before there was a mark.
+    fs::remove_file(directory.path().join("data/tresor-dev")).unwrap();
+    Server::dev(directory.path()).kill();
+    fs::remove_file(directory.path().join("data/sample-loaded")).unwrap();
+    assert_one_line(&mut dev(&directory.path().join("data")), "has not put there");
+}
+
 #[test]
 fn a_configuration_that_is_not_there_is_named() {
     let directory = tempfile::tempdir().unwrap();
@@ -258,7 +307,10 @@ async fn what_could_be_served_is_checked_beside_a_server_and_nothing_is_touched(
             .arg("--check")
             .env("TRESOR_BACKUP_DIRECTORY", &inside),
     );
-    assert!(lines[0].contains("within the folder of the store"), "{lines:?}");
+    assert!(
+        lines[0].contains("backup.directory") && lines[0].contains("is the folder of store.path, or within it"),
+        "{lines:?}"
+    );
     assert!(!inside.exists());
 
     let store = directory.path().join("data");

@@ -258,6 +258,10 @@ fn values_outside_their_limits_are_refused() {
         ("server", "listen = 'localhost:8443'"),
         ("server", "listen = '0.0.0.0'"),
         ("server", "health_listen = '0.0.0.0:8443'"),
+        ("metrics", "listen = '0.0.0.0:8443'"),
+        ("metrics", "listen = '0.0.0.0:8086'"),
+        ("traces", "endpoint = 'http://user:hidden@localhost:4317'"),
+        ("traces", "endpoint = 'user:hidden@localhost:4317'"),
         ("server", "workers = 0"),
         ("server", "workers = 257"),
         ("server", "workers = -1"),
@@ -279,6 +283,7 @@ fn values_outside_their_limits_are_refused() {
         let errors = parse(&with(section, line)).expect_err(line);
         let key = line.split(' ').next().unwrap();
         assert!(errors.contains(&format!(": {section}.{key}: ")), "{line}: {errors}");
+        assert!(!errors.contains("hidden"), "{errors}");
         assert_eq!(errors.lines().count(), 1, "{errors}");
     }
     assert!(parse(&with("signing", &format!("issuer = '{}'", "x".repeat(257)))).is_err());

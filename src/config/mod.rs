@@ -268,7 +268,7 @@ fn read_config(root: &mut Table<'_>, folder: &Path) -> Result<Config, Reported> 
     let resolver = root.section("resolver", sections::resolver);
     let mail = root.section("mail", sections::mail);
     let hardening = root.section("hardening", sections::hardening);
-    let metrics = root.section("metrics", sections::metrics);
+    let metrics = root.section("metrics", |table| sections::metrics(table, server.as_ref().ok()));
     let traces = root.section("traces", |table| sections::traces(table, folder));
     let log = root.section("log", sections::log);
     let catalogue = Catalogue::built_in().read_changes(root);

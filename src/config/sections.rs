@@ -235,13 +235,23 @@ pub(super) fn hardening(table: &mut Table<'_>) -> Result<HardeningConfig, Report
     })
 }
 
-pub(super) fn metrics(table: &mut Table<'_>) -> Result<MetricsConfig, Reported> {
+pub(super) fn metrics(table: &mut Table<'_>, server: Option<&ServerConfig>) -> Result<MetricsConfig, Reported> {
     let listen = table.or("listen", Some(METRICS_LISTEN), |value| match value.text()? {
         "off" => Ok(None),
         _ => address(value)
             .map(Some)
             .map_err(|wrong| format!("{wrong}, nor \"off\"")),
     })?;
+    if let (Some(server), Some(address)) = (server, listen.filter(|address| address.port() != 0)) {
+        let taken = [
+            ("server.listen", server.listen),
+            ("server.health_listen", server.health_listen),
+        ];
+        if let Some((name, _)) = taken.iter().find(|(_, taken)| *taken == address) {
+            let message = format!("{address} is the address of {name}; each needs its own");
+            return Err(table.wrong("listen", message));
+        }
+    }
     Ok(MetricsConfig { listen })
 }
 
@@ -275,6 +285,9 @@ fn collector(value: Value<'_>) -> Result<Uri, String> {
         let is_known = ["http", "https"].contains(&uri.scheme_str().unwrap_or_default());
         is_known && uri.host().is_some() && uri.path_and_query().is_none_or(|rest| rest == "/")
     };
+    if text.contains('@') {
+        return Err("holds a user or a password, which nobody is told; a collector takes none".to_owned());
+    }
     uri.filter(is_whole)
         .ok_or_else(|| format!("{text:?} is not the URL of a collector, such as http://localhost:4317"))
 }

@@ -16,6 +16,8 @@ use crate::time::{Clock as _, SystemClock};
 pub use self::sample::SampleError;
 
 const POLICY: &str = include_str!("../../deploy/dev/policy.toml");
+/// What it puts into its directory before all else.
+const MARK: &str = "tresor-dev";
 /// Is there once the sample is loaded.
 const SAMPLE_LOADED: &str = "sample-loaded";
 
@@ -32,6 +34,16 @@ pub enum DevError {
         path: PathBuf,
         /// What the operating system said.
         error: std::io::Error,
+    },
+    /// It may be a real vault's: the sample would get into it, and its callers' rights would be those of the built-in policy.
+    #[error(
+        "directory {} holds something that `tresor dev` has not put there; name an empty one, or one that is not there yet \
+         (--data-dir DIR)",
+        path.display()
+    )]
+    Foreign {
+        /// Which.
+        path: PathBuf,
     },
     /// The key-encryption key.
     #[error(transparent)]
@@ -105,17 +117,25 @@ pub async fn start(
     Ok(dev)
 }
 
+/// Makes the directory, unless it is there; then it must be empty, or one that was made here.
 fn make_directory(dir: &Path) -> Result<(), DevError> {
     use std::os::unix::fs::DirBuilderExt as _;
 
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .map_err(|error| DevError::Directory {
-            path: dir.into(),
-            error,
-        })
+    let at_fault = |error| DevError::Directory {
+        path: dir.into(),
+        error,
+    };
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.map_err(at_fault)?;
+    // The second one is all that a program before this one has left.
+    let is_ours = [MARK, SAMPLE_LOADED].iter().any(|mark| dir.join(mark).exists());
+    if is_ours {
+        return Ok(());
+    }
+    if std::fs::read_dir(dir).map_err(at_fault)?.next().is_some() {
+        return Err(DevError::Foreign { path: dir.into() });
+    }
+    std::fs::write(dir.join(MARK), b"").map_err(at_fault)
 }
 
 /// The configuration that a file would have, with the defaults of one; but that calls may wait as long as anywhere: whoever tries a
