@@ -41,6 +41,18 @@ pub enum OfflineError {
     /// A key in the store.
     #[error(transparent)]
     Keyring(#[from] KeyringError),
+    /// All keys of a backup are wrapped by another key-encryption key.
+    #[error(
+        "its keys are wrapped by the key-encryption key {wrapped_by}, and this configuration has {configured}: it is another \
+         vault's, or older than a change of that key; then name the key of then as keys.previous_kek_file, or verify it by the \
+         public keys (--jwks FILE)"
+    )]
+    OtherKek {
+        /// Who wrapped them.
+        wrapped_by: String,
+        /// Who is at hand.
+        configured: String,
+    },
     /// A server writes the audit log.
     #[error(transparent)]
     Audit(#[from] audit::OpenError),
@@ -105,6 +117,8 @@ pub async fn open(config: &Config) -> Result<(Arc<dyn Store>, OpenedKeys), Offli
     }
     let wrapped: Vec<_> = records.iter().map(|record| (&record.key, &*record.value)).collect();
     let keys = OpenedKeys::open(&*kek.source, &wrapped).await?;
+    // With another key than the store's, nothing of it opens.
+    let keys = keys.unless_none_opens()?;
     Ok((Arc::new(store), keys))
 }
 

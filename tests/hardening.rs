@@ -15,7 +15,7 @@ use std::process::{Command, Stdio};
 use kernel::{has_landlock, has_seccomp_filters};
 use landlock::ABI;
 use support::callers::password;
-use support::process::{Server, prepare, refusal, serve_command};
+use support::process::{Server, prepare, refusal, serve_command, tresor};
 use support::requests::{general, login, name, put_login};
 use support::wait_for;
 
@@ -243,8 +243,9 @@ async fn a_store_behind_a_link_is_confined_like_any_other() {
 #[test]
 fn a_store_around_what_decides_over_it_is_refused() {
     let deployment = Deployment::new();
-    fs::set_permissions(deployment.directory.path(), fs::Permissions::from_mode(0o700)).unwrap();
-    let folder = deployment.directory.path().display().to_string();
+    let folder = deployment.path("tls");
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
+    deployment.hand_over(&folder);
     let told = refusal(deployment.serve_command("").env("TRESOR_STORE_PATH", &folder));
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(told[0].contains("where the server can write"), "{told:?}");
@@ -279,6 +280,25 @@ async fn what_is_switched_off_is_off_and_the_log_says_so() {
     assert_eq!(status(&server.proc("status"), "NoNewPrivs"), "1");
     assert_eq!(status(&server.proc("status"), "VmLck"), "0 kB");
     server.stop().await;
+}
+
+/// They hold the key-encryption key, and write to the store.
+#[test]
+fn commands_that_open_a_store_are_hardened_as_far_as_it_needs_no_configuration() {
+    let mut verify = tresor(&["backup", "verify", "-", "--jwks"]);
+    let directory = tempfile::tempdir().unwrap();
+    let keys = directory.path().join("keys.json");
+    fs::write(&keys, r#"{"keys":[]}"#).unwrap();
+    let mut verifying = verify.arg(&keys).stdin(Stdio::piped()).spawn().unwrap();
+    let of_process = Path::new("/proc").join(verifying.id().to_string()).join("status");
+    let filters = if has_seccomp_filters() { "1" } else { "0" };
+    wait_for("the filter", || {
+        (status(&of_process, "Seccomp_filters") == filters).then_some(())
+    });
+    assert_eq!(status(&of_process, "NoNewPrivs"), "1");
+    assert_eq!(status(&of_process, "Umask"), "0077");
+    drop(verifying.stdin.take());
+    assert_ne!(verifying.wait().unwrap().code(), Some(0));
 }
 
 #[tokio::test]

@@ -137,10 +137,23 @@ pub(super) fn decrypted<'a>(input: impl Read + 'a, identities: Option<&Identitie
     if !input.fill_buf()?.starts_with(AGE) {
         return Ok(Box::new(input));
     }
-    let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, message(&error));
+    let invalid = |error| io::Error::new(kind(&error), message(&error));
     let decryptor = age::Decryptor::new_buffered(input).map_err(invalid)?;
     let identities = identities.0.iter().map(|identity| &**identity as &dyn age::Identity);
     Ok(Box::new(decryptor.decrypt(identities).map_err(invalid)?))
+}
+
+/// Whether an error tells nothing of the file itself: it could not be read at all, or not with these identities.
+#[must_use]
+pub fn is_of_the_reader(error: &io::Error) -> bool {
+    error.raw_os_error().is_some() || error.kind() == io::ErrorKind::PermissionDenied
+}
+
+fn kind(error: &age::DecryptError) -> io::ErrorKind {
+    match error {
+        age::DecryptError::NoMatchingKeys => io::ErrorKind::PermissionDenied,
+        _ => io::ErrorKind::InvalidData,
+    }
 }
 
 /// Not age's own words, which are translated to the language of the machine.

@@ -50,6 +50,7 @@ mod words;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tresor::hardening::{Debugging, Hardening};
 
 use connection::{Connection, ConnectionArgs};
 use failure::{Exit, Failure};
@@ -157,15 +158,15 @@ fn run(command: Command, connection: &ConnectionArgs, output: &mut Output) -> Re
             }
         }),
         Command::Audit(command) => on_runtime(command.run(connection, output)),
-        Command::Check(check) => on_runtime(check.run(connection, output)),
-        Command::Backup(backup) => on_runtime(backup.run(connection, output)),
-        Command::Restore(restore) => on_runtime(restore.run(output)),
-        Command::Rescue(rescue) => on_runtime(rescue.run(output)),
+        Command::Check(check) => hardened(|| on_runtime(check.run(connection, output))),
+        Command::Backup(backup) => hardened(|| on_runtime(backup.run(connection, output))),
+        Command::Restore(restore) => hardened(|| on_runtime(restore.run(output))),
+        Command::Rescue(rescue) => hardened(|| on_runtime(rescue.run(output))),
         Command::Dev(dev) => dev.run(output),
         Command::Init(init) => init.run(output),
         Command::Serve(serve) => serve.run(output),
         Command::Policy(command) => command.run(output),
-        Command::Recovery(recovery) => recovery.run(output),
+        Command::Recovery(recovery) => hardened(|| recovery.run(output)),
         Command::Health(health) => on_runtime(health.run(connection.timeout(), output)),
         Command::Completions(completions) => completions.run(output),
     }
@@ -186,6 +187,12 @@ async fn call(command: ClientCommand, connection: &Connection, output: &mut Outp
         ClientCommand::Rewrap(rewrap) => rewrap.run(connection, output).await,
         ClientCommand::EraseTenant(erase) => erase.run(connection, output).await,
     }
+}
+
+/// What may open a store or a key-encryption key itself holds what a server holds, and its files are the server's.
+fn hardened(work: impl FnOnce() -> Result<Exit, Failure>) -> Result<Exit, Failure> {
+    Hardening::begin(Debugging::Refused).map_err(serve::start)?;
+    work()
 }
 
 /// A client has one call under way at a time: one thread is enough.

@@ -83,6 +83,20 @@ impl OpenedKeys {
         &self.refused
     }
 
+    /// These, unless there are keys and not one of them opens.
+    ///
+    /// # Errors
+    /// Why the first does not.
+    pub fn unless_none_opens(self) -> Result<Self, KeyringError> {
+        if self.count() > 0 {
+            return Ok(self);
+        }
+        match self.into_refused() {
+            Some(error) => Err(error),
+            None => Ok(Self::default()),
+        }
+    }
+
     /// Why the first key did not open that did not.
     pub(super) fn into_refused(self) -> Option<KeyringError> {
         self.refused.into_iter().next().map(|(_, error)| error)

@@ -4,7 +4,7 @@ use std::io::{self, Read};
 
 use super::OfflineError;
 use crate::backup::{Backup, Identities, Judge, ReadError, WrappedKeys, Write, read};
-use crate::keyring::{KekSource, OpenedKeys, is_key};
+use crate::keyring::{KekSource, KeyringError, OpenedKeys, is_key};
 use crate::store::{Key, Record};
 use crate::vault::examine::{Defect, examine};
 
@@ -51,7 +51,7 @@ pub async fn open_all<R: Read>(
         Ok(())
     });
     let backup = first.map_err(unreadable)?;
-    let keys = wrapped.open(kek).await?;
+    let keys = wrapped.open(kek).await?.unless_none_opens().map_err(none_opens)?;
     backup.is_signed(Judge::Opened(&keys))?;
     let mut opened = Opened {
         records: keys.count() as u64,
@@ -92,6 +92,15 @@ impl Opened {
                 }),
             }
         }
+    }
+}
+
+fn none_opens(error: KeyringError) -> OfflineError {
+    match error {
+        KeyringError::OtherKek {
+            wrapped_by, configured, ..
+        } => OfflineError::OtherKek { wrapped_by, configured },
+        error => error.into(),
     }
 }
 

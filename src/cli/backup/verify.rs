@@ -1,13 +1,14 @@
 //! `tresor backup verify`: whether a backup could be restored.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
 use tresor::audit::Keys;
-use tresor::backup::{self, Judge, ReadError};
+use tresor::backup::{self, Flaw, Judge, ReadError, is_of_the_reader};
 use tresor::config::{Config, Kek};
-use tresor::offline;
+use tresor::keyring::KeyringError;
+use tresor::offline::{self, OfflineError};
 use tresor::pb::v1::GetSigningKeysRequest;
 
 use super::{BackupView, IdentityFile, input, keys_in};
@@ -18,14 +19,15 @@ use crate::cli::output::{Output, details, plain};
 /// Verify that a backup is whole and the vault's own.
 ///
 /// Whose it is show the vault's public keys, from the server or from a file (--jwks); with --config it is the key-encryption key
-/// that shows it, and every record in the backup is opened with it. Ends with code 9 if something is wrong.
+/// that shows it, and every record in the backup is opened with it. Ends with code 9 if something is wrong, and with another if
+/// that cannot be told: without what opens the file, or while the key-encryption key is not at hand.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  tresor backup verify vault.backup\n  \
     tresor backup verify vault.backup --config /etc/tresor/tresor.toml\n  \
     tresor backup verify off-site.backup.age --identity off-site.key --jwks keys.json\n\n\
     JSON: {is_whole, problem, backup: {id, revision, begun_at, done_at, entries, bytes, kid}, opened, damaged[]}")]
 pub(super) struct Verify {
-    /// The backup; `-` for standard input.
+    /// The backup; `-` for standard input, but not with --config.
     #[arg(value_name = "FILE")]
     file: PathBuf,
     #[command(flatten)]
@@ -69,7 +71,8 @@ impl Verify {
             Ok::<_, std::convert::Infallible>(())
         });
         Ok(match read {
-            Err(ReadError::Io(error)) => Answer::unusable(&format!("it cannot be read: {error}"), None),
+            Err(ReadError::Io(error)) if is_of_the_reader(&error) => return Err(self.unknown(&error)),
+            Err(ReadError::Flaw(flaw @ Flaw::ForRecipient)) => return Err(self.unknown(&flaw)),
             Err(error) => Answer::unusable(&error, None),
             Ok(backup) => match backup.is_signed(Judge::Published(keys)) {
                 Err(error) => Answer::unusable(&error, Some(&backup)),
@@ -78,14 +81,22 @@ impl Verify {
         })
     }
 
-    async fn open_all(&self, config: &std::path::Path) -> Result<Answer, Failure> {
+    async fn open_all(&self, config: &Path) -> Result<Answer, Failure> {
         let failed = |error: &dyn std::fmt::Display| Failure::Start(error.to_string());
+        if self.file == Path::new("-") {
+            let text = "with --config the backup is read twice, which standard input cannot be: give it as a file";
+            return Err(Failure::Usage(text.to_owned()));
+        }
+        input(&self.file)?;
         let identities = self.identity.read()?;
         let config = Config::load(config).map_err(|error| failed(&error))?;
         let kek = Kek::new(&config.keys).map_err(|error| failed(&error))?;
         let open = || input(&self.file).map_err(|error| std::io::Error::other(error.to_string()));
         let opened = offline::open_all(open, identities.as_ref(), &*kek.source).await;
         Ok(match opened {
+            Err(OfflineError::Io(error)) if is_of_the_reader(&error) => return Err(self.unknown(&error)),
+            Err(OfflineError::Flaw(flaw @ Flaw::ForRecipient)) => return Err(self.unknown(&flaw)),
+            Err(OfflineError::Keyring(error @ KeyringError::Kek(_))) => return Err(self.unknown(&error)),
             Err(error) => Answer::unusable(&error, None),
             Ok(opened) => Answer {
                 is_whole: opened.damaged.is_empty(),
@@ -94,6 +105,11 @@ impl Verify {
                 ..Answer::whole(&opened.backup)
             },
         })
+    }
+
+    /// Whatever the backup is like.
+    fn unknown(&self, why: &dyn std::fmt::Display) -> Failure {
+        Failure::Start(format!("{}: cannot be verified: {why}", self.file.display()))
     }
 }
 
