@@ -6,6 +6,7 @@ mod journal;
 mod kept;
 pub mod manager;
 mod readings;
+mod restored;
 mod revisions;
 mod storing;
 mod taken;
@@ -19,6 +20,7 @@ use tokio::task::JoinHandle;
 
 use self::backups::Schedule;
 use self::kept::Kept;
+use self::restored::Restored;
 use self::unsealing::{Opener, keep_up};
 use self::vitality::Vitality;
 use crate::access::{LivePolicy, Policy};
@@ -331,7 +333,7 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
     } = folders;
     let kept = auditing::kept_beside(&folder);
     let taken = taken::kept_beside(&folder);
-    let restored = backups::Restored::beside(&folder);
+    let restored = Arc::new(Restored::beside(&folder));
     // Opening may read a lot, and this thread has other things to do.
     let store = tokio::task::spawn_blocking(move || SledStore::open_in(&folder))
         .await
@@ -389,8 +391,7 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
         server.health(),
         Arc::new(audit.clone()),
     ));
-    let was_restored = restored.is_there();
-    let revisions = tokio::spawn(revisions::keep(audit.clone(), Arc::clone(&door), was_restored));
+    let revisions = tokio::spawn(revisions::keep(audit.clone(), Arc::clone(&door), Arc::clone(&restored)));
     let backups = tokio::spawn(backups::keep(
         backups.map(|folder| Schedule::new(folder, &config.backup)),
         restored,

@@ -397,9 +397,14 @@ async fn a_store_that_was_put_back_shows_by_the_audit_log() {
     assert_eq!(told(&audit_lines(folder)), 0);
     fs::remove_dir_all(&store).unwrap();
     copy(&old, &store);
+    // Nor does it help to say that it was restored.
+    let forged = r#"{"backup":"00","made_at":"","revision":1,"restored_at":"2026-01-01T00:00:00Z"}"#;
+    fs::write(store.join("restored"), forged).unwrap();
     let server = Server::serve(folder, &[]);
     server.has_logged("the store is older than the audit log says", 1).await;
+    server.has_logged("is not signed by this vault", 1).await;
     server.stop().await;
+    assert!(!audit_lines(folder).contains(r#""method":"Restore""#));
     assert_eq!(told(&audit_lines(folder)), 1);
     // Once: from then on that is how it is.
     Server::serve(folder, &[]).stop().await;

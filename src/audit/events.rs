@@ -12,20 +12,27 @@ pub(super) const CHECKPOINT: &str = "checkpoint";
 pub(super) const OPENED: &str = "file_opened";
 pub(super) const RECOVERED: &str = "torn_line";
 pub(super) const REMOVED: &str = "file_removed";
+pub(super) const STARTED: &str = "started";
 pub(super) const STOPPED: &str = "stopped";
 
 /// The first line of every file.
-pub(super) fn file_opened(number: u64, settings: &Settings) -> Body {
+pub(super) fn file_opened(number: u64, settings: &Settings, revision: Option<u64>) -> Body {
     let mut body = Body::event(OPENED);
     body.number("file", Some(number));
+    body.number("revision", revision);
     body.number("format", Some(FORMAT));
     bound(&mut body, settings);
     body
 }
 
+/// Whether it is one of these.
+pub(super) fn is_file_opened(body: &Body) -> bool {
+    body.as_str().starts_with(Body::event(OPENED).as_str())
+}
+
 /// A process begins to write.
 pub(super) fn started(settings: &Settings) -> Body {
-    let mut body = Body::event("started");
+    let mut body = Body::event(STARTED);
     body.text("program", concat!("tresor ", env!("CARGO_PKG_VERSION")));
     bound(&mut body, settings);
     body
@@ -41,6 +48,11 @@ fn bound(body: &mut Body, settings: &Settings) {
 /// It has ended in order.
 pub(super) fn stopped() -> Body {
     Body::event(STOPPED)
+}
+
+/// Whether a line can follow on a signed end: a process begins with one of these, and signs what it ends with.
+pub(super) fn may_follow_an_end(event: &str) -> bool {
+    [STARTED, OPENED, RECOVERED, CHECKPOINT, REMOVED].contains(&event)
 }
 
 /// What calls are decided by from now on: the policy, the certificate that the server shows, or whose clients are let in. Without a

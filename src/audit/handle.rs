@@ -279,6 +279,11 @@ impl Audit {
         self.0.is_healthy.clone()
     }
 
+    /// Which revision the store has: the next file begins with it.
+    pub(crate) fn set_revision(&self, revision: u64) {
+        self.0.status.set_revision(revision);
+    }
+
     /// The number of the newest line.
     #[must_use]
     pub fn newest(&self) -> u64 {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::events;
 use super::log::parse_time;
 use super::record::Record;
 use crate::time::Timestamp;
@@ -61,7 +62,7 @@ impl Stretch {
 
     /// Takes a line without a signature. Says once if the vault had its keys and should have signed long ago.
     pub(super) fn take(&mut self, record: &Record<'_>) -> bool {
-        self.may_be_sealed |= record.event == "started";
+        self.may_be_sealed |= record.event == events::STARTED;
         // What others may have written sets no larger bound than the configuration can.
         if let Some(lines) = record.checkpoint_lines {
             self.most_lines = lines.min(MOST_LINES);

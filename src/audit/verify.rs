@@ -245,6 +245,12 @@ impl Verifier {
     }
 
     fn take_event(&mut self, line: &[u8], record: &Record<'_>) {
+        if self.has_stopped && self.is_signed && !events::may_follow_an_end(&record.event) {
+            self.find(format!(
+                "line {} stands behind the end of a log that was closed in order, and no process has begun",
+                record.seq
+            ));
+        }
         let has_stopped = std::mem::replace(&mut self.has_stopped, record.event == events::STOPPED);
         if record.event == events::CHECKPOINT || record.event == events::REMOVED || record.jws.is_some() {
             self.is_signed = self.take_signed(line, record);
@@ -277,7 +283,7 @@ impl Verifier {
                 self.note("the disk may have lost lines before this one: a sync failed".into());
             }
             // A crash as the file was made.
-            "started" => self.unsigned_end = None,
+            events::STARTED => self.unsigned_end = None,
             "log_cut" => {
                 self.find("the server found at its start that lines it had signed were missing or others".into());
             }

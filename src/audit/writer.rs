@@ -93,7 +93,7 @@ impl Writer {
             );
         }
         if log.is_empty() {
-            notes.push(events::file_opened(log.number(), &settings));
+            notes.push(events::file_opened(log.number(), &settings, status.revision()));
         }
         notes.push(events::started(&settings));
         Self {

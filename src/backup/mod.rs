@@ -10,6 +10,7 @@ mod format;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 mod make;
+mod note;
 mod read;
 mod recipient;
 mod restore;
@@ -19,6 +20,7 @@ pub use self::file::NewFile;
 pub use self::folder::{KeptBackup, NEXT, clear, file_name, kept};
 pub use self::format::{End, Flaw, Header};
 pub use self::make::{BackupError, Made, make};
+pub(crate) use self::note::{Note, Origin};
 pub(crate) use self::read::Write;
 pub use self::read::{Backup, Judge, ReadError, Reading, Unsigned, read};
 pub use self::recipient::{Identities, NotARecipient, Recipient, Sink, is_of_the_reader};

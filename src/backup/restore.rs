@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use super::format::Flaw;
+use super::note::Note;
 use super::read::{Backup, Judge, ReadError, Unsigned, Write, read};
 use super::recipient::Identities;
 use crate::audit::Keys;
@@ -134,7 +135,7 @@ pub async fn restore(input: impl Read, plan: &Plan<'_>) -> Result<Restored, Rest
     let opened = judge(&backup, &keys, plan).await?;
     let records = filling.as_ref().map(Filling::records);
     if let Some(filling) = filling {
-        let note = note(&backup, plan.now);
+        let note = Note::of_restore(&backup, plan.now).to_json();
         let checkpoint = &backup.end.audit_checkpoint;
         let mut files = vec![(NOTE, note.as_bytes())];
         if !checkpoint.is_empty() {
@@ -169,14 +170,4 @@ async fn judge(backup: &Backup, keys: &WrappedKeys, plan: &Plan<'_>) -> Result<O
     }
     backup.is_signed(Judge::Opened(&opened))?;
     Ok(Some(opened.count()))
-}
-
-fn note(backup: &Backup, now: Timestamp) -> String {
-    serde_json::json!({
-        "backup": hex::encode(backup.header.id),
-        "revision": backup.end.revision.0,
-        "made_at": backup.header.begun_at.to_string(),
-        "restored_at": now.to_string(),
-    })
-    .to_string()
 }

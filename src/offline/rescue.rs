@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{Aside, OfflineError, check};
 use crate::audit::keep_closed;
-use crate::backup::{CHECKPOINT, NOTE};
+use crate::backup::{CHECKPOINT, NOTE, Note};
 use crate::config::{Config, Kek};
 use crate::keyring::{OpenedKeys, is_key};
 use crate::store::{self, Filling, Key, Record, Revision, Salvage, StoreError};
@@ -68,7 +68,9 @@ pub async fn rescue(config: &Config, from: &Path, aside: Option<&Path>, is_dry: 
             }
             aside.finish()?;
         }
-        fill(target, from, &sound, revision, format)?;
+        let now = SystemClock.now();
+        let note = Note::of_rescue(from, revision, now, keys.signing_key(now).as_deref());
+        fill(target, from, &sound, format, &note)?;
     }
     let findings = if is_dry {
         Vec::new()
@@ -105,7 +107,7 @@ fn sort(records: Vec<Record>, keys: &OpenedKeys) -> (Vec<Record>, Vec<(Record, D
     (sound, broken)
 }
 
-fn fill(target: &Path, from: &Path, records: &[Record], revision: Revision, format: u32) -> Result<(), OfflineError> {
+fn fill(target: &Path, from: &Path, records: &[Record], format: u32, note: &Note) -> Result<(), OfflineError> {
     let mut filling = Filling::begin(target)?;
     for some in records.chunks(AT_ONCE) {
         let writes: Vec<_> = some
@@ -114,16 +116,11 @@ fn fill(target: &Path, from: &Path, records: &[Record], revision: Revision, form
             .collect();
         filling.apply(&writes)?;
     }
-    let note = serde_json::json!({
-        "rescued_from": from.display().to_string(),
-        "revision": revision.0,
-        "restored_at": SystemClock.now().to_string(),
-    });
-    let note = note.to_string();
+    let text = note.to_json();
     let checkpoint = std::fs::read(from.join(CHECKPOINT)).unwrap_or_default();
-    let mut files = vec![(NOTE, note.as_bytes())];
+    let mut files = vec![(NOTE, text.as_bytes())];
     if !checkpoint.is_empty() {
         files.push((CHECKPOINT, &checkpoint));
     }
-    Ok(filling.finish(revision, format, &files)?)
+    Ok(filling.finish(Revision(note.revision), format, &files)?)
 }

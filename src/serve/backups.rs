@@ -1,7 +1,7 @@
-//! Backups that the server makes by itself, and what a restored store or a backup's name says of this one.
+//! Backups that the server makes by itself, and what the name of one says of the store.
 
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::kept::Kept;
+use super::restored::Restored;
 use super::taken;
 use crate::audit::{Audit, Entry, Event, Outcome};
 use crate::backup::{self, BackupError, Made, NewFile, Recipient};
@@ -46,39 +47,6 @@ impl Schedule {
     }
 }
 
-/// What `tresor restore` has left beside the store, for the audit log.
-pub(super) struct Restored {
-    path: PathBuf,
-}
-
-impl Restored {
-    pub(super) fn beside(store: &Path) -> Self {
-        Self {
-            path: store.join(backup::NOTE),
-        }
-    }
-}
-
-impl Restored {
-    /// Whether there is something to be told. Whatever else has that name says nothing, and so excuses no store that is older than it was.
-    pub(super) fn is_there(&self) -> bool {
-        matches!(self.note(), Ok(Some(_)))
-    }
-
-    fn note(&self) -> io::Result<Option<serde_json::Value>> {
-        let bytes = match std::fs::read(&self.path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let note: serde_json::Value = serde_json::from_slice(&bytes)?;
-        if !note.is_object() {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
-        Ok(Some(note))
-    }
-}
-
 /// Why a scheduled backup was not made.
 #[derive(Debug, thiserror::Error)]
 enum Trouble {
@@ -95,7 +63,13 @@ enum Trouble {
 }
 
 /// Tells what the store was restored from, then makes backups for as long as it is let.
-pub(super) async fn keep(schedule: Option<Schedule>, restored: Restored, taken: Kept, audit: Audit, door: Arc<Door>) {
+pub(super) async fn keep(
+    schedule: Option<Schedule>,
+    restored: Arc<Restored>,
+    taken: Kept,
+    audit: Audit,
+    door: Arc<Door>,
+) {
     let mut ticks = tokio::time::interval(LOOK);
     let vault = loop {
         ticks.tick().await;
@@ -103,10 +77,10 @@ pub(super) async fn keep(schedule: Option<Schedule>, restored: Restored, taken: 
             break Arc::clone(vault);
         }
     };
-    let was_restored = tell(&restored, &audit).await;
+    restored.tell(&vault, &audit).await;
     let make = async {
         let Some(schedule) = schedule else { return };
-        if !was_restored {
+        if restored.vouched(&vault).is_none() {
             compare(&schedule, vault.revision());
         }
         make(&schedule, &audit, &vault).await;
@@ -206,51 +180,6 @@ async fn apart<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 
     Ok(done?)
 }
 
-/// Records that the store was restored, once. Says whether it was.
-async fn tell(restored: &Restored, audit: &Audit) -> bool {
-    let note = match restored.note() {
-        Ok(Some(note)) => note,
-        Ok(None) => return false,
-        Err(error) => {
-            tracing::error!(%error, "what the store was restored from cannot be read; it is taken for one that was not restored");
-            return false;
-        }
-    };
-    let (revision, restored_at) = (note["revision"].as_u64(), note["restored_at"].as_str());
-    let method = if let Some(rescued_from) = note["rescued_from"].as_str() {
-        tracing::warn!(
-            rescued_from,
-            revision,
-            restored_at,
-            "the store was saved from a damaged one"
-        );
-        "Rescue"
-    } else {
-        let (backup, made_at) = (note["backup"].as_str(), note["made_at"].as_str());
-        tracing::warn!(
-            backup,
-            revision,
-            made_at,
-            restored_at,
-            "the store was restored from a backup"
-        );
-        "Restore"
-    };
-    let entry = Entry {
-        revision,
-        ..Entry::new(Event::Upkeep, method)
-    };
-    // A power cut must not take the line and leave the note removed: then the store would be taken for one that was put back by hand.
-    let is_told = match audit.announce(&entry).await {
-        Ok(line) => audit.is_durable(line).await.is_ok(),
-        Err(_) => false,
-    };
-    if is_told && let Err(error) = std::fs::remove_file(&restored.path) {
-        tracing::warn!(%error, "that the store was restored is told again at the next start");
-    }
-    true
-}
-
 /// A store that is older than its backups was put back to an older state.
 fn compare(schedule: &Schedule, found: Revision) {
     let newest = backup::kept(&schedule.folder)
@@ -262,26 +191,5 @@ fn compare(schedule: &Schedule, found: Revision) {
             backed_up = newest.0,
             "the store is older than a backup of it: it was put back to an older state, or the backups are another vault's"
         );
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_no_note_of_a_restore_excuses_no_older_store() {
-        let store = tempfile::tempdir().unwrap();
-        let restored = Restored::beside(store.path());
-        assert!(!restored.is_there());
-        for wrong in ["", "{", "null", "3"] {
-            std::fs::write(&restored.path, wrong).unwrap();
-            assert!(!restored.is_there() && restored.note().is_err(), "{wrong:?}");
-        }
-        std::fs::write(&restored.path, r#"{"revision": 7}"#).unwrap();
-        assert!(restored.is_there());
-        std::fs::remove_file(&restored.path).unwrap();
-        std::fs::create_dir(&restored.path).unwrap();
-        assert!(!restored.is_there() && restored.note().is_err());
     }
 }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::restored::Restored;
 use crate::audit::{Audit, Entry, Event, Outcome, Reader};
 use crate::store::Revision;
 use crate::vault::{Door, Vault};
@@ -14,7 +15,7 @@ const LOOK: Duration = Duration::from_millis(100);
 const TELL_EVERY: Duration = Duration::from_mins(1);
 
 /// Compares the store with the log, unless it was just restored, then tells the log of revisions for as long as it is let.
-pub(super) async fn keep(audit: Audit, door: Arc<Door>, was_restored: bool) {
+pub(super) async fn keep(audit: Audit, door: Arc<Door>, restored: Arc<Restored>) {
     let mut ticks = tokio::time::interval(LOOK);
     let vault = loop {
         ticks.tick().await;
@@ -22,9 +23,10 @@ pub(super) async fn keep(audit: Audit, door: Arc<Door>, was_restored: bool) {
             break Arc::clone(vault);
         }
     };
-    if !was_restored {
+    if restored.vouched(&vault).is_none() {
         compare(&audit, &vault).await;
     }
+    audit.set_revision(vault.revision().0);
     let mut told = vault.revision();
     loop {
         tokio::time::sleep(TELL_EVERY).await;
@@ -41,6 +43,7 @@ pub(super) fn tell_last(audit: &Audit, door: &Door) {
 
 fn tell(audit: &Audit, vault: &Vault, told: Revision) -> Revision {
     let now = vault.revision();
+    audit.set_revision(now.0);
     if now > told {
         audit.note(&Entry {
             revision: Some(now.0),

@@ -70,7 +70,7 @@ pub(crate) use self::tally::Tally;
 pub use self::tally::{Decisions, Outcome};
 use self::upkeep::Upkeep;
 pub use self::upkeep::{KeyAges, RewrapStatus, RotationStatus, TasksStatus};
-use crate::keyring::{KekSource, Keyring, KeyringError, NewSigningKey, RecoveryKey, WrappingStatus};
+use crate::keyring::{KekSource, Keyring, KeyringError, NewSigningKey, PublicKey, RecoveryKey, WrappingStatus};
 use crate::store::{Revision, Store, StoreError};
 use crate::time::{Clock, Timestamp};
 
@@ -267,6 +267,11 @@ impl Vault {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// The public half with this id, of a key that signs or has signed.
+    pub(crate) fn public_key(&self, kid: &str) -> Option<Arc<PublicKey>> {
+        self.keyring.public_key(kid)
     }
 
     /// The public keys as a JSON Web Key Set.

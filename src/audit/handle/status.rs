@@ -15,6 +15,8 @@ pub(in crate::audit) struct Status {
     written: AtomicU64,
     /// Calls that were refused because too many lines were waiting.
     no_room: AtomicU64,
+    /// The revision that the store has, as far as it was told; 0: it was not.
+    revision: AtomicU64,
 }
 
 impl Status {
@@ -25,6 +27,7 @@ impl Status {
             is_writable: AtomicBool::new(true),
             written: AtomicU64::new(0),
             no_room: AtomicU64::new(0),
+            revision: AtomicU64::new(0),
         })
     }
 
@@ -54,6 +57,14 @@ impl Status {
     /// How many calls found no room since this was asked last.
     pub(in crate::audit) fn no_room(&self) -> u64 {
         self.no_room.swap(0, Ordering::Relaxed)
+    }
+
+    pub(super) fn set_revision(&self, revision: u64) {
+        self.revision.store(revision, Ordering::Relaxed);
+    }
+
+    pub(in crate::audit) fn revision(&self) -> Option<u64> {
+        Some(self.revision.load(Ordering::Relaxed)).filter(|revision| *revision > 0)
     }
 
     /// Whether lines get written: nothing fails, and nothing takes longer than `limit`.

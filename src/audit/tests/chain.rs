@@ -91,6 +91,21 @@ async fn a_file_that_is_large_or_old_is_followed_by_the_next() {
     log.assert_whole();
 }
 
+/// However many files are begun while nothing is saved.
+#[tokio::test]
+async fn each_file_tells_which_revision_the_store_has() {
+    let mut log = TestLog::new();
+    log.settings.rotate_size = 2000;
+    let audit = log.open();
+    audit.set_revision(7);
+    resolve_all(&audit, 0..60).await;
+    audit.close().await;
+    assert!(crate::audit::files_in(&log.settings.directory).unwrap().len() > 6);
+    let newest = Reader::new(&log.settings.directory).unwrap().newest_revision().unwrap();
+    assert_eq!(newest, Some(7));
+    log.assert_whole();
+}
+
 #[tokio::test]
 async fn what_is_old_enough_is_removed_and_the_log_says_so_under_a_signature() {
     let mut log = TestLog::new();

@@ -236,3 +236,20 @@ async fn a_torn_line_behind_an_orderly_end_is_a_finding() {
     let findings = log.verify().findings;
     assert!(findings[0].what.contains("closed in order"), "{findings:#?}");
 }
+
+/// Whoever may write the files while the server does not run could have it sign what they have added.
+#[tokio::test]
+async fn lines_behind_an_orderly_end_are_a_finding_even_if_the_server_signs_what_follows() {
+    let log = closed(3).await;
+    let added = log.assert_whole().last + 1;
+    forge(&log, &[r#""event":"call","outcome":"ok""#.to_owned()]);
+    log.open().close().await;
+    let findings = log.verify().findings;
+    assert!(
+        findings[0]
+            .what
+            .contains(&format!("line {added} stands behind the end")),
+        "{findings:#?}"
+    );
+    assert_eq!(findings.len(), 1, "{findings:#?}");
+}

@@ -40,7 +40,9 @@ impl Writer {
             return Ok(());
         }
         self.log.begin_anew(now)?;
-        self.notes.push(events::file_opened(self.log.number(), &self.settings));
+        let revision = self.status.revision();
+        let opened = events::file_opened(self.log.number(), &self.settings, revision);
+        self.notes.push(opened);
         if self.write_alone(Ending::Open) {
             self.remove_old_file(now);
         }

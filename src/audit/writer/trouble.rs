@@ -114,11 +114,10 @@ impl Writer {
             self.trouble = None;
             return Ok(());
         }
-        if self.log.is_empty() {
-            let opened = events::file_opened(self.log.number(), &self.settings);
-            if !self.notes.contains(&opened) {
-                self.notes.insert(0, opened);
-            }
+        if self.log.is_empty() && !self.notes.iter().any(events::is_file_opened) {
+            let revision = self.status.revision();
+            let opened = events::file_opened(self.log.number(), &self.settings, revision);
+            self.notes.insert(0, opened);
         }
         let notes = self.notes.len();
         self.notes.push(events::resumed(refused));
