@@ -27,15 +27,13 @@ impl NewFile {
         let mut unfinished = path.as_os_str().to_owned();
         unfinished.push(UNFINISHED);
         let unfinished = PathBuf::from(unfinished);
-        match fs::remove_file(&unfinished) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        remove_unfinished(&unfinished)?;
         let file = OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(0o600)
             .open(&unfinished)?;
+        file.try_lock().map_err(|error| occupied(error, &unfinished))?;
         let mut new = Self { sink: None, unfinished };
         new.sink = Some(Sink::new(BufWriter::with_capacity(256 * 1024, file), recipients)?);
         Ok(new)
@@ -63,6 +61,39 @@ impl NewFile {
         }
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+    }
+}
+
+/// Removes what was cut off while it was written, unless somebody is writing it.
+///
+/// # Errors
+/// The system's, or that somebody is.
+pub(super) fn remove_unfinished(unfinished: &Path) -> io::Result<()> {
+    // Not one that somebody may have put there, be it a link or a pipe.
+    let found = match fs::symlink_metadata(unfinished) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        found => found?,
+    };
+    if found.is_file() {
+        let file = File::open(unfinished)?;
+        file.try_lock().map_err(|error| occupied(error, unfinished))?;
+    }
+    match fs::remove_file(unfinished) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn occupied(error: fs::TryLockError, unfinished: &Path) -> io::Error {
+    match error {
+        fs::TryLockError::Error(error) => error,
+        fs::TryLockError::WouldBlock => {
+            let text = format!(
+                "{} is being written by another process; try again when it is done",
+                unfinished.display()
+            );
+            io::Error::new(io::ErrorKind::WouldBlock, text)
+        }
     }
 }
 
@@ -121,6 +152,19 @@ mod tests {
         file.write_all(b"given up").unwrap();
         drop(file);
         assert!(names(folder.path()).is_empty());
+    }
+
+    #[test]
+    fn two_do_not_write_one_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("one");
+        let mut first = NewFile::create(&path, &[]).unwrap();
+        let second = NewFile::create(&path, &[]).err().unwrap();
+        assert_eq!(second.kind(), io::ErrorKind::WouldBlock);
+        first.write_all(b"whole").unwrap();
+        first.finish(&path).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"whole");
+        assert_eq!(names(folder.path()), ["one"]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::file::UNFINISHED;
+use super::file::{UNFINISHED, remove_unfinished};
 use crate::store::Revision;
 use crate::time::Timestamp;
 
@@ -84,8 +84,9 @@ pub fn clear(folder: &Path, keep: usize, made: Timestamp) -> io::Result<Vec<Path
         fs::remove_file(path)?;
     }
     let unfinished = folder.join(NEXT).with_extension(&UNFINISHED[1..]);
-    match fs::remove_file(unfinished) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+    match remove_unfinished(&unfinished) {
+        // The next one is being made already.
+        Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
         _ => {}
     }
     File::open(folder)?.sync_all()?;
@@ -97,6 +98,7 @@ pub const NEXT: &str = "next";
 
 #[cfg(test)]
 mod tests {
+    use super::super::file::NewFile;
     use super::*;
 
     fn at(seconds: i64) -> Timestamp {
@@ -145,6 +147,16 @@ mod tests {
         assert!(folder.path().join("notes.txt").exists() && folder.path().join("tresor-by-hand.backup").exists());
         assert!(!folder.path().join("next.part").exists());
         assert!(clear(folder.path(), 2, at(4 * 86_400)).unwrap().is_empty());
+    }
+
+    #[test]
+    fn one_that_is_being_written_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let being_written = NewFile::create(&folder.path().join(NEXT), &[]).unwrap();
+        clear(folder.path(), 2, at(0)).unwrap();
+        assert!(folder.path().join("next.part").exists());
+        drop(being_written);
+        assert!(!folder.path().join("next.part").exists());
     }
 
     #[test]

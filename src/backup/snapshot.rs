@@ -51,7 +51,8 @@ pub(super) struct Snapshot {
     newest: Revision,
     begun_at: Revision,
     progress: Progress,
-    /// What is to be given next, and its size.
+    /// What is to be given next, and the batch behind it with its size.
+    ready: VecDeque<Vec<pb::Entry>>,
     next: Vec<pb::Entry>,
     size: usize,
     most_waiting: usize,
@@ -79,6 +80,7 @@ impl Snapshot {
             newest: begun_at,
             begun_at,
             progress: Progress::Reading(None),
+            ready: VecDeque::new(),
             next: Vec::new(),
             size: 0,
             most_waiting: MOST_WAITING,
@@ -92,12 +94,13 @@ impl Snapshot {
 
     /// The next entries; none after the last.
     pub(super) async fn next(&mut self) -> Result<Option<Vec<pb::Entry>>, SnapshotError> {
-        while self.size < BATCH && !matches!(self.progress, Progress::Done(_)) {
+        while self.ready.is_empty() && !matches!(self.progress, Progress::Done(_)) {
             self.advance().await?;
         }
-        self.size = 0;
-        let batch = std::mem::take(&mut self.next);
-        Ok((!batch.is_empty()).then_some(batch))
+        if self.ready.is_empty() {
+            self.end_batch();
+        }
+        Ok(self.ready.pop_front())
     }
 
     /// The revision that it is of; none before the last entry was given.
@@ -195,6 +198,17 @@ impl Snapshot {
             revision: revision.0,
             value: value.map(<[u8]>::to_vec),
         });
+        // As many changes as have come may be far more than one part of a backup holds.
+        if self.size >= BATCH {
+            self.end_batch();
+        }
+    }
+
+    fn end_batch(&mut self) {
+        self.size = 0;
+        if !self.next.is_empty() {
+            self.ready.push_back(std::mem::take(&mut self.next));
+        }
     }
 }
 

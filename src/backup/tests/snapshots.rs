@@ -48,6 +48,29 @@ async fn a_backup_of_a_store_at_rest_is_what_the_store_holds() {
     assert_eq!((revision, made.bytes), (store.revision(), bytes.len() as u64));
 }
 
+/// What is imported meanwhile may be far more than one part of a backup holds.
+#[tokio::test(flavor = "multi_thread")]
+async fn very_many_changes_meanwhile_are_given_in_parts() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = filled(directory.path(), 3000).await;
+    let (out, mut parts) = mpsc::channel::<Bytes>(1);
+    let making = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { make_to(store, &out).await }
+    });
+    let mut bytes = parts.recv().await.unwrap().to_vec();
+    let large = vec![7; 512 * 1024];
+    let transactions = (0..80).map(|n| Transaction::new().put(Key::new(&format!("head/large-{n}")), large.clone()));
+    for outcome in store.commit_all(transactions.collect()).await {
+        outcome.unwrap();
+    }
+    while let Some(part) = parts.recv().await {
+        bytes.extend_from_slice(&part);
+    }
+    making.await.unwrap().unwrap();
+    assert_eq!(held(&bytes).1, content(&*store).await);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn of_several_writes_of_a_record_in_one_transaction_the_last_one_counts() {
     let directory = tempfile::tempdir().unwrap();
