@@ -59,6 +59,9 @@ pub enum OfflineError {
     /// There is no store.
     #[error("{}: there is no store; the configuration must name one", .0.display())]
     NoStore(PathBuf),
+    /// A store is to be saved into itself.
+    #[error("{}: is the folder that the configuration names for the new store; move it away first", .0.display())]
+    SameFolder(PathBuf),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),

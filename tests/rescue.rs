@@ -103,6 +103,33 @@ async fn a_store_that_does_not_open_is_saved_as_the_document_says() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_saved_into_itself_or_with_another_key() {
+    let directory = tempfile::tempdir().unwrap();
+    let folder = directory.path();
+    deployed(folder).await;
+    let refused = |words: &[&str], told: &str| {
+        let mut rescue = tresor(&["rescue"]);
+        let refused = rescue
+            .args(words)
+            .args(["--config", "tresor.toml"])
+            .current_dir(folder)
+            .output();
+        let refused = refused.unwrap();
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(refused.status.code() == Some(1) && said.contains(told), "{said}");
+    };
+    refused(&["data"], "move it away first");
+    fs::rename(folder.join("data"), folder.join("damaged")).unwrap();
+    refused(&["nothing"], "there is no store");
+    fs::remove_file(folder.join("kek.key")).unwrap();
+    tresor::init::make_kek(&folder.join("kek.key")).unwrap();
+    for more in [&["damaged"][..], &["damaged", "--dry-run"]] {
+        refused(more, "was wrapped by the key-encryption key");
+    }
+    assert!(!folder.join("data").exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_rotten_log_has_lost_is_counted_and_what_is_older_for_it_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let folder = directory.path();

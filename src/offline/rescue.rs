@@ -39,10 +39,15 @@ pub struct Rescued {
 /// [`OfflineError`]: then the folder is as empty as before, unless it is [`OfflineError::NotChecked`].
 pub async fn rescue(config: &Config, from: &Path, aside: Option<&Path>, is_dry: bool) -> Result<Rescued, OfflineError> {
     let kek = Kek::new(&config.keys)?;
-    if !from.join("db").exists() {
+    if !store::leaves_something(from) {
         return Err(OfflineError::NoStore(from.into()));
     }
     let target = &config.store.path;
+    if let (Ok(from), Ok(into)) = (from.canonicalize(), target.canonicalize())
+        && from == into
+    {
+        return Err(OfflineError::SameFolder(from));
+    }
     // The folder is a new one and tells nothing of a server whose folder was moved away.
     let _closed = (!is_dry).then(|| keep_closed(&config.audit.directory)).transpose()?;
     Filling::check(target)?;
@@ -57,7 +62,7 @@ pub async fn rescue(config: &Config, from: &Path, aside: Option<&Path>, is_dry: 
     } = salvage.await.map_err(|_| StoreError::Closed)??;
     let wrapped: Vec<_> = records.iter().filter(|record| is_key(record.key.as_str())).collect();
     let wrapped: Vec<_> = wrapped.iter().map(|record| (&record.key, &*record.value)).collect();
-    let keys = OpenedKeys::open(&*kek.source, &wrapped).await?;
+    let keys = OpenedKeys::open(&*kek.source, &wrapped).await?.unless_none_opens()?;
     let (sound, broken) = sort(records, &keys);
     let count = sound.len() as u64;
     if !is_dry {

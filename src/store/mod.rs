@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use self::sled::fuzzing;
-pub use self::sled::{Filling, Salvage, SledStore, salvage};
+pub use self::sled::{Filling, Salvage, SledStore, leaves_something, salvage};
 
 /// The version of the store's format that this program writes, and the newest that it reads.
 ///

@@ -34,7 +34,7 @@ pub(crate) use self::journal::fuzzing;
 use self::mending::{sync_what_was_left, write_once_more};
 use self::quiet::{Held, quietly};
 use self::recovery::recover;
-pub use self::salvage::{Salvage, salvage};
+pub use self::salvage::{Salvage, leaves_something, salvage};
 use self::writer::{Job, Writer};
 use super::{Changes, CommitError, Committed, Key, Record, Revision, Scan, Store, StoreError, Transaction};
 use crate::hardening::folder;

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use super::filling::refuse_unfinished;
 use super::guard::Lock;
 use super::journal;
 use super::log::{Cursor, Kind, LogFile, Message};
@@ -33,11 +34,19 @@ struct Page {
     changes: Vec<Message>,
 }
 
+/// Whether a folder has what is left of a store.
+#[must_use]
+pub fn leaves_something(path: &Path) -> bool {
+    ["db", journal::NAME].iter().any(|name| path.join(name).exists())
+}
+
 /// Reads what can be read of the store in `path`, all of it into memory, and changes nothing there.
 ///
 /// # Errors
-/// Another process has it open, or the system's.
+/// Another process has it open, a restore into it was cut off, or the system's.
 pub fn salvage(path: &Path) -> Result<Salvage, StoreError> {
+    // What a restore has left of a backup nobody has vouched for yet.
+    refuse_unfinished(path)?;
     // Without it where nothing can be written, such as on a disk that was taken out and is only to be read.
     let _lock = match Lock::take(path) {
         Err(error @ StoreError::InUse { .. }) => return Err(error),
@@ -47,8 +56,22 @@ pub fn salvage(path: &Path) -> Result<Salvage, StoreError> {
 }
 
 fn read(path: &Path) -> io::Result<Salvage> {
-    let mut file = LogFile::open(path)?;
-    let (pages, mut gaps) = pages(&mut file)?;
+    let (mut written, mut gaps) = match LogFile::open(path) {
+        Ok(mut file) => read_log(&mut file)?,
+        // What was written last is in the journal alone.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => (BTreeMap::new(), 1),
+        Err(error) => return Err(error),
+    };
+    gaps += take_from_journal(path, &mut written, gaps > 0)?;
+    if revision_in(&written) < acknowledged(path) {
+        gaps = gaps.max(1);
+    }
+    Ok(sorted_out(path, written, gaps))
+}
+
+/// The newest value under each name, as sled's file has them, and how many places of it cannot be read or are not there.
+fn read_log(file: &mut LogFile) -> io::Result<(BTreeMap<Vec<u8>, Vec<u8>>, u64)> {
+    let (pages, mut gaps) = pages(file)?;
     let mut written = BTreeMap::<Vec<u8>, Vec<u8>>::new();
     let mut bounds = Vec::with_capacity(pages.len());
     for page in pages.values() {
@@ -71,11 +94,7 @@ fn read(path: &Path) -> io::Result<Salvage> {
     }
     // What cannot be read may be what is missing.
     gaps = gaps.max(missing(&written, bounds));
-    gaps += take_from_journal(path, &mut written, gaps > 0)?;
-    if revision_in(&written) < acknowledged(path) {
-        gaps = gaps.max(1);
-    }
-    Ok(sorted_out(path, written, gaps))
+    Ok((written, gaps))
 }
 
 /// How many places are missing of which nothing is left that could not be read, such as whole segments that were overwritten with

@@ -74,3 +74,31 @@ fn end_of_log(folder: &Path) -> u64 {
     }
     end
 }
+
+/// What was written last is in the journal alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_journal_has_is_saved_also_without_the_file() {
+    let [folder, left] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let store = SledStore::open(folder.path()).unwrap();
+    for number in 0..10 {
+        let key = Key::new(&format!("record/{number}"));
+        store
+            .commit(Transaction::new().put(key, b"value".to_vec()))
+            .await
+            .unwrap();
+    }
+    fs::copy(folder.path().join(journal::NAME), left.path().join(journal::NAME)).unwrap();
+    assert!(leaves_something(left.path()));
+    let saved = salvage(left.path()).unwrap();
+    assert_eq!((saved.records.len(), saved.gaps > 0), (10, true));
+    assert_eq!(saved.revision, store.revision());
+}
+
+#[test]
+fn what_a_restore_has_left_that_was_cut_off_is_no_store() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(SledStore::open(folder.path()).unwrap());
+    fs::write(folder.path().join("restoring"), b"").unwrap();
+    let refused = salvage(folder.path()).err().unwrap();
+    assert!(matches!(refused, StoreError::Unfinished { .. }), "{refused}");
+}
