@@ -104,11 +104,11 @@ impl Keyring {
         };
         let before = self.erased.insert(tenant.clone(), erased);
         let destroyed = self.try_to_destroy(tenant, &mark).await;
-        if destroyed.is_err() {
-            match before {
-                Some(before) => drop(self.erased.insert(tenant.clone(), before)),
-                None => drop(self.erased.remove(tenant)),
-            }
+        if destroyed.is_err()
+            && let Some(mut erased) = self.erased.get_mut(tenant)
+        {
+            // The keys may be gone all the same, so their numbers stay used.
+            erased.is_under_way = before.is_some_and(|before| before.is_under_way);
         }
         destroyed
     }
@@ -187,7 +187,7 @@ impl Keyring {
         making.lock_owned().await
     }
 
-    pub(super) fn first_id(&self, tenant: &TenantId) -> DataKeyId {
+    pub(crate) fn first_id(&self, tenant: &TenantId) -> DataKeyId {
         self.erased
             .get(tenant)
             .map_or(DataKeyId(1), |erased| erased.last.next())

@@ -68,7 +68,7 @@ impl Replica {
         };
         for prefix in [HEAD_PREFIX, ASSIGNMENT_PREFIX] {
             let replica = Arc::clone(&replica);
-            load(store, prefix, loading, move |records| replica.insert(records)).await?;
+            load(store, prefix, loading, move |records| replica.take_in(records)).await?;
         }
         replica.feed.begin_at(revision);
         tokio::spawn(follow(Arc::downgrade(&replica), changes));
@@ -176,11 +176,11 @@ impl Replica {
             let known = self.known(key);
             if let Some(value) = value {
                 let (key, value) = (key.clone(), Arc::clone(value));
-                self.insert(&[Record {
+                self.insert(&Record {
                     key,
                     revision: change.revision,
                     value,
-                }]);
+                });
             } else {
                 self.heads.remove(key.as_str());
                 self.choices.remove(key);
@@ -222,10 +222,18 @@ impl Replica {
         events
     }
 
-    fn insert(&self, records: &[Record]) {
-        let is_erasing =
-            |record: &&Record| tenant_of(&record.key).is_some_and(|tenant| self.keyring.is_erasing(tenant));
-        let kept = || records.iter().filter(|record| !is_erasing(record));
+    /// Takes in what the store has at the start: nothing of a tenant that is being erased.
+    fn take_in(&self, records: &[Record]) {
+        let is_erasing = |record: &Record| tenant_of(&record.key).is_some_and(|tenant| self.keyring.is_erasing(tenant));
+        self.insert_all(|| records.iter().filter(|record| !is_erasing(record)));
+    }
+
+    /// A change. If its tenant is about to be erased, that may still fail; if it does not, the mark comes after it.
+    fn insert(&self, record: &Record) {
+        self.insert_all(|| std::iter::once(record));
+    }
+
+    fn insert_all<'a, I: Iterator<Item = &'a Record>>(&self, records: impl Fn() -> I) {
         let is_head = |record: &&Record| record.key.as_str().starts_with(HEAD_PREFIX);
         let mut keys = LastKey::default();
         let arrival = |record: &'_ Record| {
@@ -236,8 +244,8 @@ impl Replica {
             });
             Arrival { head, is_proven }
         };
-        self.heads.put(kept().filter(is_head).map(arrival));
-        for record in kept().filter(|record| record.key.as_str().starts_with(ASSIGNMENT_PREFIX)) {
+        self.heads.put(records().filter(is_head).map(arrival));
+        for record in records().filter(|record| record.key.as_str().starts_with(ASSIGNMENT_PREFIX)) {
             let choice = open_choice(record, |id| self.data_key_of(&record.key, id));
             self.choices.insert(record.key.clone(), choice.map(Arc::new));
         }

@@ -8,7 +8,8 @@ use super::doubtful_store::Doubtful;
 use super::dying_store::Dying;
 use super::support::{TestVault, password, reach};
 use crate::keyring::{DataKeyId, KeyringError};
-use crate::store::Transaction;
+use crate::store::over::Over as _;
+use crate::store::{Store as _, Transaction};
 use crate::vault::assignment::Mode;
 use crate::vault::feed::{EventKind, Subscription};
 use crate::vault::record::head_key;
@@ -234,6 +235,34 @@ async fn an_erasure_is_not_said_to_be_done_while_another_call_may_still_fail_to_
     is_as_if_it_never_was(&vault).await;
     // Now whoever asks again is told so at once.
     vault.erase_tenant(&name).await.unwrap();
+}
+
+/// What was under way when the erasure began is acknowledged, and the erasure may fail.
+#[tokio::test]
+async fn what_arrives_while_an_erasure_is_tried_is_there_if_that_fails() {
+    let store = Doubtful::new();
+    let vault = store.open().await;
+    filled(&vault).await;
+    let head = head_key(&wom().name());
+    let earlier = vault.store.get(&head).await.unwrap().unwrap().value;
+    vault.save(wom().password("later")).await;
+    let name = tenant(TENANT);
+    let held_up = store.hold_up().await;
+    store.fail_next();
+    let erasing = vault.erase_tenant(&name);
+    let arriving = async {
+        while !vault.keyring.is_erasing(TENANT) {
+            tokio::task::yield_now().await;
+        }
+        let arrival = Transaction::new().put(head, earlier.to_vec());
+        vault.seen(store.below().store().commit(arrival).await.unwrap()).await;
+        drop(held_up);
+    };
+    let (erased, ()) = tokio::join!(erasing, arriving);
+    erased.unwrap_err();
+    assert_eq!(password(&vault.resolve("wom", order()).unwrap()), "old");
+    // A key that may have been removed all the same leaves its number used.
+    assert_eq!(vault.keyring.first_id(&name), DataKeyId(2));
 }
 
 #[tokio::test]
