@@ -170,7 +170,7 @@ async fn choose(vault: Arc<Vault>, firm: Firm, readable: Reach) -> Result<(), Er
             readable: readable.clone(),
             by: pki::OPERATOR.into(),
         };
-        vault.set_assignment(set).await?;
+        vault.choose(set).await?;
     }
     Ok(())
 }

@@ -48,6 +48,11 @@ fn changed(call: &Call, info: &CredentialInfo) -> Result<v1::Credential, ApiErro
     Ok(wire::credential(info, readable(call, &info.credential)?))
 }
 
+/// Notes which revision has the change that was made.
+fn about_change(call: &mut Call, (_, revision): &(CredentialInfo, Revision)) {
+    call.about_revision(*revision);
+}
+
 /// How much of a credential the caller may read; none if nothing.
 fn readable(call: &Call, credential: &CredentialRef) -> Result<Option<Reveal>, ApiError> {
     let CredentialRef {
@@ -132,8 +137,10 @@ impl Admin {
         if !validate_only {
             call.announce().await?;
         }
-        let saved = self.vault()?.put(put).await?;
-        call.about_saved(&saved);
+        let vault = Arc::clone(self.vault()?);
+        let saved = call
+            .change(async move { vault.put(put).await }, Call::about_saved)
+            .await?;
         Ok(v1::PutCredentialResponse {
             credential: Some(changed(call, &saved.credential)?),
             warnings: wire::warnings(&saved.warnings, kind),
@@ -168,11 +175,9 @@ impl Admin {
         let ((credential, _), enabled) = violations.finish(named.zip(enabled))?;
         call.about_credential(&credential, None);
         call.announce().await?;
-        let (info, revision) = self
-            .vault()?
-            .set_enabled(credential, enabled, request.expected_version)
-            .await?;
-        call.about_revision(revision);
+        let (vault, expected) = (Arc::clone(self.vault()?), request.expected_version);
+        let work = async move { vault.set_enabled(credential, enabled, expected).await };
+        let (info, revision) = call.change(work, about_change).await?;
         Ok(v1::SetCredentialStateResponse {
             credential: Some(changed(call, &info)?),
             revision: revision.0,
@@ -202,8 +207,11 @@ impl Admin {
         }
         let credential = violations.finish(credential)?;
         call.announce().await?;
-        let revision = self.vault()?.purge(&credential).await?;
-        call.about_revision(revision);
+        let vault = Arc::clone(self.vault()?);
+        let work = async move { vault.purge(&credential).await };
+        let revision = call
+            .change(work, |call, revision| call.about_revision(*revision))
+            .await?;
         Ok(v1::PurgeCredentialResponse { revision: revision.0 })
     }
 
@@ -222,17 +230,16 @@ impl Admin {
         call.about_credential(&credential, None);
         let may_read = readable(call, &credential)?.is_some();
         call.announce().await?;
-        let saved = self
-            .vault()?
-            .rollback(Rollback {
-                credential,
-                may_read,
-                to_version: Version(request.to_version),
-                expected_version: request.expected_version,
-                by: call.caller(),
-            })
-            .await?;
-        call.about_saved(&saved);
+        let rollback = Rollback {
+            credential,
+            may_read,
+            to_version: Version(request.to_version),
+            expected_version: request.expected_version,
+            by: call.caller(),
+        };
+        let vault = Arc::clone(self.vault()?);
+        let work = async move { vault.rollback(rollback).await };
+        let saved = call.change(work, Call::about_saved).await?;
         Ok(v1::RollbackCredentialResponse {
             credential: Some(changed(call, &saved.credential)?),
             revision: saved.revision.map_or(0, |revision| revision.0),
@@ -271,9 +278,14 @@ impl Admin {
             readable: call.permissions()?.reach(Action::CredentialsRead),
             by: call.caller(),
         };
+        let vault = Arc::clone(self.vault()?);
+        // Before anything is changed: a choice that is kept must not be said to have failed.
+        let warnings = vault.warnings_of(&set).await?;
         call.announce().await?;
-        let (choice, warnings) = self.vault()?.set_assignment(set).await?;
-        call.about_revision(choice.written_at);
+        let work = async move { vault.choose(set).await };
+        let choice = call
+            .change(work, |call, choice| call.about_revision(choice.written_at))
+            .await?;
         Ok(v1::SetAssignmentResponse {
             assignment: Some(wire::assignment(&tenant, &provider.id, Some(&choice))),
             warnings: wire::warnings(&warnings, provider.kind),

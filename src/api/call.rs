@@ -1,5 +1,6 @@
 //! One call: who makes it, what it is about, and the line that the audit log gets before it is answered.
 
+mod changing;
 mod ended;
 mod parts;
 mod rights;

@@ -47,24 +47,38 @@ impl Vault {
         Ok(self.replica.choice(tenant, provider)?.map(|choice| (*choice).clone()))
     }
 
-    /// Chooses, and warns of everybody known who is left without a usable credential.
+    /// Warns of everybody known whom a choice would leave without a usable credential.
     ///
     /// # Errors
-    /// [`VaultError::RevisionMismatch`], and what every change may answer.
-    pub async fn set_assignment(self: &Arc<Self>, set: SetAssignment) -> Result<(Choice, Vec<Warning>), VaultError> {
+    /// [`VaultError::RevisionMismatch`], and what every answer may fail with.
+    pub async fn warnings_of(self: &Arc<Self>, set: &SetAssignment) -> Result<Vec<Warning>, VaultError> {
         let SetAssignment {
             tenant,
             provider,
             assignment,
             expected_revision,
             readable,
+            ..
+        } = set;
+        let (current, _) = self.chosen_at(tenant, provider, expected_revision.is_some()).await?;
+        expect_revision(tenant, provider, *expected_revision, current)?;
+        self.left_without(tenant, provider, *assignment, readable).await
+    }
+
+    /// Chooses.
+    ///
+    /// # Errors
+    /// [`VaultError::RevisionMismatch`], and what every change may answer.
+    pub async fn choose(&self, set: SetAssignment) -> Result<Choice, VaultError> {
+        let SetAssignment {
+            tenant,
+            provider,
+            assignment,
+            expected_revision,
+            readable: _,
             by,
         } = set;
         let name = assignment_key(&tenant, &provider);
-        let (current, _) = self.chosen_at(&tenant, &provider, expected_revision.is_some()).await?;
-        expect_revision(&tenant, &provider, expected_revision, current)?;
-        // Before anything is changed: a choice that is kept must not be said to have failed.
-        let warnings = self.left_without(&tenant, &provider, assignment, &readable).await?;
         for _ in 0..TRIES {
             let (current, written_at) = self.chosen_at(&tenant, &provider, expected_revision.is_some()).await?;
             expect_revision(&tenant, &provider, expected_revision, current)?;
@@ -89,7 +103,7 @@ impl Vault {
                 Ok(revision) => {
                     self.applied(revision).await?;
                     (choice.revision, choice.written_at) = (revision, revision);
-                    return Ok((choice, warnings));
+                    return Ok(choice);
                 }
                 Err(CommitError::Conflict { key, seen }) => self.catch_up(&key, seen).await?,
                 Err(error) => return Err(VaultError::from_commit(error)),

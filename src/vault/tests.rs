@@ -8,7 +8,7 @@ mod backups;
 mod checks;
 mod coverage;
 mod customer_signatures;
-mod doubtful_store;
+pub(crate) mod doubtful_store;
 mod dying_store;
 mod erasing;
 mod failing_store;

@@ -1,8 +1,10 @@
 //! The methods as gRPC knows them. Each begins a call, does it, and ends it.
 
+use std::sync::Arc;
+
 use tonic::Streaming;
 
-use super::{Action, Admin, ApiError, CredentialAdmin, Request, Response, Status, changed, import, v1};
+use super::{Action, Admin, ApiError, CredentialAdmin, Request, Response, Status, about_change, changed, import, v1};
 
 #[tonic::async_trait]
 impl CredentialAdmin for Admin {
@@ -74,8 +76,9 @@ impl CredentialAdmin for Admin {
         let answer = async {
             let (credential, _) = self.credential(&mut call, Action::CredentialsWrite, request.r#ref.as_ref())?;
             call.announce().await?;
-            let (info, revision) = self.vault()?.delete(credential, request.expected_version).await?;
-            call.about_revision(revision);
+            let (vault, expected) = (Arc::clone(self.vault()?), request.expected_version);
+            let work = async move { vault.delete(credential, expected).await };
+            let (info, revision) = call.change(work, about_change).await?;
             let credential = Some(changed(&call, &info)?);
             Ok::<_, ApiError>(v1::DeleteCredentialResponse {
                 credential,
@@ -94,8 +97,9 @@ impl CredentialAdmin for Admin {
         let answer = async {
             let (credential, _) = self.credential(&mut call, Action::CredentialsWrite, request.r#ref.as_ref())?;
             call.announce().await?;
-            let (info, revision) = self.vault()?.undelete(credential, request.expected_version).await?;
-            call.about_revision(revision);
+            let (vault, expected) = (Arc::clone(self.vault()?), request.expected_version);
+            let work = async move { vault.undelete(credential, expected).await };
+            let (info, revision) = call.change(work, about_change).await?;
             let credential = Some(changed(&call, &info)?);
             Ok::<_, ApiError>(v1::UndeleteCredentialResponse {
                 credential,

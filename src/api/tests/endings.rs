@@ -4,16 +4,19 @@ use serde_json::Value;
 
 use tokio_stream::StreamExt as _;
 
-use super::caller::{Api, TESTS, by, reason};
+use super::caller::{Api, TESTS, by, named, reason};
 use crate::access::Standing;
 use crate::api::Peer;
 use crate::api::backup::BackupStream;
 use crate::api::fault::ApiError;
 use crate::pb::v1;
+use crate::pb::v1::credential_admin_server::CredentialAdmin as _;
 use crate::pb::v1::credential_resolver_server::CredentialResolver as _;
+use crate::pb::v1::scope::Kind;
 use crate::pb::v1::vault_operator_server::VaultOperator as _;
 use crate::vault::ids::ProviderId;
 use crate::vault::tests::builders::dat;
+use crate::vault::tests::doubtful_store::Doubtful;
 
 const ORDERS: &str = "orders.example";
 const GRANT: &str =
@@ -191,5 +194,60 @@ async fn wait_for_place(api: &Api, peer: &Peer) -> BackupStream {
             Ok(begun) => return begun.into_inner(),
             Err(_) => tokio::task::yield_now().await,
         }
+    }
+}
+
+/// What a change came to is in the log, also if nobody has waited for it: else the log would have as failed what is done.
+#[tokio::test]
+async fn a_change_whose_caller_has_gone_comes_to_its_end_and_is_listed() {
+    for fails in [false, true] {
+        let store = Doubtful::new();
+        let api = Api::over(store.open().await);
+        api.vault.save(dat()).await;
+        let before = api.vault.revision();
+        let held_up = store.hold_up().await;
+        let set_state = v1::SetCredentialStateRequest {
+            r#ref: Some(named("dat", Kind::General(()))),
+            state: v1::CredentialState::Disabled.into(),
+            expected_version: None,
+        };
+        let mut changing = Box::pin(api.admin.set_credential_state(api.request(set_state)));
+        let lines = |event: &str| -> Vec<Value> {
+            let lines = api.lines().into_iter();
+            lines.filter(|line| line["event"] == event).collect()
+        };
+        let announced = async {
+            while lines("intent").is_empty() {
+                tokio::task::yield_now().await;
+            }
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            _ = &mut changing => unreachable!("it is held up"),
+            () = announced => {}
+        }
+        drop(changing);
+        if fails {
+            store.fail_next();
+        }
+        drop(held_up);
+        let both = async {
+            while lines("call").len() < 2 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_mins(1), both)
+            .await
+            .unwrap();
+        let [gone, done] = lines("call").try_into().unwrap();
+        let intent = lines("intent").pop().unwrap()["seq"].clone();
+        assert_eq!((&gone["reason"], &gone["intent"]), (&"NOT_FINISHED".into(), &intent));
+        let outcome = if fails { "failed" } else { "ok" };
+        assert_eq!((&done["outcome"], &done["intent"]), (&outcome.into(), &intent));
+        assert_eq!(done["scope"], "general");
+        let revision = (!fails).then(|| before.0 + 1);
+        assert_eq!(done["revision"].as_u64(), revision);
     }
 }

@@ -12,7 +12,7 @@ use crate::store::over::{Below, Over};
 use crate::store::{Committed, Store, StoreError, Transaction};
 use crate::vault::catalogue::Catalogue;
 
-pub(super) struct Doubtful {
+pub(crate) struct Doubtful {
     below: Below,
     /// Whoever holds it keeps every transaction waiting.
     gate: Mutex<()>,
@@ -23,7 +23,7 @@ pub(super) struct Doubtful {
 }
 
 impl Doubtful {
-    pub(super) fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
             below: Below::new(),
             gate: Mutex::default(),
@@ -32,23 +32,23 @@ impl Doubtful {
         })
     }
 
-    pub(super) async fn open(self: &Arc<Self>) -> TestVault {
+    pub(crate) async fn open(self: &Arc<Self>) -> TestVault {
         let store = Arc::clone(self) as Arc<dyn Store>;
         TestVault::over(store, Catalogue::built_in(), settings()).await.unwrap()
     }
 
     /// After so many more transactions one is done and seems to have failed.
-    pub(super) fn doubt_after(&self, transactions: i64) {
+    pub(crate) fn doubt_after(&self, transactions: i64) {
         self.before_doubt.store(transactions, Ordering::Relaxed);
     }
 
     /// The next one fails.
-    pub(super) fn fail_next(&self) {
+    pub(crate) fn fail_next(&self) {
         self.before_failure.store(0, Ordering::Relaxed);
     }
 
     /// Transactions wait for as long as this is held.
-    pub(super) async fn hold_up(&self) -> MutexGuard<'_, ()> {
+    pub(crate) async fn hold_up(&self) -> MutexGuard<'_, ()> {
         self.gate.lock().await
     }
 }

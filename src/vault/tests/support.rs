@@ -16,7 +16,7 @@ use crate::access::{Action, Caller, Policy, Reach, Reveal};
 use crate::keyring::{KekSource, KeyFile};
 use crate::store::{Key, Record, Revision, Scan, SledStore, Store, Transaction};
 use crate::time::{Clock, Timestamp};
-use crate::vault::assignment::{Assignment, Mode};
+use crate::vault::assignment::{Assignment, Choice, Mode};
 use crate::vault::catalogue::Catalogue;
 use crate::vault::credential::{Login, MailAccount, Secret, Version};
 use crate::vault::ids::ProviderId;
@@ -24,6 +24,7 @@ use crate::vault::record::{Content, Payload, VersionHeader};
 use crate::vault::resolve::Order;
 use crate::vault::scope::CredentialRef;
 use crate::vault::signature;
+use crate::vault::warning::Warning;
 use crate::vault::{
     Ask, Asker, CoverageQuery, CredentialInfo, Explanation, Gap, Granted, HandOut, KeyAges, ListQuery, OpenError, Page,
     Refused, Saved, SetAssignment, Settings, Vault, VaultError,
@@ -220,9 +221,14 @@ impl TestVault {
         self.choose(provider, assigned(mode)).await;
     }
 
+    pub(crate) async fn set_assignment(&self, set: SetAssignment) -> Result<(Choice, Vec<Warning>), VaultError> {
+        let warnings = self.warnings_of(&set).await?;
+        Ok((Vault::choose(self, set).await?, warnings))
+    }
+
     pub(crate) async fn choose(&self, provider: &str, assignment: Assignment) -> Vec<String> {
         let (_, warnings) = self.set_assignment(set(provider, assignment)).await.unwrap();
-        warnings.iter().map(crate::vault::warning::Warning::message).collect()
+        warnings.iter().map(Warning::message).collect()
     }
 
     pub(crate) fn resolve(&self, provider: &str, order: impl Into<Order>) -> Result<HandOut, VaultError> {
