@@ -324,6 +324,7 @@ impl Admin {
         let tenant = parse::tenant(&mut violations, "tenant", &request.tenant);
         let provider = parse::provider_id(&mut violations, "provider", &request.provider);
         let order = parse::order(&mut violations, request.order.as_ref());
+        parse::unknown_beside_others(&mut violations, self.vault()?.catalogue(), provider.as_ref());
         let ((tenant, provider), order) = violations.finish(tenant.zip(provider).zip(order))?;
         call.about_order(&order.id);
         let ask = Ask {

@@ -35,6 +35,14 @@ pub(super) fn provider<'a>(
     found
 }
 
+/// Notes that the provider of an order is not in the catalogue. By itself that is rule 1 of the decision; beside other mistakes it is
+/// one more of them.
+pub(super) fn unknown_beside_others(violations: &mut Violations, catalogue: &Catalogue, provider: Option<&ProviderId>) {
+    if violations.is_any() && provider.is_some_and(|id| catalogue.get(id.as_str()).is_none()) {
+        violations.add_unknown_provider("provider");
+    }
+}
+
 /// The most entries that a list of a request may have whose entries are few by nature: providers, kinds, states.
 pub(super) const MOST_NAMED: usize = 256;
 
@@ -88,17 +96,20 @@ pub(super) fn credential_ref<'a>(
     let tenant = tenant(violations, "ref.tenant", &wire.tenant);
     let provider = provider(violations, catalogue, "ref.provider", &wire.provider);
     let scope = scope(violations, wire.scope.as_ref());
-    let (tenant, provider, scope) = (tenant?, provider?, scope?);
-    if !provider.allows(scope.kind()) {
+    // Also of a scope whose id is none.
+    let kind = named_scope(wire.scope.as_ref()).map(|(kind, _)| kind);
+    if let (Some(provider), Some(kind)) = (provider, kind)
+        && !provider.allows(kind)
+    {
         let allowed: Vec<_> = provider.scopes.iter().map(|kind| kind.as_str()).collect();
         let text = format!(
-            "{} has no credentials per {}; it has: {}",
+            "{} has no credentials per {kind}; it has: {}",
             provider.id,
-            scope.kind(),
             allowed.join(", ")
         );
         violations.add("ref.scope", text);
     }
+    let (tenant, provider, scope) = (tenant?, provider?, scope?);
     Some((
         CredentialRef {
             tenant,

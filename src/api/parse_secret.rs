@@ -160,11 +160,11 @@ fn oauth2(violations: &mut Violations, wire: v1::OAuth2Client) -> Option<OAuth2C
                 wire.scopes.len()
             ),
         );
-        return None;
     }
     let scopes: Vec<_> = wire
         .scopes
         .iter()
+        .take(MAX_OAUTH2_SCOPES)
         .enumerate()
         .map(|(index, scope)| fields.required(&format!("scopes[{index}]"), scope))
         .collect();

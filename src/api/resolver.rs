@@ -49,14 +49,7 @@ impl Resolver {
         let tenant = tenant.or_else(|| parse::tenant(&mut violations, "tenant", &request.tenant));
         let provider = provider.or_else(|| parse::provider_id(&mut violations, "provider", &request.provider));
         let order = parse::order(&mut violations, request.order.as_ref());
-        // By itself it is rule 1 of the decision; beside other mistakes it is one more of them.
-        if violations.is_any()
-            && provider
-                .as_ref()
-                .is_some_and(|id| vault.catalogue().get(id.as_str()).is_none())
-        {
-            violations.add_unknown_provider("provider");
-        }
+        parse::unknown_beside_others(&mut violations, vault.catalogue(), provider.as_ref());
         let parsed = tenant.zip(provider).zip(order);
         let ((tenant, provider), order) = violations.finish(parsed)?;
         call.about_order(&order.id);
@@ -233,8 +226,8 @@ fn parse_providers(violations: &mut Violations, providers: &[String]) -> Option<
             "providers",
             format!("has {count} entries; 1 to {MAX_PROVIDERS} are allowed"),
         );
-        return None;
     }
+    let providers = &providers[..count.min(MAX_PROVIDERS)];
     parse::distinct(violations, providers);
     let parse = |(index, text): (usize, &String)| parse::provider_id(violations, &format!("providers[{index}]"), text);
     let parsed: Vec<_> = providers.iter().enumerate().map(parse).collect();

@@ -14,25 +14,29 @@ fn bad_ids() -> Vec<String> {
 
 /// Insists that a request about this credential is refused for this field alone.
 async fn assert_refused(api: &Api, name: v1::CredentialRef, path: &str) {
+    assert_refused_for(api, name, &[path]).await;
+}
+
+async fn assert_refused_for(api: &Api, name: v1::CredentialRef, paths: &[&str]) {
     let request = v1::PutCredentialRequest {
         r#ref: Some(name.clone()),
         ..check_login("dat", login())
     };
-    assert_eq!(wrong(api.admin.put_credential(api.request(request)).await), [path]);
+    assert_eq!(wrong(api.admin.put_credential(api.request(request)).await), paths);
     let request = v1::GetCredentialRequest { r#ref: Some(name) };
-    assert_eq!(wrong(api.admin.get_credential(api.request(request)).await), [path]);
+    assert_eq!(wrong(api.admin.get_credential(api.request(request)).await), paths);
 }
 
 #[tokio::test]
 async fn the_name_of_a_credential_is_made_of_ids() {
     let api = Api::new().await;
     for bad in bad_ids().into_iter().chain([String::new()]) {
-        for (kind, path) in [
-            (Kind::OfficeId(bad.clone()), "ref.scope.office_id"),
-            (Kind::AppraiserId(bad.clone()), "ref.scope.appraiser_id"),
-            (Kind::UserId(bad.clone()), "ref.scope.user_id"),
+        for (kind, paths) in [
+            (Kind::OfficeId(bad.clone()), &["ref.scope.office_id"][..]),
+            (Kind::AppraiserId(bad.clone()), &["ref.scope.appraiser_id"]),
+            (Kind::UserId(bad.clone()), &["ref.scope", "ref.scope.user_id"]),
         ] {
-            assert_refused(&api, named("dat", kind), path).await;
+            assert_refused_for(&api, named("dat", kind), paths).await;
         }
         let tenant = bad.clone();
         assert_refused(
@@ -46,6 +50,56 @@ async fn the_name_of_a_credential_is_made_of_ids() {
         .await;
         assert_refused(&api, general(&bad), "ref.provider").await;
     }
+}
+
+/// Each mistake is told, also those that are beside others.
+#[tokio::test]
+async fn everything_that_is_wrong_is_told_at_once() {
+    let api = Api::new().await;
+    let name = v1::CredentialRef {
+        tenant: "a/b".into(),
+        ..named("dat", Kind::UserId("c d".into()))
+    };
+    let request = v1::GetCredentialRequest { r#ref: Some(name) };
+    assert_eq!(
+        wrong(api.admin.get_credential(api.request(request)).await),
+        ["ref.scope", "ref.scope.user_id", "ref.tenant"]
+    );
+    let explain = |provider: &str| v1::ExplainResolutionRequest {
+        tenant: "a/b".into(),
+        provider: provider.into(),
+        order: None,
+    };
+    for provider in ["nobody", "a/b"] {
+        let explained = api.admin.explain_resolution(api.request(explain(provider))).await;
+        let resolve = v1::ResolveForOrderRequest {
+            tenant: "a/b".into(),
+            provider: provider.into(),
+            ..Default::default()
+        };
+        let resolved = api.resolver.resolve_for_order(api.request(resolve)).await;
+        let told = wrong(explained);
+        assert_eq!(told, wrong(resolved));
+        assert!(told.contains(&"provider".to_owned()) && told.len() > 2, "{told:?}");
+    }
+    let many = v1::ResolveManyForOrderRequest {
+        tenant: "demo".into(),
+        providers: (0..33)
+            .map(|number| {
+                if number == 3 {
+                    "a b".into()
+                } else {
+                    format!("p{number}")
+                }
+            })
+            .collect(),
+        order: Some(order()),
+        ..Default::default()
+    };
+    assert_eq!(
+        wrong(api.resolver.resolve_many_for_order(api.request(many)).await),
+        ["providers", "providers[3]"]
+    );
 }
 
 #[tokio::test]
