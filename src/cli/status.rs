@@ -157,8 +157,17 @@ impl From<KeyStatus> for KeysView {
 
 impl Answer {
     fn details(&self) -> String {
-        let counts = &self.counts;
-        let rows = [
+        let mut rows = self.of_the_server();
+        // Before it is open nobody has looked.
+        if !self.sealed {
+            rows.extend(self.of_the_vault());
+            rows.extend(self.under_way());
+        }
+        details(&rows)
+    }
+
+    fn of_the_server(&self) -> Vec<(&'static str, String)> {
+        vec![
             ("version", self.version.clone()),
             ("started at", or_empty(self.started_at.as_ref())),
             (
@@ -171,6 +180,12 @@ impl Answer {
             ),
             ("store", self.store_text()),
             ("audit log", self.audit.text()),
+        ]
+    }
+
+    fn of_the_vault(&self) -> Vec<(&'static str, String)> {
+        let counts = &self.counts;
+        vec![
             ("revision", self.revision.to_string()),
             (
                 "replica",
@@ -190,9 +205,7 @@ impl Answer {
                 ),
             ),
             ("assignments", counts.assignments.to_string()),
-        ];
-        let rows: Vec<_> = rows.into_iter().chain(self.under_way()).collect();
-        details(&rows)
+        ]
     }
 }
 
@@ -269,16 +282,22 @@ mod tests {
             }),
             ..Default::default()
         });
-        let text = answer.details();
-        assert!(
-            text.contains("sealed              yes: nothing can be opened\n"),
-            "{text}"
-        );
-        assert!(text.contains("2, the oldest is 1h old, the newest 1m\n"), "{text}");
         assert_eq!(
             serde_json::to_value(&answer).unwrap()["data_keys"]["oldest_age_seconds"],
             3600
         );
+        let text = answer.details();
+        assert!(text.contains("sealed      yes: nothing can be opened\n"), "{text}");
+        assert!(
+            !text.contains("tenants") && !text.contains("recovery key"),
+            "nobody has looked: {text}"
+        );
+        let text = Answer {
+            sealed: false,
+            ..answer
+        }
+        .details();
+        assert!(text.contains("2, the oldest is 1h old, the newest 1m\n"), "{text}");
     }
 
     #[test]

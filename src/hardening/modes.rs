@@ -37,8 +37,14 @@ pub enum Exposure {
         /// What `chmod` must be told.
         change: &'static str,
     },
+    /// It is everybody's, and has to be.
+    #[error("others use it, too; name a folder of the vault's own, within it or elsewhere: {}", path.display())]
+    Shared {
+        /// Which folder.
+        path: PathBuf,
+    },
     /// Somebody else can change it, and its mode.
-    #[error("belongs to user {owner}, who could change it; run: chown {user} {}", path.display())]
+    #[error("belongs to user {owner}, who could change it; {}run: chown {user} {}", as_its_owner(*user, *owner), path.display())]
     Foreign {
         /// Which file or folder.
         path: PathBuf,
@@ -47,6 +53,14 @@ pub enum Exposure {
         /// The user of this process.
         user: u32,
     },
+}
+
+/// Root could do without the owner's help: what it looks at is another user's on purpose.
+fn as_its_owner(user: u32, owner: u32) -> String {
+    match user {
+        0 => format!("run this as that user (setpriv --reuid {owner} --regid {owner} --clear-groups), or "),
+        _ => String::new(),
+    }
 }
 
 /// Why a file is not read.
@@ -95,6 +109,8 @@ fn found(path: &Path, metadata: &Metadata, forbidden: Forbidden) -> Option<Expos
     let holding = Holding {
         owner: metadata.uid(),
         mode: metadata.mode() & 0o777,
+        // Such as `/tmp`, and what all other folders are in.
+        is_everybodys: metadata.mode() & 0o1000 != 0 || path == Path::new("/"),
     };
     holding.exposure(path, forbidden, user)
 }
@@ -104,12 +120,17 @@ fn found(path: &Path, metadata: &Metadata, forbidden: Forbidden) -> Option<Expos
 struct Holding {
     owner: u32,
     mode: u32,
+    is_everybodys: bool,
 }
 
 impl Holding {
     /// What is wrong with that for a process of `user`.
     fn exposure(self, path: &Path, forbidden: Forbidden, user: u32) -> Option<Exposure> {
-        let Self { owner, mode } = self;
+        let Self {
+            owner,
+            mode,
+            is_everybodys,
+        } = self;
         let path = path.to_owned();
         // Root owns what an operator or Kubernetes hands to a process of another user.
         if owner != user && owner != 0 {
@@ -128,6 +149,9 @@ impl Holding {
             _ if open & 0o044 != 0 => "read",
             _ => "enter",
         };
+        if is_everybodys {
+            return Some(Exposure::Shared { path });
+        }
         Some(Exposure::Open {
             path,
             mode,
@@ -150,7 +174,12 @@ mod tests {
 
     /// What is told about a file to a process of `user`; nothing if all is well.
     fn told(owner: u32, mode: u32, forbidden: Forbidden, user: u32) -> Option<String> {
-        let found = Holding { owner, mode }.exposure(Path::new("/file"), forbidden, user);
+        let holding = Holding {
+            owner,
+            mode,
+            is_everybodys: false,
+        };
+        let found = holding.exposure(Path::new("/file"), forbidden, user);
         found.map(|exposure| exposure.to_string())
     }
 
@@ -194,7 +223,11 @@ mod tests {
                 strangers,
                 "belongs to user 1001, who could change it; run: chown 1000 /file"
             );
-            assert!(told(VAULT, 0o600, forbidden, ROOT).unwrap().contains("chown 0 /file"));
+            let roots = told(VAULT, 0o600, forbidden, ROOT).unwrap();
+            assert!(
+                roots.contains("run this as that user") && roots.ends_with("or run: chown 0 /file"),
+                "{roots}"
+            );
         }
     }
 
@@ -211,6 +244,19 @@ mod tests {
             assert_eq!(
                 told(mode, forbidden, user),
                 format!("mode is {mode:o}, others may {verb} it; run: chmod {change} /file")
+            );
+        }
+    }
+
+    #[test]
+    fn nobody_is_told_to_close_a_folder_that_is_everybodys() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o1777)).unwrap();
+        for path in [folder.path(), Path::new("/")] {
+            let told = exposure(path, Forbidden::Everything).unwrap().unwrap().to_string();
+            assert!(
+                told.contains("name a folder of the vault's own") && !told.contains("chmod"),
+                "{told}"
             );
         }
     }
