@@ -360,7 +360,7 @@ async fn open(directory: &Path) -> (Arc<Vault>, Arc<SigningKey>) {
 
 async fn fill(vault: &Arc<Vault>, credentials: usize) {
     for number in 0..credentials.div_ceil(OFFICES) {
-        vault.set_assignment(choice(number)).await.unwrap();
+        vault.choose(choice(number)).await.unwrap();
     }
     let mut saves = JoinSet::new();
     let mut revision = Revision(0);

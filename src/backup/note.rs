@@ -54,7 +54,7 @@ pub(crate) enum Origin {
 
 /// What a rescue signs.
 #[derive(Serialize, Deserialize)]
-struct Rescued {
+struct Said {
     rescued_from: String,
     revision: u64,
     restored_at: String,
@@ -77,7 +77,7 @@ impl Note {
     }
 
     pub(crate) fn of_rescue(from: &Path, revision: Revision, now: Timestamp, key: Option<&SigningKey>) -> Self {
-        let rescued = Rescued {
+        let rescued = Said {
             rescued_from: from.display().to_string(),
             revision: revision.0,
             restored_at: now.to_string(),
@@ -116,7 +116,7 @@ impl Note {
                 (TokenKind::Backup, is_about_this)
             }
             Origin::Rescue { rescued_from } => {
-                let said = serde_json::from_slice::<Rescued>(&statement).ok();
+                let said = serde_json::from_slice::<Said>(&statement).ok();
                 let is_about_this = said.is_some_and(|said| {
                     (&said.rescued_from, said.revision, &said.restored_at)
                         == (rescued_from, self.revision, &self.restored_at)

@@ -27,6 +27,9 @@ pub struct Salvage {
     pub format: u32,
 }
 
+/// Values under their names, as sled has both.
+type Written = BTreeMap<Vec<u8>, Vec<u8>>;
+
 /// A page: where it was written last as a whole, and its changes since.
 #[derive(Default)]
 struct Page {
@@ -59,7 +62,7 @@ fn read(path: &Path) -> io::Result<Salvage> {
     let (mut written, mut gaps) = match LogFile::open(path) {
         Ok(mut file) => read_log(&mut file)?,
         // What was written last is in the journal alone.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => (BTreeMap::new(), 1),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => (Written::new(), 1),
         Err(error) => return Err(error),
     };
     gaps += take_from_journal(path, &mut written, gaps > 0)?;
@@ -70,9 +73,9 @@ fn read(path: &Path) -> io::Result<Salvage> {
 }
 
 /// The newest value under each name, as sled's file has them, and how many places of it cannot be read or are not there.
-fn read_log(file: &mut LogFile) -> io::Result<(BTreeMap<Vec<u8>, Vec<u8>>, u64)> {
+fn read_log(file: &mut LogFile) -> io::Result<(Written, u64)> {
     let (pages, mut gaps) = pages(file)?;
-    let mut written = BTreeMap::<Vec<u8>, Vec<u8>>::new();
+    let mut written = Written::new();
     let mut bounds = Vec::with_capacity(pages.len());
     for page in pages.values() {
         let whole = page.whole.as_ref().map(|message| file.body(message)).transpose()?;
@@ -100,7 +103,7 @@ fn read_log(file: &mut LogFile) -> io::Result<(BTreeMap<Vec<u8>, Vec<u8>>, u64)>
 /// How many places are missing of which nothing is left that could not be read, such as whole segments that were overwritten with
 /// zeros. The leaves of a tree have all keys between them: each goes on where the one before it ends. An older leaf that takes the
 /// place of a lost one for the same keys cannot be told from it.
-fn missing(written: &BTreeMap<Vec<u8>, Vec<u8>>, mut bounds: Vec<(Vec<u8>, Vec<u8>)>) -> u64 {
+fn missing(written: &Written, mut bounds: Vec<(Vec<u8>, Vec<u8>)>) -> u64 {
     // Of a store that has its format. sled has a tree of its own, too: one leaf for all keys, which has none.
     if !written.contains_key(FORMAT_KEY.as_bytes()) {
         return 1;
@@ -125,7 +128,7 @@ fn missing(written: &BTreeMap<Vec<u8>, Vec<u8>>, mut bounds: Vec<(Vec<u8>, Vec<u
 
 /// Adds what the journal has and sled's file has not, and returns how many places of the journal cannot be read. What is older than
 /// the file counts only if that has gaps itself: else it was replaced or removed since.
-fn take_from_journal(path: &Path, written: &mut BTreeMap<Vec<u8>, Vec<u8>>, has_gaps: bool) -> io::Result<u64> {
+fn take_from_journal(path: &Path, written: &mut Written, has_gaps: bool) -> io::Result<u64> {
     let known = revision_in(written);
     let Some(changes) = journal::left_in(path)? else {
         return Ok(1);
@@ -154,7 +157,7 @@ fn take_from_journal(path: &Path, written: &mut BTreeMap<Vec<u8>, Vec<u8>>, has_
     Ok(gaps)
 }
 
-fn sorted_out(path: &Path, written: BTreeMap<Vec<u8>, Vec<u8>>, gaps: u64) -> Salvage {
+fn sorted_out(path: &Path, written: Written, gaps: u64) -> Salvage {
     let number = |key: &str| written.get(key.as_bytes()).map(|value| number_in(value));
     let mut salvage = Salvage {
         revision: Revision(number(REVISION_KEY).unwrap_or(0).max(acknowledged(path))),
@@ -183,7 +186,7 @@ fn sorted_out(path: &Path, written: BTreeMap<Vec<u8>, Vec<u8>>, gaps: u64) -> Sa
 }
 
 /// The revision that a store says it is at.
-fn revision_in(written: &BTreeMap<Vec<u8>, Vec<u8>>) -> u64 {
+fn revision_in(written: &Written) -> u64 {
     written.get(REVISION_KEY.as_bytes()).map_or(0, |value| number_in(value))
 }
 
@@ -265,7 +268,7 @@ struct Leaf {
     /// The first key that it could have, and the first behind it; empty for the end of all keys.
     low: Vec<u8>,
     high: Vec<u8>,
-    records: BTreeMap<Vec<u8>, Vec<u8>>,
+    records: Written,
 }
 
 impl Leaf {
