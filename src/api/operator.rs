@@ -149,15 +149,14 @@ impl Operator {
         let target = violations.finish(target)?;
         let vault = Arc::clone(self.vault()?);
         call.announce().await?;
-        let tenants = to_the_end(async move {
+        let work = async move {
             match target {
                 Some(tenant) => vault.rotate_data_key(&tenant).await.map(|()| 1),
                 None => vault.rotate_all_data_keys().await,
             }
-        });
-        Ok(v1::RotateDataKeyResponse {
-            tenants: tenants.await?,
-        })
+        };
+        let tenants = call.change(work, |_, _| {}).await?;
+        Ok(v1::RotateDataKeyResponse { tenants })
     }
 
     async fn rotate_signing_key(
@@ -168,7 +167,8 @@ impl Operator {
         call.authorize_operation(Action::Operate)?;
         let vault = Arc::clone(self.vault()?);
         call.announce().await?;
-        let made = to_the_end(async move { vault.rotate_signing_key(request.at_once).await }).await?;
+        let work = async move { vault.rotate_signing_key(request.at_once).await };
+        let made = call.change(work, |_, _| {}).await?;
         Ok(v1::RotateSigningKeyResponse {
             kid: made.kid,
             use_from: Some(made.use_from.into()),
@@ -179,7 +179,8 @@ impl Operator {
         call.authorize_operation(Action::Operate)?;
         let vault = Arc::clone(self.vault()?);
         call.announce().await?;
-        let keys = to_the_end(async move { vault.request_rewrap().await }).await?;
+        let work = async move { vault.request_rewrap().await };
+        let keys = call.change(work, |_, _| {}).await?;
         Ok(v1::RewrapKeysResponse { keys })
     }
 
@@ -203,17 +204,12 @@ impl Operator {
         let tenant = violations.finish(tenant)?;
         let vault = Arc::clone(self.vault()?);
         call.announce().await?;
-        let revision = to_the_end(async move { vault.erase_tenant(&tenant).await }).await?;
-        call.about_revision(revision);
+        let work = async move { vault.erase_tenant(&tenant).await };
+        let revision = call
+            .change(work, |call, revision| call.about_revision(*revision))
+            .await?;
         Ok(v1::EraseTenantResponse { revision: revision.0 })
     }
-}
-
-/// Does the work to its end also if the caller goes away meanwhile: what is written must be known in memory too.
-async fn to_the_end<T: Send + 'static>(
-    work: impl Future<Output = Result<T, VaultError>> + Send + 'static,
-) -> Result<T, VaultError> {
-    tokio::spawn(work).await.map_err(|_| StoreError::Closed)?
 }
 
 #[tonic::async_trait]

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 
 use super::read::{Filter, Reader};
 use super::record::Record;
-use crate::vault::check::{Ledger, Log};
-use crate::vault::ids::TenantId;
+use crate::vault::check::{Ledger, Log, When};
+use crate::vault::ids::{ProviderId, TenantId};
 use crate::vault::scope::CredentialRef;
 use crate::vault::work_out;
 
@@ -58,21 +58,41 @@ fn note(ledger: &mut Ledger, record: &Record<'_>) {
         }
         return;
     }
-    if record.event != "call" || record.outcome.as_deref() != Some("ok") || record.intent.is_none() {
+    let Some(announced) = record
+        .intent
+        .filter(|_| record.event == "call" && record.outcome.as_deref() == Some("ok"))
+    else {
         return;
-    }
+    };
     let Some(tenant) = record.tenant.as_deref() else { return };
     let provider = record.provider.as_deref().unwrap_or_default();
     let scope = record.scope.as_deref().unwrap_or_default();
     let credential = || CredentialRef::from_path(&format!("{tenant}/{provider}/{scope}"));
-    let (version, revision) = (record.version.unwrap_or(0), record.revision.unwrap_or(0));
+    let version = record.version.unwrap_or(0);
+    let when = When {
+        revision: record.revision.unwrap_or(0),
+        announced,
+        told: record.seq,
+    };
     match method {
-        "SetAssignment" => ledger.assigned(tenant, provider, revision),
-        "PurgeCredential" => credential().iter().for_each(|credential| ledger.purged(credential)),
-        "EraseTenant" => TenantId::parse(tenant).iter().for_each(|tenant| ledger.erased(tenant)),
+        "SetAssignment" => {
+            if let (Ok(tenant), Ok(provider)) = (TenantId::parse(tenant), ProviderId::parse(provider)) {
+                ledger.assigned(&tenant, &provider, when);
+            }
+        }
+        "PurgeCredential" => {
+            if let Some(credential) = &credential() {
+                ledger.purged(credential, when);
+            }
+        }
+        "EraseTenant" => {
+            if let Ok(tenant) = &TenantId::parse(tenant) {
+                ledger.erased(tenant, when);
+            }
+        }
         save if SAVES.contains(&save) => {
             if let Some(credential) = &credential() {
-                ledger.saved(credential, version, revision);
+                ledger.saved(credential, version, when);
             }
         }
         _ => {}

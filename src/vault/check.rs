@@ -6,7 +6,7 @@ mod ledger;
 
 use std::time::{Duration, Instant};
 
-pub use self::ledger::{Ledger, Log, Written};
+pub use self::ledger::{Ledger, Log, When, Written};
 use super::Vault;
 use super::credential::Version;
 use super::examine::{Defect, KeySource, Sound, examine, examine_unsigned_version};
