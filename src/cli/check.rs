@@ -15,6 +15,7 @@ use super::connection::{Connection, ConnectionArgs};
 use super::failure::{Exit, Failure};
 use super::finding::{FindingView, lines, must_be_new};
 use super::output::{Output, plain};
+use super::owner;
 
 /// Look at everything in the store: open every record and every version, and look for what they refer to.
 ///
@@ -47,7 +48,7 @@ struct Answer {
 impl Check {
     pub(crate) async fn run(self, connection: &ConnectionArgs, output: &mut Output) -> Result<Exit, Failure> {
         let answer = if let Some(config) = &self.config {
-            check(config, self.repair.as_deref()).await?
+            check(config, self.repair.as_deref(), output).await?
         } else {
             let connection = connection.open()?;
             match ask(&connection).await {
@@ -60,11 +61,13 @@ impl Check {
     }
 }
 
-async fn check(config: &Path, repair: Option<&Path>) -> Result<Answer, Failure> {
+async fn check(config: &Path, repair: Option<&Path>, output: &mut Output) -> Result<Answer, Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::Start(error.to_string());
     must_be_new("--repair", repair)?;
     let config = Config::load(config).map_err(|error| failed(&error))?;
-    let checked = offline::check(&config, repair).await.map_err(|error| failed(&error))?;
+    let checked = offline::check(&config, repair).await;
+    owner::remind(&config.store.path, output);
+    let checked = checked.map_err(|error| failed(&error))?;
     Ok(Answer {
         is_sound: checked.findings.is_empty(),
         records: checked.records,

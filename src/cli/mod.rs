@@ -32,6 +32,7 @@ mod jwks;
 mod keys;
 mod list;
 mod output;
+mod owner;
 mod policy;
 mod probe;
 mod provider;

@@ -10,6 +10,7 @@ use tresor::offline::{self, OfflineError};
 use super::failure::{Exit, Failure};
 use super::finding::{FindingView, lines, must_be_new};
 use super::output::{Output, details, plain};
+use super::owner;
 
 /// Save what is left of a store that does not open, record by record, into a new one.
 ///
@@ -88,6 +89,9 @@ impl Rescue {
             set_aside: set_aside.collect(),
             findings: rescued.findings.into_iter().map(Into::into).collect(),
         };
+        if !self.dry_run {
+            owner::remind(&config.store.path, output);
+        }
         output.show(&answer, text)?;
         Ok(if answer.is_whole { Exit::Done } else { Exit::Broken })
     }

@@ -12,6 +12,7 @@ use tresor::time::{Clock as _, SystemClock};
 use super::backup::{BackupView, IdentityFile, input, keys_in};
 use super::failure::{Exit, Failure};
 use super::output::{Output, details};
+use super::owner;
 
 /// Restore a vault from a backup: all of it, or nothing.
 ///
@@ -87,6 +88,9 @@ impl Restore {
             records: restored.records,
             keys: restored.keys,
         };
+        if !self.dry_run {
+            owner::remind(&config.store.path, output);
+        }
         output.show(&restored, text)?;
         Ok(Exit::Done)
     }

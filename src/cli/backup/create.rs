@@ -19,6 +19,7 @@ use super::BackupView;
 use crate::cli::connection::{Connection, ConnectionArgs};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::{Output, details};
+use crate::cli::owner;
 
 #[derive(Debug, Args)]
 pub(super) struct Create {
@@ -62,11 +63,13 @@ impl Create {
         let (file, backup) = if let Some(config) = &self.config {
             let failed = |error: tresor::offline::OfflineError| Failure::Start(error.to_string());
             let config = Config::load(config).map_err(|error| failed(error.into()))?;
+            let store = config.store.path.clone();
             let (out, parts) = mpsc::channel(2);
             let making = tokio::spawn(async move { tresor::offline::back_up(&config, &out).await });
             let mut taking = Taking::new(place.clone(), &self.recipient)?;
             taking.take_all(parts).await?;
             let keys = making.await.map_err(|error| Failure::Start(error.to_string()))?;
+            owner::remind(&store, output);
             taking.finish(&keys.map_err(failed)?)?
         } else {
             let connection = connection.open()?;

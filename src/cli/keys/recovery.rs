@@ -9,6 +9,7 @@ use tresor::offline::recovery;
 
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::{Output, details};
+use crate::cli::owner;
 
 /// Prepare for the loss of the key-encryption key, and get over it.
 #[derive(Debug, Subcommand)]
@@ -101,9 +102,9 @@ impl Restore {
             .enable_all()
             .build()
             .map_err(Failure::Runtime)?;
-        let restored = runtime
-            .block_on(recovery::restore(&config, &self.secret_file))
-            .map_err(failed)?;
+        let restored = runtime.block_on(recovery::restore(&config, &self.secret_file));
+        owner::remind(&config.store.path, output);
+        let restored = restored.map_err(failed)?;
         let recovery::Restored { keys, signing_keys } = restored;
         output.show(&Restored { keys, signing_keys }, |restored| {
             format!(
