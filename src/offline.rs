@@ -20,7 +20,7 @@ pub use self::rescue::{Rescued, rescue};
 use crate::audit::{self, Keys, LogFolder};
 use crate::backup::{self, BackupError, Flaw, NewFile, Unsigned};
 use crate::config::{Config, ConfigErrors, Kek};
-use crate::keyring::{DATA_KEY_PREFIX, KekError, KeyringError, OpenedKeys, SIGNING_KEY_PREFIX};
+use crate::keyring::{DATA_KEY_PREFIX, KekError, KekSource, KeyringError, OpenedKeys, SIGNING_KEY_PREFIX};
 use crate::store::{CommitError, Expectation, Key, Record, Scan, SledStore, Store, StoreError, Transaction};
 use crate::time::{Clock as _, SystemClock};
 use crate::vault::check::{self, CheckError, Finding, Inspector, Stop};
@@ -109,6 +109,14 @@ pub async fn open(config: &Config) -> Result<(Arc<dyn Store>, OpenedKeys), Offli
     let store = tokio::task::spawn_blocking(move || SledStore::open(&path))
         .await
         .map_err(|_| StoreError::Closed)??;
+    let keys = opened(&store, &*kek.source).await?;
+    // With another key than the store's, nothing of it opens.
+    let keys = keys.unless_none_opens()?;
+    Ok((Arc::new(store), keys))
+}
+
+/// The keys in a store, as far as they open.
+async fn opened(store: &dyn Store, kek: &dyn KekSource) -> Result<OpenedKeys, KeyringError> {
     let mut records = Vec::<Record>::new();
     for prefix in [SIGNING_KEY_PREFIX, DATA_KEY_PREFIX] {
         let all = Scan {
@@ -119,10 +127,7 @@ pub async fn open(config: &Config) -> Result<(Arc<dyn Store>, OpenedKeys), Offli
         records.extend(store.scan(all).await?);
     }
     let wrapped: Vec<_> = records.iter().map(|record| (&record.key, &*record.value)).collect();
-    let keys = OpenedKeys::open(&*kek.source, &wrapped).await?;
-    // With another key than the store's, nothing of it opens.
-    let keys = keys.unless_none_opens()?;
-    Ok((Arc::new(store), keys))
+    OpenedKeys::open(kek, &wrapped).await
 }
 
 /// Writes a backup of the store that a configuration names, and returns the key that has signed it.

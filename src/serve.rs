@@ -350,6 +350,7 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
     open(&opener, &door, config).await?;
     // After the store: a start that fails leaves no line.
     let audit = open_audit(&config.audit).await?;
+    let found = audit.newest();
     let server = &config.server;
     let limits = limits(server);
     let calls = Calls::new(audit.clone(), Arc::default());
@@ -391,7 +392,12 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
         server.health(),
         Arc::new(audit.clone()),
     ));
-    let revisions = tokio::spawn(revisions::keep(audit.clone(), Arc::clone(&door), Arc::clone(&restored)));
+    let revisions = tokio::spawn(revisions::keep(
+        audit.clone(),
+        found,
+        Arc::clone(&door),
+        Arc::clone(&restored),
+    ));
     let backups = tokio::spawn(backups::keep(
         backups.map(|folder| Schedule::new(folder, &config.backup)),
         restored,

@@ -200,12 +200,30 @@ async fn a_vault_whose_key_is_lost_is_recovered_as_the_document_says() {
     let wrapping = server.operator().status().await.unwrap().wrapping.unwrap();
     assert!(wrapping.has_recovery_key);
     assert_eq!((wrapping.keys, wrapping.lacking_recovery), (3, 0));
+    let keys = server
+        .order_service()
+        .resolver
+        .get_signing_keys(v1::GetSigningKeysRequest {})
+        .await;
+    let path = |name: &str| directory.path().join(name);
+    fs::write(path("keys.json"), keys.unwrap().into_inner().jwks).unwrap();
     server.stop().await;
+    let offline = |words: &[&str]| {
+        let mut command = tresor(words);
+        command.args(["--config", "tresor.toml"]).current_dir(directory.path());
+        let ran = command.output().unwrap();
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    };
+    offline(&["backup", "vault.backup"]);
 
-    fs::remove_file(directory.path().join("kek.key")).unwrap();
+    // The store is lost, too, so what proves the backup are the public keys.
+    fs::remove_file(path("kek.key")).unwrap();
+    fs::remove_dir_all(path("data")).unwrap();
+    offline(&["restore", "vault.backup", "--jwks", "keys.json"]);
     let said = run_documented("recover", directory.path());
     assert!(said.contains("wrapped 3 keys"), "{said}");
     let server = Server::serve(directory.path(), &environment);
+    server.has_logged("the store was restored from a backup", 1).await;
     assert_eq!(
         resolved(&server, "before").await,
         "made before there was a recovery key"

@@ -139,7 +139,11 @@ impl Admin {
         }
         let vault = Arc::clone(self.vault()?);
         let saved = call
-            .change(async move { vault.put(put).await }, Call::about_saved)
+            .change(
+                self.calls.orphans(),
+                async move { vault.put(put).await },
+                Call::about_saved,
+            )
             .await?;
         Ok(v1::PutCredentialResponse {
             credential: Some(changed(call, &saved.credential)?),
@@ -177,7 +181,7 @@ impl Admin {
         call.announce().await?;
         let (vault, expected) = (Arc::clone(self.vault()?), request.expected_version);
         let work = async move { vault.set_enabled(credential, enabled, expected).await };
-        let (info, revision) = call.change(work, about_change).await?;
+        let (info, revision) = call.change(self.calls.orphans(), work, about_change).await?;
         Ok(v1::SetCredentialStateResponse {
             credential: Some(changed(call, &info)?),
             revision: revision.0,
@@ -210,7 +214,9 @@ impl Admin {
         let vault = Arc::clone(self.vault()?);
         let work = async move { vault.purge(&credential).await };
         let revision = call
-            .change(work, |call, revision| call.about_revision(*revision))
+            .change(self.calls.orphans(), work, |call, revision| {
+                call.about_revision(*revision)
+            })
             .await?;
         Ok(v1::PurgeCredentialResponse { revision: revision.0 })
     }
@@ -239,7 +245,7 @@ impl Admin {
         };
         let vault = Arc::clone(self.vault()?);
         let work = async move { vault.rollback(rollback).await };
-        let saved = call.change(work, Call::about_saved).await?;
+        let saved = call.change(self.calls.orphans(), work, Call::about_saved).await?;
         Ok(v1::RollbackCredentialResponse {
             credential: Some(changed(call, &saved.credential)?),
             revision: saved.revision.map_or(0, |revision| revision.0),
@@ -284,7 +290,9 @@ impl Admin {
         call.announce().await?;
         let work = async move { vault.choose(set).await };
         let choice = call
-            .change(work, |call, choice| call.about_revision(choice.written_at))
+            .change(self.calls.orphans(), work, |call, choice| {
+                call.about_revision(choice.written_at)
+            })
             .await?;
         Ok(v1::SetAssignmentResponse {
             assignment: Some(wire::assignment(&tenant, &provider.id, Some(&choice))),

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use opentelemetry::KeyValue;
 use tonic::{Code, Request, Response, Status};
 
+pub(crate) use self::changing::Orphans;
 pub(super) use self::ended::Ended;
 pub(crate) use self::ended::ended;
 use self::ended::{Unanswered, unavailable};
@@ -32,13 +33,20 @@ use crate::vault::{HandOut, Saved, VaultError};
 pub struct Calls {
     audit: Audit,
     quotas: Arc<Quotas>,
+    orphans: Orphans,
 }
 
 impl Calls {
-    /// Calls that are listed in this log and counted there.
+    /// Calls that are listed in this log and counted there. What they begin and leave goes on on this thread's runtime.
     #[must_use]
     pub fn new(audit: Audit, quotas: Arc<Quotas>) -> Self {
-        Self { audit, quotas }
+        let orphans = Orphans::here();
+        Self { audit, quotas, orphans }
+    }
+
+    /// The changes that their calls have left.
+    pub(crate) fn orphans(&self) -> &Orphans {
+        &self.orphans
     }
 
     /// The log that they are listed in.

@@ -34,7 +34,7 @@ use std::sync::Arc;
 
 pub use self::admin::Admin;
 pub use self::call::Calls;
-pub(crate) use self::call::{DEADLINE_EXCEEDED, ended};
+pub(crate) use self::call::{DEADLINE_EXCEEDED, Orphans, ended};
 pub(crate) use self::fault::{ApiError, Fault, OVERLOADED};
 pub use self::operator::Operator;
 pub(crate) use self::passage::{Line, Passage};

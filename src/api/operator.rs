@@ -155,7 +155,7 @@ impl Operator {
                 None => vault.rotate_all_data_keys().await,
             }
         };
-        let tenants = call.change(work, |_, _| {}).await?;
+        let tenants = call.change(self.calls.orphans(), work, |_, _| {}).await?;
         Ok(v1::RotateDataKeyResponse { tenants })
     }
 
@@ -168,7 +168,7 @@ impl Operator {
         let vault = Arc::clone(self.vault()?);
         call.announce().await?;
         let work = async move { vault.rotate_signing_key(request.at_once).await };
-        let made = call.change(work, |_, _| {}).await?;
+        let made = call.change(self.calls.orphans(), work, |_, _| {}).await?;
         Ok(v1::RotateSigningKeyResponse {
             kid: made.kid,
             use_from: Some(made.use_from.into()),
@@ -180,7 +180,7 @@ impl Operator {
         let vault = Arc::clone(self.vault()?);
         call.announce().await?;
         let work = async move { vault.request_rewrap().await };
-        let keys = call.change(work, |_, _| {}).await?;
+        let keys = call.change(self.calls.orphans(), work, |_, _| {}).await?;
         Ok(v1::RewrapKeysResponse { keys })
     }
 
@@ -206,7 +206,9 @@ impl Operator {
         call.announce().await?;
         let work = async move { vault.erase_tenant(&tenant).await };
         let revision = call
-            .change(work, |call, revision| call.about_revision(*revision))
+            .change(self.calls.orphans(), work, |call, revision| {
+                call.about_revision(*revision)
+            })
             .await?;
         Ok(v1::EraseTenantResponse { revision: revision.0 })
     }

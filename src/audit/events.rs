@@ -25,9 +25,9 @@ pub(super) fn file_opened(number: u64, settings: &Settings, revision: Option<u64
     body
 }
 
-/// Whether it is one of these.
-pub(super) fn is_file_opened(body: &Body) -> bool {
-    body.as_str().starts_with(Body::event(OPENED).as_str())
+/// Whether it is about this event.
+pub(super) fn is_of(body: &Body, event: &str) -> bool {
+    body.as_str().starts_with(Body::event(event).as_str())
 }
 
 /// A process begins to write.

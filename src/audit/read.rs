@@ -148,33 +148,27 @@ impl Reader {
         Ok(())
     }
 
-    /// The newest revision that the store had, by the last files that tell of one. After it was put back, and that was told, only
-    /// what was written since counts.
+    /// The newest revision that the store had, by the lines up to this number of the last files that tell of one. After it was put
+    /// back, and that was told, only what was written since counts.
     ///
     /// # Errors
     /// [`ReadError`]
-    pub fn newest_revision(&self) -> Result<Option<u64>, ReadError> {
+    pub fn newest_revision(&self, up_to: u64) -> Result<Option<u64>, ReadError> {
+        let mut newest = None;
+        let mut told_by = 0;
         for (_, path) in self.files.iter().rev().take(REVISION_FILES) {
-            let mut newest = None;
-            let mut note = |_: &str, record: &Record<'_>| {
-                let was_put_back = matches!(record.method.as_deref(), Some("Restore" | "Rescue" | "StoreIsOlder"));
-                newest = match record.revision {
-                    Some(revision) if !was_put_back => Some(revision.max(newest.unwrap_or(0))),
-                    told => told.or(newest),
-                };
-                ControlFlow::Continue(())
-            };
-            let file = File::open(path);
-            let read = file.and_then(|file| read_file(file, &Filter::default(), u64::MAX, &mut || true, &mut note));
-            let _ = read.map_err(|error| ReadError {
+            let (of_file, was_put_back) = newest_in(path, up_to).map_err(|error| ReadError {
                 path: path.clone(),
                 error,
             })?;
-            if newest.is_some() {
-                return Ok(newest);
+            newest = newest.max(of_file);
+            told_by += usize::from(of_file.is_some());
+            // What a file begins with may be a minute old.
+            if was_put_back || told_by == 2 {
+                break;
             }
         }
-        Ok(None)
+        Ok(newest)
     }
 
     /// The hash of the line with this number; none if there is none.
@@ -194,6 +188,21 @@ impl Reader {
         }
         Ok(None)
     }
+}
+
+/// The newest revision that a file tells of, or of what it has since the store was put back; and whether it was.
+fn newest_in(path: &Path, up_to: u64) -> io::Result<(Option<u64>, bool)> {
+    let (mut newest, mut was_put_back) = (None, false);
+    let mut note = |_: &str, record: &Record<'_>| {
+        if matches!(record.method.as_deref(), Some("Restore" | "Rescue" | "StoreIsOlder")) {
+            (newest, was_put_back) = (record.revision, true);
+        } else {
+            newest = newest.max(record.revision);
+        }
+        ControlFlow::Continue(())
+    };
+    let _ = read_file(File::open(path)?, &Filter::default(), up_to, &mut || true, &mut note)?;
+    Ok((newest, was_put_back))
 }
 
 /// The number of a file's first line, and the hash of the line that is looked for.

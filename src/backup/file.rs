@@ -1,8 +1,8 @@
 //! A backup on its way into a file: there under its name once it is whole and on the disk, and not before.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::recipient::{Recipient, Sink};
@@ -10,11 +10,16 @@ use super::recipient::{Recipient, Sink};
 /// What the name of a file ends with while it is being written.
 pub(super) const UNFINISHED: &str = ".part";
 
-/// A file that is being written, for its owner alone.
+/// How often it is begun anew because somebody else has just cleared the file away.
+const TRIES: usize = 16;
+
+/// A file that is being written, for its owner alone, and by nobody else.
 pub struct NewFile {
     /// None once it is done or given up.
     sink: Option<Sink<BufWriter<File>>>,
     unfinished: PathBuf,
+    /// The same file, locked for as long as it has that name: whoever finds it locked leaves it alone.
+    lock: File,
 }
 
 impl NewFile {
@@ -22,21 +27,32 @@ impl NewFile {
     /// removed.
     ///
     /// # Errors
-    /// The system's.
+    /// The system's, or that somebody else is writing it.
     pub fn create(path: &Path, recipients: &[Recipient]) -> io::Result<Self> {
         let mut unfinished = path.as_os_str().to_owned();
         unfinished.push(UNFINISHED);
         let unfinished = PathBuf::from(unfinished);
-        remove_unfinished(&unfinished)?;
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&unfinished)?;
-        file.try_lock().map_err(|error| occupied(error, &unfinished))?;
-        let mut new = Self { sink: None, unfinished };
-        new.sink = Some(Sink::new(BufWriter::with_capacity(256 * 1024, file), recipients)?);
-        Ok(new)
+        for _ in 0..TRIES {
+            remove_unfinished(&unfinished)?;
+            let mut options = OpenOptions::new();
+            let file = match options.write(true).create_new(true).mode(0o600).open(&unfinished) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                created => created?,
+            };
+            // Somebody may have taken it for what was left, between these two lines.
+            if !is_locked_now(&file) || !is_at(&file, &unfinished) {
+                continue;
+            }
+            let lock = file.try_clone()?;
+            let mut new = Self {
+                sink: None,
+                unfinished,
+                lock,
+            };
+            new.sink = Some(Sink::new(BufWriter::with_capacity(256 * 1024, file), recipients)?);
+            return Ok(new);
+        }
+        Err(occupied(&unfinished))
     }
 
     /// Makes it durable and gives it its name, unless something has that name already.
@@ -48,19 +64,26 @@ impl NewFile {
         let file = sink
             .finish()
             .and_then(|file| file.into_inner().map_err(io::IntoInnerError::into_error));
-        let named = file.and_then(|file| file.sync_all()).and_then(|()| {
-            // Not by a hard link, which not every file system has.
-            if path.try_exists()? {
-                return Err(io::ErrorKind::AlreadyExists.into());
-            }
-            fs::rename(&self.unfinished, path)
-        });
-        if let Err(error) = named {
-            let _ = fs::remove_file(&self.unfinished);
-            return Err(error);
+        file.and_then(|file| file.sync_all())?;
+        // Not by a hard link, which not every file system has.
+        if path.try_exists()? {
+            return Err(io::ErrorKind::AlreadyExists.into());
         }
+        if !is_at(&self.lock, &self.unfinished) {
+            return Err(occupied(&self.unfinished));
+        }
+        fs::rename(&self.unfinished, path)?;
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        // Under its own name it is somebody else's by now.
+        if is_at(&self.lock, &self.unfinished) {
+            let _ = fs::remove_file(&self.unfinished);
+        }
     }
 }
 
@@ -70,13 +93,19 @@ impl NewFile {
 /// The system's, or that somebody is.
 pub(super) fn remove_unfinished(unfinished: &Path) -> io::Result<()> {
     // Not one that somebody may have put there, be it a link or a pipe.
-    let found = match fs::symlink_metadata(unfinished) {
+    let is_file = match fs::symlink_metadata(unfinished) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        found => found?,
+        found => found?.is_file(),
     };
-    if found.is_file() {
-        let file = File::open(unfinished)?;
-        file.try_lock().map_err(|error| occupied(error, unfinished))?;
+    // What this user may not even open, nobody of ours is writing.
+    let mut options = OpenOptions::new();
+    let left = options.read(true).write(true).open(unfinished).ok().filter(|_| is_file);
+    if left.as_ref().is_some_and(|left| !is_locked_now(left)) {
+        return Err(occupied(unfinished));
+    }
+    // It may have been finished meanwhile. The lock holds until it is removed.
+    if left.as_ref().is_some_and(|left| !is_at(left, unfinished)) {
+        return Ok(());
     }
     match fs::remove_file(unfinished) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -84,17 +113,23 @@ pub(super) fn remove_unfinished(unfinished: &Path) -> io::Result<()> {
     }
 }
 
-fn occupied(error: fs::TryLockError, unfinished: &Path) -> io::Error {
-    match error {
-        fs::TryLockError::Error(error) => error,
-        fs::TryLockError::WouldBlock => {
-            let text = format!(
-                "{} is being written by another process; try again when it is done",
-                unfinished.display()
-            );
-            io::Error::new(io::ErrorKind::WouldBlock, text)
-        }
-    }
+/// Locks a file, unless somebody else has. A file system without locks keeps nobody out.
+fn is_locked_now(file: &File) -> bool {
+    !matches!(file.try_lock(), Err(TryLockError::WouldBlock))
+}
+
+/// Whether it is this file that has the name.
+fn is_at(file: &File, path: &Path) -> bool {
+    let found = file.metadata().and_then(|own| Ok((own, fs::symlink_metadata(path)?)));
+    found.is_ok_and(|(own, named)| (own.dev(), own.ino()) == (named.dev(), named.ino()))
+}
+
+fn occupied(unfinished: &Path) -> io::Error {
+    let text = format!(
+        "{} is being written by another process; try again when it is done",
+        unfinished.display()
+    );
+    io::Error::new(io::ErrorKind::WouldBlock, text)
 }
 
 impl Write for NewFile {
@@ -104,14 +139,6 @@ impl Write for NewFile {
 
     fn flush(&mut self) -> io::Result<()> {
         self.sink.as_mut().ok_or(io::ErrorKind::NotFound)?.flush()
-    }
-}
-
-impl Drop for NewFile {
-    fn drop(&mut self) {
-        if self.sink.take().is_some() {
-            let _ = fs::remove_file(&self.unfinished);
-        }
     }
 }
 
@@ -165,6 +192,37 @@ mod tests {
         first.finish(&path).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"whole");
         assert_eq!(names(folder.path()), ["one"]);
+    }
+
+    /// However they meet: each that says that it has written its file has written the one that is there.
+    #[test]
+    fn many_that_begin_at_once_over_what_was_left_do_not_take_one_anothers_file() {
+        let folder = tempfile::tempdir().unwrap();
+        for round in 0..50 {
+            fs::write(folder.path().join("next.part"), b"cut off").unwrap();
+            let start = std::sync::Barrier::new(6);
+            let write = |number: u32| {
+                start.wait();
+                let path = folder.path().join(format!("{round}-{number}"));
+                let mut file = NewFile::create(&folder.path().join("next"), &[])?;
+                file.write_all(number.to_string().as_bytes())?;
+                file.finish(&path).map(|()| path)
+            };
+            let written: Vec<_> = std::thread::scope(|scope| {
+                let writers: Vec<_> = (0..6)
+                    .map(|number| scope.spawn(move || (number, write(number))))
+                    .collect();
+                writers.into_iter().map(|writer| writer.join().unwrap()).collect()
+            });
+            for (number, outcome) in &written {
+                match outcome {
+                    Ok(path) => assert_eq!(fs::read_to_string(path).unwrap(), number.to_string()),
+                    Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "{error}"),
+                }
+            }
+            assert!(written.iter().any(|(_, outcome)| outcome.is_ok()));
+            assert!(!folder.path().join("next.part").exists());
+        }
     }
 
     #[test]

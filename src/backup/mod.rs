@@ -20,11 +20,11 @@ pub use self::file::NewFile;
 pub use self::folder::{KeptBackup, NEXT, clear, file_name, kept};
 pub use self::format::{End, Flaw, Header};
 pub use self::make::{BackupError, Made, make};
-pub(crate) use self::note::{Note, Origin};
+pub(crate) use self::note::{Note, Origin, Said};
 pub(crate) use self::read::Write;
 pub use self::read::{Backup, Judge, ReadError, Reading, Unsigned, read};
 pub use self::recipient::{Identities, NotARecipient, Recipient, Sink, is_of_the_reader};
-pub(crate) use self::restore::{CHECKPOINT, NOTE, WrappedKeys};
+pub(crate) use self::restore::{CHECKPOINT, WrappedKeys};
 pub use self::restore::{Plan, RestoreError, Restored, restore};
 pub use self::snapshot::SnapshotError;
 

@@ -13,8 +13,6 @@ use crate::keyring::{KekSource, KeyringError, OpenedKeys, is_key};
 use crate::store::{Filling, Key, Revision, StoreError};
 use crate::time::Timestamp;
 
-/// The file beside the store that says what it was restored from, until the vault has told the audit log.
-pub(crate) const NOTE: &str = "restored";
 /// Where the newest signed line of the audit log is kept.
 pub(crate) const CHECKPOINT: &str = "audit-checkpoint";
 
@@ -135,9 +133,10 @@ pub async fn restore(input: impl Read, plan: &Plan<'_>) -> Result<Restored, Rest
     let opened = judge(&backup, &keys, plan).await?;
     let records = filling.as_ref().map(Filling::records);
     if let Some(filling) = filling {
-        let note = Note::of_restore(&backup, plan.now).to_json();
+        let signing_key = opened.as_ref().and_then(|keys| keys.signing_key(plan.now));
+        let (name, note) = Note::of_restore(&backup, plan.now, signing_key.as_deref()).as_file();
         let checkpoint = &backup.end.audit_checkpoint;
-        let mut files = vec![(NOTE, note.as_bytes())];
+        let mut files = vec![(name, note.as_bytes())];
         if !checkpoint.is_empty() {
             files.push((CHECKPOINT, checkpoint.as_bytes()));
         }
@@ -146,12 +145,12 @@ pub async fn restore(input: impl Read, plan: &Plan<'_>) -> Result<Restored, Rest
     Ok(Restored {
         backup,
         records,
-        keys: opened,
+        keys: opened.map(|keys| keys.count()),
     })
 }
 
-/// That the vault has signed it, and that its keys open. Says how many did.
-async fn judge(backup: &Backup, keys: &WrappedKeys, plan: &Plan<'_>) -> Result<Option<usize>, RestoreError> {
+/// That the vault has signed it, and that its keys open; these.
+async fn judge(backup: &Backup, keys: &WrappedKeys, plan: &Plan<'_>) -> Result<Option<OpenedKeys>, RestoreError> {
     if let Some(published) = plan.published {
         backup.is_signed(Judge::Published(published))?;
     }
@@ -169,5 +168,5 @@ async fn judge(backup: &Backup, keys: &WrappedKeys, plan: &Plan<'_>) -> Result<O
         });
     }
     backup.is_signed(Judge::Opened(&opened))?;
-    Ok(Some(opened.count()))
+    Ok(Some(opened))
 }

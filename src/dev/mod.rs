@@ -132,8 +132,11 @@ fn make_directory(dir: &Path) -> Result<(), DevError> {
     if is_ours {
         return Ok(());
     }
-    if std::fs::read_dir(dir).map_err(at_fault)?.next().is_some() {
-        return Err(DevError::Foreign { path: dir.into() });
+    for entry in std::fs::read_dir(dir).map_err(at_fault)? {
+        // What a fresh file system has.
+        if entry.map_err(at_fault)?.file_name() != "lost+found" {
+            return Err(DevError::Foreign { path: dir.into() });
+        }
     }
     std::fs::write(dir.join(MARK), b"").map_err(at_fault)
 }

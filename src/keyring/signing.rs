@@ -25,8 +25,8 @@ pub enum TokenKind {
     Checkpoint,
     /// A backup; the payload is what the vault says of it.
     Backup,
-    /// That a store was saved from a damaged one; the payload is what is said of that.
-    Rescue,
+    /// That a store was made of a backup or of a damaged one; the payload is what is said of that.
+    Restored,
 }
 
 /// The `typ` of a checkpoint of the audit log.
@@ -35,8 +35,8 @@ pub const CHECKPOINT_TYPE: &str = "tresor-audit-checkpoint+jws";
 /// The `typ` of a backup's signature.
 const BACKUP_TYPE: &str = "tresor-backup+jws";
 
-/// The `typ` of a rescue's signature.
-const RESCUE_TYPE: &str = "tresor-rescue+jws";
+/// The `typ` of the signature of what a restore or a rescue leaves.
+const RESTORED_TYPE: &str = "tresor-restored+jws";
 
 /// What a JWS has beside its payload.
 #[derive(Clone)]
@@ -56,7 +56,7 @@ pub struct PublicKey {
     receipt_header: String,
     checkpoint_header: String,
     backup_header: String,
-    rescue_header: String,
+    restored_header: String,
 }
 
 /// A key pair that signs.
@@ -81,7 +81,7 @@ impl PublicKey {
             receipt_header: header("dynarex-receipt+jwt"),
             checkpoint_header: header(CHECKPOINT_TYPE),
             backup_header: header(BACKUP_TYPE),
-            rescue_header: header(RESCUE_TYPE),
+            restored_header: header(RESTORED_TYPE),
             kid,
         }
     }
@@ -147,7 +147,7 @@ impl PublicKey {
             TokenKind::Receipt => &self.receipt_header,
             TokenKind::Checkpoint => &self.checkpoint_header,
             TokenKind::Backup => &self.backup_header,
-            TokenKind::Rescue => &self.rescue_header,
+            TokenKind::Restored => &self.restored_header,
         };
         // Room for the signature too, so that no copy of a secret stays behind in a smaller buffer.
         let mut input = Zeroizing::new(String::with_capacity(header.len() + payload.len().div_ceil(3) * 4 + 90));

@@ -2,17 +2,25 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::backup::Note;
 use crate::config::{Config, ConfigErrors, Kek};
 use crate::init::{self, InitError};
-use crate::keyring::{self, KekError, KeyringError, Recovered, RecoveryKey, RecoverySecret};
-use crate::store::{Key, SledStore, StoreError};
+use crate::keyring::{self, KekError, KekSource, KeyringError, Recovered, RecoveryKey, RecoverySecret};
+use crate::store::{Key, SledStore, Store as _, StoreError};
+use crate::time::{Clock as _, SystemClock};
 
 /// How many records an error names.
 const NAMED: usize = 5;
 
-/// Why a recovery key was not made, or a store not recovered. Nothing has changed then.
+/// Why a recovery key was not made, or a store not recovered. Nothing has changed then, but for [`RecoveryError::Unsigned`].
 #[derive(Debug, thiserror::Error)]
 pub enum RecoveryError {
+    /// The keys are recovered, and what a restore has left is not signed.
+    #[error(
+        "the keys are recovered, but what says that the store was restored could not be signed ({0}): the next start takes it for \
+         one that was put back to an older state"
+    )]
+    Unsigned(String),
     /// The configuration.
     #[error(transparent)]
     Config(#[from] ConfigErrors),
@@ -87,7 +95,20 @@ pub async fn restore(config: &Config, secret_file: &Path) -> Result<Restored, Re
         .map_err(|_| StoreError::Closed)??;
     let recovery = config.keys.recovery_public_key.as_ref();
     match keyring::recover(&store, &secret, &*kek.source, recovery).await? {
-        Recovered::All { keys, signing_keys } => Ok(Restored { keys, signing_keys }),
+        Recovered::All { keys, signing_keys } => {
+            sign_note(&store, config, &*kek.source).await?;
+            Ok(Restored { keys, signing_keys })
+        }
         Recovered::Lacking(keys) => Err(RecoveryError::Lacking(keys)),
+    }
+}
+
+/// A restore without the key-encryption key could not sign what it has left.
+async fn sign_note(store: &SledStore, config: &Config, kek: &dyn KekSource) -> Result<(), RecoveryError> {
+    let unsigned = |error: &dyn std::fmt::Display| RecoveryError::Unsigned(error.to_string());
+    let opened = super::opened(store, kek).await.map_err(|error| unsigned(&error))?;
+    match opened.signing_key(SystemClock.now()) {
+        Some(key) => Note::sign_beside(&config.store.path, store.revision(), &key).map_err(|error| unsigned(&error)),
+        None => Ok(()),
     }
 }

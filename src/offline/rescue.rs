@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{Aside, OfflineError, check};
 use crate::audit::keep_closed;
-use crate::backup::{CHECKPOINT, NOTE, Note};
+use crate::backup::{CHECKPOINT, Note};
 use crate::config::{Config, Kek};
 use crate::keyring::{OpenedKeys, is_key};
 use crate::store::{self, Filling, Key, Record, Revision, Salvage, StoreError};
@@ -121,11 +121,11 @@ fn fill(target: &Path, from: &Path, records: &[Record], format: u32, note: &Note
             .collect();
         filling.apply(&writes)?;
     }
-    let text = note.to_json();
+    let (name, text) = note.as_file();
     let checkpoint = std::fs::read(from.join(CHECKPOINT)).unwrap_or_default();
-    let mut files = vec![(NOTE, text.as_bytes())];
+    let mut files = vec![(name, text.as_bytes())];
     if !checkpoint.is_empty() {
         files.push((CHECKPOINT, &checkpoint));
     }
-    Ok(filling.finish(Revision(note.revision), format, &files)?)
+    Ok(filling.finish(Revision(note.said.revision), format, &files)?)
 }

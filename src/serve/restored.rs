@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::audit::{Audit, Entry, Event};
-use crate::backup::{self, Note, Origin};
+use crate::backup::{Note, Origin, Said};
 use crate::vault::Vault;
 
 /// The note, as it was found at the start.
@@ -15,20 +15,15 @@ pub(super) struct Restored {
 
 impl Restored {
     pub(super) fn beside(store: &Path) -> Self {
-        let path = store.join(backup::NOTE);
-        let note = match std::fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(io::Error::from),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        };
+        let (path, note) = Note::beside(store);
         Self { path, note }
     }
 
     /// What this vault says of how its store was made; nothing if nobody has restored it, or if it is not the vault that says so.
-    pub(super) fn vouched(&self, vault: &Vault) -> Option<&Note> {
+    pub(super) fn vouched(&self, vault: &Vault) -> Option<&Said> {
         let note = self.note.as_ref().ok()?.as_ref()?;
         let is_its_own = note.is_of(vault.opened_at_revision(), |kid| vault.public_key(kid));
-        is_its_own.then_some(note)
+        is_its_own.then_some(&note.said)
     }
 
     /// Records that the store was restored, once.
@@ -99,7 +94,7 @@ mod tests {
     #[test]
     fn what_is_no_note_of_a_restore_is_told_and_taken_for_none() {
         let store = tempfile::tempdir().unwrap();
-        let path = store.path().join(backup::NOTE);
+        let (path, _) = Note::beside(store.path());
         assert!(matches!(Restored::beside(store.path()).note, Ok(None)));
         for wrong in ["", "{", "null", "3", r#"{"revision":7}"#] {
             std::fs::write(&path, wrong).unwrap();

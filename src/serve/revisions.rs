@@ -15,7 +15,8 @@ const LOOK: Duration = Duration::from_millis(100);
 const TELL_EVERY: Duration = Duration::from_mins(1);
 
 /// Compares the store with the log, unless it was just restored, then tells the log of revisions for as long as it is let.
-pub(super) async fn keep(audit: Audit, door: Arc<Door>, restored: Arc<Restored>) {
+/// The log has `found` lines of those before.
+pub(super) async fn keep(audit: Audit, found: u64, door: Arc<Door>, restored: Arc<Restored>) {
     let mut ticks = tokio::time::interval(LOOK);
     let vault = loop {
         ticks.tick().await;
@@ -24,7 +25,7 @@ pub(super) async fn keep(audit: Audit, door: Arc<Door>, restored: Arc<Restored>)
         }
     };
     if restored.vouched(&vault).is_none() {
-        compare(&audit, &vault).await;
+        compare(&audit, found, &vault).await;
     }
     audit.set_revision(vault.revision().0);
     let mut told = vault.revision();
@@ -53,9 +54,9 @@ fn tell(audit: &Audit, vault: &Vault, told: Revision) -> Revision {
     now
 }
 
-async fn compare(audit: &Audit, vault: &Vault) {
+async fn compare(audit: &Audit, lines: u64, vault: &Vault) {
     let directory = audit.directory().to_owned();
-    let newest = tokio::task::spawn_blocking(move || Reader::new(&directory)?.newest_revision()).await;
+    let newest = tokio::task::spawn_blocking(move || Reader::new(&directory)?.newest_revision(lines)).await;
     let found = vault.opened_at_revision();
     match newest {
         Ok(Ok(Some(logged))) if logged > found.0 => {

@@ -44,7 +44,10 @@ pub use self::metrics::Look;
 pub use self::pulse::Pulse;
 pub use self::tls::{Expiry, LiveTls, Tls, TlsError, TlsFiles};
 use self::worker::Worker;
-use crate::api::{Calls, Services};
+use crate::api::{Calls, Orphans, Services};
+
+/// How long the end waits for changes that their calls have left.
+const ORPHANS: Duration = Duration::from_secs(5);
 
 /// The sockets. Bound before anything else is done, so that a port in use costs nothing.
 pub struct Listeners {
@@ -155,6 +158,7 @@ pub struct Server {
     is_ending: signal::Sender<bool>,
     acceptor: JoinHandle<()>,
     workers: Vec<Worker>,
+    orphans: Orphans,
     health_listener: JoinHandle<()>,
     metrics_listener: Option<JoinHandle<()>>,
 }
@@ -201,6 +205,7 @@ impl Server {
             is_ending,
             acceptor,
             workers,
+            orphans: calls.orphans().clone(),
             health_listener,
             metrics_listener,
         })
@@ -235,6 +240,11 @@ impl Server {
         }
         if cut_off {
             tracing::warn!("calls were still open after the drain time and have been cut off");
+        }
+        if tokio::time::timeout(ORPHANS, self.orphans.all_done()).await.is_err() {
+            tracing::error!(
+                "changes that their calls have left are still under way; what becomes of them is not recorded"
+            );
         }
         self.health_listener.abort();
         self.metrics_listener.iter().for_each(JoinHandle::abort);

@@ -78,7 +78,7 @@ impl CredentialAdmin for Admin {
             call.announce().await?;
             let (vault, expected) = (Arc::clone(self.vault()?), request.expected_version);
             let work = async move { vault.delete(credential, expected).await };
-            let (info, revision) = call.change(work, about_change).await?;
+            let (info, revision) = call.change(self.calls.orphans(), work, about_change).await?;
             let credential = Some(changed(&call, &info)?);
             Ok::<_, ApiError>(v1::DeleteCredentialResponse {
                 credential,
@@ -99,7 +99,7 @@ impl CredentialAdmin for Admin {
             call.announce().await?;
             let (vault, expected) = (Arc::clone(self.vault()?), request.expected_version);
             let work = async move { vault.undelete(credential, expected).await };
-            let (info, revision) = call.change(work, about_change).await?;
+            let (info, revision) = call.change(self.calls.orphans(), work, about_change).await?;
             let credential = Some(changed(&call, &info)?);
             Ok::<_, ApiError>(v1::UndeleteCredentialResponse {
                 credential,

@@ -3,38 +3,82 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::Poll;
 
-use tokio::task::JoinHandle;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tonic::Code;
 
 use super::{Call, ended};
 use crate::api::fault::{ApiError, Fault};
 use crate::audit::Event;
-use crate::store::StoreError;
 use crate::vault::VaultError;
+
+/// Where changes go on that their calls have left.
+#[derive(Clone)]
+pub(crate) struct Orphans {
+    /// None outside of a runtime, where nothing is served.
+    runtime: Option<Handle>,
+    count: Arc<watch::Sender<usize>>,
+}
+
+/// One of them is under way for as long as this is there.
+struct Orphan(Arc<watch::Sender<usize>>);
+
+impl Orphans {
+    /// They go on on this thread's runtime, which is to outlive the workers'.
+    pub(super) fn here() -> Self {
+        Self {
+            runtime: Handle::try_current().ok(),
+            count: Arc::new(watch::Sender::new(0)),
+        }
+    }
+
+    /// Waits until none is under way.
+    pub(crate) async fn all_done(&self) {
+        let _ = self.count.subscribe().wait_for(|count| *count == 0).await;
+    }
+
+    fn take(&self, work: impl Future<Output = ()> + Send + 'static) {
+        if let Some(runtime) = &self.runtime {
+            self.count.send_modify(|count| *count += 1);
+            let orphan = Orphan(Arc::clone(&self.count));
+            runtime.spawn(async move {
+                let _orphan = orphan;
+                work.await;
+            });
+        }
+    }
+}
+
+impl Drop for Orphan {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
+}
 
 impl Call {
     /// Does what was announced, and notes what came of it. If the call is dropped meanwhile, it goes on, and has a line of its own in
     /// the log when it is over.
     pub(in crate::api) async fn change<T: Send + 'static>(
         &mut self,
+        orphans: &Orphans,
         work: impl Future<Output = Result<T, VaultError>> + Send + 'static,
         note: fn(&mut Self, &T),
     ) -> Result<T, ApiError> {
         let mut under_way = UnderWay {
             call: self,
-            work: Some(tokio::spawn(work)),
+            orphans,
+            work: Some(Box::pin(work)),
             note,
         };
         let done = poll_fn(|context| match &mut under_way.work {
-            Some(work) => Pin::new(work).poll(context),
+            Some(work) => work.as_mut().poll(context),
             None => Poll::Pending,
         });
         let done = done.await;
         under_way.work = None;
-        // The runtime ends.
-        let done = done.map_err(|_| VaultError::from(StoreError::Closed))?;
         if let Ok(done) = &done {
             note(under_way.call, done);
         }
@@ -60,11 +104,14 @@ impl Call {
     }
 }
 
+type Work<T> = Pin<Box<dyn Future<Output = Result<T, VaultError>> + Send>>;
+
 /// A change that is under way for as long as its call is there.
 struct UnderWay<'a, T: Send + 'static> {
     call: &'a mut Call,
+    orphans: &'a Orphans,
     /// None once it is done.
-    work: Option<JoinHandle<Result<T, VaultError>>>,
+    work: Option<Work<T>>,
     note: fn(&mut Call, &T),
 }
 
@@ -72,15 +119,13 @@ impl<T: Send + 'static> Drop for UnderWay<'_, T> {
     fn drop(&mut self) {
         let Some(work) = self.work.take() else { return };
         let (mut call, note) = (self.call.left(), self.note);
-        tokio::spawn(async move {
+        self.orphans.take(async move {
             match work.await {
-                Ok(Ok(done)) => {
+                Ok(done) => {
                     note(&mut call, &done);
                     call.tell(Ok(()));
                 }
-                Ok(Err(error)) => call.tell(Err(&error.into())),
-                // The runtime ends: the line of the call says that it did not come to its end.
-                Err(_) => {}
+                Err(error) => call.tell(Err(&error.into())),
             }
         });
     }

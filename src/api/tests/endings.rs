@@ -216,11 +216,9 @@ async fn a_change_whose_caller_has_gone_comes_to_its_end_and_is_listed() {
             let lines = api.lines().into_iter();
             lines.filter(|line| line["event"] == event).collect()
         };
+        let come = store.come();
         let announced = async {
-            while lines("intent").is_empty() {
-                tokio::task::yield_now().await;
-            }
-            for _ in 0..100 {
+            while store.come() == come {
                 tokio::task::yield_now().await;
             }
         };
@@ -233,6 +231,7 @@ async fn a_change_whose_caller_has_gone_comes_to_its_end_and_is_listed() {
             store.fail_next();
         }
         drop(held_up);
+        api.calls().orphans().all_done().await;
         let both = async {
             while lines("call").len() < 2 {
                 tokio::task::yield_now().await;

@@ -101,9 +101,31 @@ async fn each_file_tells_which_revision_the_store_has() {
     resolve_all(&audit, 0..60).await;
     audit.close().await;
     assert!(crate::audit::files_in(&log.settings.directory).unwrap().len() > 6);
-    let newest = Reader::new(&log.settings.directory).unwrap().newest_revision().unwrap();
-    assert_eq!(newest, Some(7));
+    let newest = |up_to| {
+        Reader::new(&log.settings.directory)
+            .unwrap()
+            .newest_revision(up_to)
+            .unwrap()
+    };
+    assert_eq!(newest(u64::MAX), Some(7));
     log.assert_whole();
+
+    // What a file begins with may be older than what the one before tells; what came later does not count.
+    let audit = log.open();
+    audit.set_revision(8);
+    let saved = Entry {
+        revision: Some(9),
+        ..Entry::new(Event::Call, "PutCredential")
+    };
+    let line = audit.submit(&saved).written().await.unwrap();
+    let files = crate::audit::files_in(&log.settings.directory).unwrap().len();
+    let mut order = 100;
+    while crate::audit::files_in(&log.settings.directory).unwrap().len() == files {
+        resolve(&audit, &order.to_string()).await.unwrap();
+        order += 1;
+    }
+    audit.close().await;
+    assert_eq!((newest(u64::MAX), newest(line - 1)), (Some(9), Some(7)));
 }
 
 #[tokio::test]

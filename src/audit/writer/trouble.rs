@@ -114,10 +114,16 @@ impl Writer {
             self.trouble = None;
             return Ok(());
         }
-        if self.log.is_empty() && !self.notes.iter().any(events::is_file_opened) {
+        if self.log.is_empty() {
+            // One that waits is of a file that was lost, or of this one.
+            self.notes.retain(|note| !events::is_of(note, events::OPENED));
             let revision = self.status.revision();
             let opened = events::file_opened(self.log.number(), &self.settings, revision);
-            self.notes.insert(0, opened);
+            let is_torn = self
+                .notes
+                .first()
+                .is_some_and(|note| events::is_of(note, events::RECOVERED));
+            self.notes.insert(usize::from(is_torn), opened);
         }
         let notes = self.notes.len();
         self.notes.push(events::resumed(refused));

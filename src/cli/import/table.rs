@@ -6,7 +6,11 @@ use std::io;
 use csv::{ByteRecord, StringRecord};
 
 use super::line::{COLUMNS, Line, Problems, too_long};
-use super::text::{LONGEST_LINE, Text};
+use super::text::{BYTE_ORDER_MARK, LONGEST_LINE, Text};
+
+/// How far is looked for the end of a row, in lines and in bytes: further than any credential goes.
+const FURTHEST: usize = 1024;
+const LONGEST_ROW: u64 = LONGEST_LINE as u64;
 
 /// A line that was read: its number, and what it says or what is wrong with it.
 pub(super) type Parsed = (u64, Result<Line, Problems>);
@@ -37,7 +41,9 @@ impl Table {
         let names = (Cells::default().pass_over(first, delimiter))
             .filter(|cells| cells.is_at_an_end())
             .and_then(|_| StringRecord::from_byte_record(cells(first, delimiter)).ok())
-            .ok_or_else(|| "its first row cannot be read: it must name the columns".to_owned());
+            .ok_or_else(|| {
+                "its first row cannot be read: it must name the columns, and lines end with LF or CR LF".to_owned()
+            });
         let names = names.and_then(|names| columns(&names)).map_err(Unreadable::Head)?;
         Ok(Self { names, delimiter })
     }
@@ -51,9 +57,14 @@ impl Table {
             return Ok(Some((number, Err(too_long()))));
         };
         let problem = |text: String| Err(vec![("", text)]);
+        // What takes rows apart would pass over it.
+        if row.starts_with(BYTE_ORDER_MARK) {
+            let text = "begins with a byte order mark, as if another file began there";
+            return Ok(Some((number, problem(text.to_owned()))));
+        }
         let parsed = match Cells::default().pass_over(row, self.delimiter) {
             Some(at) if at.is_at_an_end() => self.parse(row),
-            Some(at) => match self.further_lines(at, row.len(), text)? {
+            Some(at) => match self.further_lines(at, line.length(), text)? {
                 Some(further) => {
                     text.skip(further);
                     problem(format!(
@@ -73,15 +84,14 @@ impl Table {
 
     /// How many lines a row goes on for whose last cell so far is not closed. None if no row as the others comes of it: then the
     /// quote is the mistake, and the lines after it are rows of their own.
-    fn further_lines(&self, mut at: Cells, mut length: usize, text: &mut Text) -> io::Result<Option<usize>> {
-        for index in 0.. {
-            let Some(line) = text.peek(index)?.and_then(|line| line.text()) else {
-                break;
-            };
-            length += line.len();
-            match at.pass_over(line, self.delimiter) {
-                Some(next) if length <= LONGEST_LINE => at = next,
-                _ => break,
+    fn further_lines(&self, mut at: Cells, mut length: u64, text: &mut Text) -> io::Result<Option<usize>> {
+        for index in 0..FURTHEST {
+            let Some(line) = text.peek(index)? else { break };
+            length += line.length();
+            let next = line.text().and_then(|line| at.pass_over(line, self.delimiter));
+            match next.filter(|_| length <= LONGEST_ROW) {
+                Some(next) => at = next,
+                None => break,
             }
             if at.is_at_an_end() {
                 return Ok((at.before + 1 == self.names.len()).then_some(index + 1));
@@ -177,13 +187,14 @@ impl Cells {
     fn pass_over(mut self, text: &[u8], delimiter: u8) -> Option<Self> {
         for byte in text {
             self.within = match (self.within, *byte) {
+                (_, b'\r') => return None,
                 (Within::Quoted, b'"') => Within::Quote,
                 (Within::Quoted, _) | (Within::Beginning | Within::Quote, b'"') => Within::Quoted,
                 (_, byte) if byte == delimiter => {
                     self.before += 1;
                     Within::Beginning
                 }
-                (Within::Quote, _) | (_, b'\r') => return None,
+                (Within::Quote, _) => return None,
                 (Within::Beginning | Within::Plain, _) => Within::Plain,
             };
         }
@@ -245,9 +256,23 @@ mod tests {
         assert_eq!(all("a,,\"x\nb,,y\"\nc,,z\n"), (vec![4], vec![2]));
         // Nor is the text of a cell ever taken for a row.
         assert_eq!(all("a,\"x\nb,,y\nz\",w\nc,,z\n"), (vec![5], vec![2]));
-        // As far as is looked ahead.
-        let many = "b,,y\n".repeat(LONGEST_LINE / 5 + 10);
-        assert_eq!(all(&format!("a,,\"x\n{many}")).1, [2]);
+    }
+
+    #[test]
+    fn the_end_of_a_row_is_looked_for_no_further_than_any_credential_goes() {
+        let all = |rows: &str| told(&format!("path,note,password\n{rows}"));
+        for (line, count, is_found) in [
+            ("y", FURTHEST - 1, true),
+            ("y", FURTHEST, false),
+            ("", FURTHEST, false),
+            (&*"y".repeat(LONGEST_LINE / 2), 1, true),
+            (&*"y".repeat(LONGEST_LINE / 2), 2, false),
+        ] {
+            let row = format!("a,,\"x\n{}z\"\n", format!("{line}\n").repeat(count));
+            let (_, failed) = all(&row);
+            assert_eq!(failed == [2], is_found, "{count} of {}", line.len());
+            assert!(failed.starts_with(&[2]));
+        }
     }
 
     #[test]
@@ -265,11 +290,17 @@ mod tests {
             ("\"pw\" ", false),
             ("\"p\"w\"", false),
             ("p\rw", false),
+            ("\"p\rw\"", false),
             ("\"pw", false),
         ] {
             let (taken, _) = told(&format!("path,password,note\na,{cell},\n"));
             assert_eq!(taken == [2], is_taken, "{cell:?}");
         }
+    }
+
+    #[test]
+    fn a_row_that_begins_like_a_file_is_refused() {
+        assert_eq!(told("\u{feff}path,note\n\u{feff}a,b\nc,d\n"), (vec![3], vec![2]));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::file::Place;
 
-/// The longest line, in bytes, and how far is looked ahead.
+/// The longest line, in bytes.
 pub(super) const LONGEST_LINE: usize = 1024 * 1024;
 /// How much is read at once.
 const BUFFER: usize = 256 * 1024;
@@ -29,6 +29,11 @@ impl TextLine {
             let text = text.strip_suffix(b"\n").unwrap_or(text);
             text.strip_suffix(b"\r").unwrap_or(text)
         })
+    }
+
+    /// How long it is with what ends it, in bytes.
+    pub(super) fn length(&self) -> u64 {
+        self.length
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -117,7 +122,7 @@ impl Text {
     }
 }
 
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Skips what is left of a line, and says how much that was.
 fn skip_line(input: &mut impl BufRead) -> io::Result<u64> {

@@ -1,6 +1,6 @@
 //! `tresor rotate`: new data keys, a new signing key.
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use serde::Serialize;
 use tresor::pb::v1::rotate_data_key_request::Target;
 use tresor::pb::v1::{GetStatusResponse, RotateDataKeyRequest, RotateSigningKeyRequest};
@@ -25,15 +25,15 @@ pub(crate) enum Rotate {
 /// restart. `tresor status` shows how far it is.
 #[derive(Debug, Args)]
 #[command(
+    group = ArgGroup::new("whose").required(true).args(["tenant", "all"]),
     after_help = "Example:\n  tresor rotate data-key demo --wait\n  tresor rotate data-key --all\n\n\
     JSON: {tenants, done}"
 )]
 pub(crate) struct DataKey {
     /// Whose.
-    #[arg(required_unless_present = "all")]
     tenant: Option<String>,
     /// Every tenant's.
-    #[arg(long, conflicts_with = "tenant")]
+    #[arg(long)]
     all: bool,
     /// Wait until every record is sealed by the new key.
     #[arg(long)]

@@ -2,7 +2,7 @@
 //! to have it when it was mended.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use tokio::sync::{Mutex, MutexGuard};
@@ -16,6 +16,8 @@ pub(crate) struct Doubtful {
     below: Below,
     /// Whoever holds it keeps every transaction waiting.
     gate: Mutex<()>,
+    /// How many transactions have come to it.
+    come: AtomicUsize,
     /// How many transactions come before the one that is done and seems to have failed; less than 0: there is none.
     before_doubt: AtomicI64,
     /// The same for one that fails.
@@ -27,6 +29,7 @@ impl Doubtful {
         Arc::new(Self {
             below: Below::new(),
             gate: Mutex::default(),
+            come: AtomicUsize::new(0),
             before_doubt: AtomicI64::new(-1),
             before_failure: AtomicI64::new(-1),
         })
@@ -47,6 +50,11 @@ impl Doubtful {
         self.before_failure.store(0, Ordering::Relaxed);
     }
 
+    /// How many transactions have come so far, whatever became of them.
+    pub(crate) fn come(&self) -> usize {
+        self.come.load(Ordering::Relaxed)
+    }
+
     /// Transactions wait for as long as this is held.
     pub(crate) async fn hold_up(&self) -> MutexGuard<'_, ()> {
         self.gate.lock().await
@@ -60,6 +68,7 @@ impl Over for Doubtful {
     }
 
     async fn commit(&self, transaction: Transaction) -> Committed {
+        self.come.fetch_add(1, Ordering::Relaxed);
         drop(self.gate.lock().await);
         let is_now = |before: &AtomicI64| before.fetch_sub(1, Ordering::Relaxed) == 0;
         if is_now(&self.before_failure) {
