@@ -363,15 +363,7 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
     };
     let traces = collector.and_then(|collector| untraced(Traces::start(&collector)));
     let reload = Reload::start(files, grants.file, &access, &audit).await?;
-    let look = Look {
-        process,
-        look: readings::look(
-            Arc::clone(&door),
-            audit.clone(),
-            Arc::clone(&access.tls),
-            config.backup.expected_every(),
-        ),
-    };
+    let look = look(process, &door, &audit, &access, config);
     let server = Server::start(listeners, access, &services, &calls, limits, look).await?;
     if door.vault().is_err() {
         server.health().obstruct(Obstacle::Sealed).await;
@@ -423,6 +415,13 @@ pub async fn start(config: &Config, prepared: Prepared) -> Result<Serving, Start
         vitality,
         traces,
     })
+}
+
+/// What is looked up when somebody asks for metrics.
+fn look(process: Process, door: &Arc<Door>, audit: &Audit, access: &Access, config: &Config) -> Look {
+    let (door, tls) = (Arc::clone(door), Arc::clone(&access.tls));
+    let look = readings::look(door, audit.clone(), tls, config.backup.expected_every());
+    Look { process, look }
 }
 
 /// Opens the vault, or leaves it sealed if its keys are not at hand for a passing reason.

@@ -215,7 +215,7 @@ impl Admin {
         let work = async move { vault.purge(&credential).await };
         let revision = call
             .change(self.calls.orphans(), work, |call, revision| {
-                call.about_revision(*revision)
+                call.about_revision(*revision);
             })
             .await?;
         Ok(v1::PurgeCredentialResponse { revision: revision.0 })
@@ -291,7 +291,7 @@ impl Admin {
         let work = async move { vault.choose(set).await };
         let choice = call
             .change(self.calls.orphans(), work, |call, choice| {
-                call.about_revision(choice.written_at)
+                call.about_revision(choice.written_at);
             })
             .await?;
         Ok(v1::SetAssignmentResponse {

@@ -207,7 +207,7 @@ impl Operator {
         let work = async move { vault.erase_tenant(&tenant).await };
         let revision = call
             .change(self.calls.orphans(), work, |call, revision| {
-                call.about_revision(*revision)
+                call.about_revision(*revision);
             })
             .await?;
         Ok(v1::EraseTenantResponse { revision: revision.0 })
