@@ -20,7 +20,7 @@ use super::fault::{ApiError, Fault};
 use super::passage::Passage;
 use super::peer::{Nobody, Peer};
 use super::request_id::{self, REQUEST_ID};
-use crate::access::{Caller, Exceeded, Permissions, Quotas, Reveal, Usage};
+use crate::access::{Caller, Exceeded, NamedScope, Permissions, Quotas, Reveal, Usage};
 use crate::audit::{Audit, Entry, Event, Filter, Intent, NOT_FINISHED};
 use crate::store::Revision;
 use crate::telemetry::traces;
@@ -180,6 +180,11 @@ impl Call {
     fn note(&mut self, tenant: &str, provider: Option<&str>) {
         self.about.tenant = TenantId::parse(tenant).ok();
         self.about.provider = provider.and_then(|provider| ProviderId::parse(provider).ok());
+    }
+
+    fn note_credential(&mut self, tenant: &str, provider: &str, scope: NamedScope<'_>) {
+        self.note(tenant, Some(provider));
+        self.about.scope = scope.and_then(|(kind, id)| Scope::of(kind, id));
     }
 
     /// Whose and of which provider the caller's rights were asked for, as far as that is well-formed.

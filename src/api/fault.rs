@@ -18,7 +18,7 @@ use crate::keyring::KeyringError;
 use crate::pb::v1;
 use crate::store::StoreError;
 use crate::vault::resolve::Refusal;
-use crate::vault::scope::ScopeKind;
+use crate::vault::scope::{Scope, ScopeKind};
 use crate::vault::{Lack, Refused, Sealed, VaultError};
 
 /// The `domain` of every `google.rpc.ErrorInfo`.
@@ -42,12 +42,14 @@ pub(crate) enum ApiError {
     )]
     IdentityEnded,
     /// The caller's grants do not cover the call. It says what was asked, not what exists.
-    #[error("no grant lets {caller} do this: {}{}", action.as_str(), about(tenant.as_deref(), provider.as_deref()))]
+    #[error("no grant lets {caller} do this: {}{}", action.as_str(), about(tenant.as_deref(), provider.as_deref(), scope.as_ref()))]
     NotGranted {
         caller: String,
         action: Action,
         tenant: Option<String>,
         provider: Option<String>,
+        /// As the request had it; none if it had none.
+        scope: Option<Scope>,
     },
     /// The caller is over a quota.
     #[error(transparent)]
@@ -99,9 +101,15 @@ pub(crate) enum ApiError {
     ShuttingDown,
 }
 
-fn about(tenant: Option<&str>, provider: Option<&str>) -> String {
+fn about(tenant: Option<&str>, provider: Option<&str>, scope: Option<&Scope>) -> String {
     let part = |name, value: Option<&str>| value.map(|value| format!(" {name}={value}")).unwrap_or_default();
-    format!("{}{}", part("tenant", tenant), part("provider", provider))
+    let scope = scope.map(ToString::to_string);
+    [
+        part("tenant", tenant),
+        part("provider", provider),
+        part("scope", scope.as_deref()),
+    ]
+    .concat()
 }
 
 /// An error as callers see it.

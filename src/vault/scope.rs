@@ -44,6 +44,17 @@ impl Scope {
         }
     }
 
+    /// The scope of this kind, and with this id if it is not the general one; none if that is none.
+    pub(crate) fn of(kind: ScopeKind, id: &str) -> Option<Self> {
+        let id = || SubjectId::parse(id).ok();
+        match kind {
+            ScopeKind::General => Some(Self::General),
+            ScopeKind::Office => id().map(Self::Office),
+            ScopeKind::Appraiser => id().map(Self::Appraiser),
+            ScopeKind::User => id().map(Self::User),
+        }
+    }
+
     /// Its kind.
     #[must_use]
     pub fn kind(&self) -> ScopeKind {

@@ -96,10 +96,12 @@ impl Parts {
         provider: &str,
         scope: NamedScope<'_>,
     ) -> Result<Result<(), ApiError>, ApiError> {
-        self.call.note(tenant, Some(provider));
-        self.call.about.scope = None;
+        self.call.note_credential(tenant, provider, scope);
         let granted = self.call.permissions()?.allows(action, tenant, provider, scope);
-        Ok(self.call.unless(granted.is_some(), action))
+        Ok(match granted {
+            Some(_) => Ok(()),
+            None => Err(self.call.not_granted_credential(action)),
+        })
     }
 
     /// Counts a call that has no part; waits like one.

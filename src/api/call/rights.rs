@@ -65,10 +65,11 @@ impl Call {
         provider: &str,
         scope: NamedScope<'_>,
     ) -> Result<Reveal, ApiError> {
-        self.note(tenant, Some(provider));
+        self.note_credential(tenant, provider, scope);
         let granted = self.permissions()?.allows(action, tenant, provider, scope);
-        self.admit(granted.is_some(), action)?;
-        Ok(granted.unwrap_or_default())
+        let granted = granted.ok_or_else(|| self.not_granted_credential(action))?;
+        self.count_for_tenant()?;
+        Ok(granted)
     }
 
     /// Refuses unless the caller may do this with some credential of this provider of this tenant.
@@ -157,13 +158,24 @@ impl Call {
         }
     }
 
-    /// What the caller was refused; only identifiers that are well-formed are repeated.
+    /// What the caller was refused; only identifiers that are well-formed are repeated. Not the scope: whose credential an order gets
+    /// nobody learns who may not have it.
     pub(in crate::api) fn not_granted(&self, action: Action) -> ApiError {
         ApiError::NotGranted {
             caller: self.caller(),
             action,
             tenant: self.about.tenant.as_ref().map(ToString::to_string),
             provider: self.about.provider.as_ref().map(ToString::to_string),
+            scope: None,
         }
+    }
+
+    /// The same about a credential that the request has named.
+    pub(super) fn not_granted_credential(&self, action: Action) -> ApiError {
+        let mut error = self.not_granted(action);
+        if let ApiError::NotGranted { scope, .. } = &mut error {
+            scope.clone_from(&self.about.scope);
+        }
+        error
     }
 }

@@ -260,6 +260,7 @@ fn what_the_caller_lacks_is_told_without_what_there_is() {
         action: Action::CredentialsWrite,
         tenant: Some("demo".into()),
         provider: None,
+        scope: Scope::parse("office/leipzig"),
     };
     assert_eq!(
         told(not_granted()),
@@ -269,7 +270,7 @@ fn what_the_caller_lacks_is_told_without_what_there_is() {
     let message = status(not_granted()).message().to_owned();
     assert_eq!(
         message,
-        "no grant lets order-service do this: credentials.write tenant=demo"
+        "no grant lets order-service do this: credentials.write tenant=demo scope=office/leipzig"
     );
 }
 

@@ -176,6 +176,23 @@ async fn many_providers_at_once_are_as_many_calls() {
     }
 }
 
+/// Nor do many at once try names out for one call.
+#[tokio::test]
+async fn denied_providers_among_many_are_calls_too() {
+    let api = api("total_calls_per_second = 3").await;
+    let request = v1::ResolveManyForOrderRequest {
+        tenant: "demo".into(),
+        providers: ["a", "b", "c", "d"].map(str::to_owned).into(),
+        order: Some(super::caller::order()),
+        ..Default::default()
+    };
+    let peer = api.connection(ORDERS);
+    let answer = api.resolver.resolve_many_for_order(by(&peer, request)).await;
+    let results = answer.unwrap().into_inner().results.into_iter();
+    let reasons: Vec<_> = results.map(|one| one.error.unwrap().reason).collect();
+    assert_eq!(reasons, ["NOT_GRANTED", "NOT_GRANTED", "NOT_GRANTED", "QUOTA_EXCEEDED"]);
+}
+
 #[tokio::test]
 async fn calls_are_counted_for_each_tenant_and_recover() {
     let api = api("calls_per_second = 2").await;

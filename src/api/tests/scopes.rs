@@ -83,7 +83,6 @@ async fn assign(api: &Api, provider: &str, fallback_to_general: bool) {
     api.admin.set_assignment(api.request(request)).await.unwrap();
 }
 
-/// Everything that a refusal tells.
 /// All that a refusal says, but for the id of its request, which is another one each time.
 fn told<T>(answer: Result<T, Status>) -> (Code, String, String) {
     let status = answer.err().expect("it is refused");
@@ -104,12 +103,16 @@ async fn a_grant_for_an_office_reads_and_writes_its_credentials_and_no_others() 
         api.admin.put_credential(api.request_of(LEIPZIG, request))
     };
     assert!(save(office("wom", "leipzig")).await.is_ok());
-    for name in [
-        office("wom", "dresden"),
-        general("wom"),
-        named("wom", Kind::AppraiserId("leipzig".into())),
+    for (name, scope) in [
+        (office("wom", "dresden"), "office/dresden"),
+        (general("wom"), "general"),
+        (named("wom", Kind::AppraiserId("leipzig".into())), "appraiser/leipzig"),
     ] {
-        assert_eq!(reason(&save(name.clone()).await.err().unwrap()), "NOT_GRANTED");
+        let denied = save(name.clone()).await.err().unwrap();
+        assert_eq!(reason(&denied), "NOT_GRANTED");
+        let expected = format!("credentials.write tenant=demo provider=wom scope={scope}");
+        assert!(denied.message().ends_with(&expected), "{}", denied.message());
+        assert_eq!(api.lines().pop().unwrap()["scope"], scope);
         assert_eq!(reason(&get(&api, name).await.err().unwrap()), "NOT_GRANTED");
     }
     let without_scope = v1::CredentialRef {
@@ -134,8 +137,11 @@ async fn what_is_out_of_reach_is_refused_alike_whether_it_is_there_or_not() {
     assert_eq!(nowhere.0, Code::PermissionDenied);
     for there in ["dresden", "halle", "gera"] {
         assert_eq!(told(resolve(&api, "wom", there).await), nowhere, "{there}");
+        // It repeats what was asked for.
+        let (code, message, details) = told(get(&api, office("wom", there)).await);
+        let told_of_there = (code, message.replace(there, "nowhere"), details);
         assert_eq!(
-            told(get(&api, office("wom", there)).await),
+            told_of_there,
             told(get(&api, office("wom", "nowhere")).await),
             "{there}"
         );
