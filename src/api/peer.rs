@@ -1,6 +1,7 @@
 //! Who is at the other end of a connection.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -21,7 +22,13 @@ struct PeerInfo {
     room: Option<Arc<Semaphore>>,
     /// What its holder has used of its quotas, over all of its connections. Looked up with the first call.
     usage: OnceLock<Arc<Usage>>,
+    /// How many calls it has made without an identity.
+    strange_calls: AtomicU32,
 }
+
+/// How many calls a connection may make without an identity. Each is refused; nobody needs more of them to see that, and quotas are of
+/// identities.
+const MOST_STRANGE_CALLS: u32 = 64;
 
 impl Peer {
     /// The peer at `address`: its permissions, or why it has no identity.
@@ -33,6 +40,7 @@ impl Peer {
             identity,
             room: None,
             usage: OnceLock::new(),
+            strange_calls: AtomicU32::new(0),
         }))
     }
 
@@ -45,6 +53,7 @@ impl Peer {
             identity: Ok(identity),
             room: Some(room),
             usage: OnceLock::new(),
+            strange_calls: AtomicU32::new(0),
         }))
     }
 
@@ -52,6 +61,16 @@ impl Peer {
     pub(crate) fn place(&self) -> Result<Option<OwnedSemaphorePermit>, ApiError> {
         let place = self.0.room.as_ref().map(|room| Arc::clone(room).try_acquire_owned());
         place.transpose().map_err(|_| ApiError::TooManyCalls)
+    }
+
+    /// Counts a call without an identity.
+    pub(crate) fn count_strange_call(&self) {
+        self.0.strange_calls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether it has made more than a connection may.
+    pub(crate) fn is_worn_out(&self) -> bool {
+        self.0.strange_calls.load(Ordering::Relaxed) > MOST_STRANGE_CALLS
     }
 
     /// Where it calls from.

@@ -108,6 +108,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
         if is_stranger && let Poll::Ready(over) = self.poll_patience(context) {
             return Poll::Ready(over);
         }
+        if is_stranger && self.peer.is_worn_out() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
         if read.is_ready() {

@@ -293,8 +293,11 @@ fn is_stream(path: &str) -> bool {
 
 /// The standing of the client's identity, which holds now, if it makes no more calls than it may.
 fn identify<'a>(peer: &'a Peer, calls: &Calls, path: &str) -> Result<&'a Standing, ApiError> {
-    let identity = peer.identity();
-    let standing = identity.map_err(|why| ApiError::NoIdentity(why.to_owned()))?.standing();
+    let identity = peer.identity().map_err(|why| {
+        peer.count_strange_call();
+        ApiError::NoIdentity(why.to_owned())
+    });
+    let standing = identity?.standing();
     if !standing.holds() {
         return Err(ApiError::IdentityEnded);
     }
