@@ -138,6 +138,7 @@ fn reached(identity: &LivePermissions, tenant: &TenantId, providers: Vec<Provide
 
 impl ChangeStream {
     pub(super) fn new(vault: &Arc<Vault>, watcher: Watcher, from: Option<Revision>, end: StreamEnd) -> Self {
+        let from = from.map(|from| (from, &watcher.tenant));
         let (missed, resync_at, live) = subscribe(vault, from);
         let (vault, live) = (Arc::clone(vault), BroadcastStream::new(live));
         Self {
@@ -217,7 +218,7 @@ impl Stream for ChangeStream {
 
 type Start = (Vec<Arc<Event>>, Option<Revision>, broadcast::Receiver<Arc<Event>>);
 
-fn subscribe(vault: &Vault, from: Option<Revision>) -> Start {
+fn subscribe(vault: &Vault, from: Option<(Revision, &TenantId)>) -> Start {
     match vault.subscribe(from) {
         Subscription::Resumed { missed, live } => (missed, None, live),
         Subscription::Resync { revision, live } => (Vec::new(), Some(revision), live),

@@ -74,26 +74,28 @@ struct History {
     events: VecDeque<Arc<Event>>,
     /// Every event after this revision is there.
     complete_after: Revision,
-    /// Whether that one had several events. An erasure has one for each thing that the tenant had.
-    had_several: bool,
+    /// Whose that one is if it had several events. An erasure has one for each thing that the tenant had.
+    had_several: Option<TenantId>,
 }
 
 impl History {
     fn forget_oldest(&mut self) {
         let Some(oldest) = self.events.pop_front() else { return };
         let is_the_same = |other: Revision| other == oldest.revision;
-        self.had_several = (self.had_several && is_the_same(self.complete_after))
+        let had_several = (self.had_several.is_some() && is_the_same(self.complete_after))
             || self.events.front().is_some_and(|next| is_the_same(next.revision));
+        self.had_several = had_several.then(|| oldest.tenant.clone());
         self.complete_after = oldest.revision;
     }
 
-    /// Whether somebody who names this revision as the last one that it was told of may have been told of a part of it alone.
-    fn has_several_of(&self, revision: Revision) -> bool {
-        if revision == self.complete_after && self.had_several {
+    /// Whether somebody who follows a tenant, and names this revision as the last one that it was told of, may have been told of a part
+    /// of it alone. A revision is of one tenant.
+    fn has_several_of(&self, revision: Revision, tenant: &TenantId) -> bool {
+        if revision == self.complete_after && self.had_several.as_ref() == Some(tenant) {
             return true;
         }
-        let of_it = self.events.iter().filter(|event| event.revision == revision);
-        of_it.take(2).count() == 2
+        let is_of_it = |event: &&Arc<Event>| event.revision == revision && event.tenant == *tenant;
+        self.events.iter().filter(is_of_it).take(2).count() == 2
     }
 }
 
@@ -105,7 +107,7 @@ impl Feed {
             history: Mutex::new(History {
                 events: VecDeque::new(),
                 complete_after: revision,
-                had_several: false,
+                had_several: None,
             }),
             live: broadcast::Sender::new(BACKLOG),
         }
@@ -145,8 +147,8 @@ impl Feed {
         matches!(tokio::time::timeout(patience, reached).await, Ok(Ok(_)))
     }
 
-    /// The changes after `from`; without it, those that come.
-    pub(super) fn subscribe(&self, from: Option<Revision>) -> Subscription {
+    /// The changes after `from`, the last one that somebody was told of who follows a tenant; without it, those that come.
+    pub(super) fn subscribe(&self, from: Option<(Revision, &TenantId)>) -> Subscription {
         let history = self.history();
         // Under the lock, so that no event falls between what was missed and what comes.
         let live = self.live.subscribe();
@@ -156,10 +158,12 @@ impl Feed {
                 missed: Vec::new(),
                 live,
             },
-            Some(from) if from < history.complete_after || from > revision || history.has_several_of(from) => {
+            Some((from, tenant))
+                if from < history.complete_after || from > revision || history.has_several_of(from, tenant) =>
+            {
                 Subscription::Resync { revision, live }
             }
-            Some(from) => {
+            Some((from, _)) => {
                 let missed = history
                     .events
                     .iter()

@@ -51,7 +51,9 @@ fn whoever_comes_back_gets_each_change_once_whatever_happens_meanwhile() {
         let seen = before
             .try_recv()
             .map_or_else(|_| feed.revision(), |event| event.revision);
-        let Subscription::Resumed { missed, mut live } = feed.subscribe(Some(seen)) else {
+        let Subscription::Resumed { missed, mut live } =
+            feed.subscribe(Some((seen, &TenantId::parse("demo").unwrap())))
+        else {
             panic!("what came after {seen} is said not to be known");
         };
         applies.join().unwrap();

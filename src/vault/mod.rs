@@ -60,6 +60,7 @@ pub use self::error::{Refused, VaultError};
 use self::feed::Subscription;
 pub use self::figures::Figures;
 pub use self::handout::{Ask, Asked, Explanation, Granted, HandOut, Lack, Resolution};
+use self::ids::TenantId;
 pub use self::import::Imported;
 pub use self::read::{CredentialInfo, ListQuery, Masked, Page, StateFilter, VersionInfo};
 use self::record::Corrupt;
@@ -306,9 +307,9 @@ impl Vault {
         })
     }
 
-    /// The changes after `from`; without it, those that come.
+    /// The changes after `from`, the last one that somebody was told of who follows a tenant; without it, those that come.
     #[must_use]
-    pub fn subscribe(&self, from: Option<Revision>) -> Subscription {
+    pub fn subscribe(&self, from: Option<(Revision, &TenantId)>) -> Subscription {
         self.replica.feed().subscribe(from)
     }
 

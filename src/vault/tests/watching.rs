@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::broadcast::Receiver;
 
-use super::builders::{dat, wom};
+use super::builders::{TENANT, dat, tenant, wom};
 use super::support::{TestVault, assigned};
 use crate::store::{Key, Revision, Transaction};
 use crate::vault::assignment::Mode;
@@ -12,7 +12,8 @@ use crate::vault::feed::{Event, EventKind, Subscription};
 
 /// What came after a revision, and what comes; insists that it is known.
 fn resumed(vault: &TestVault, from: Option<Revision>) -> (Vec<Arc<Event>>, Receiver<Arc<Event>>) {
-    match vault.subscribe(from) {
+    let tenant = tenant(TENANT);
+    match vault.subscribe(from.map(|from| (from, &tenant))) {
         Subscription::Resumed { missed, live } => (missed, live),
         Subscription::Resync { .. } => panic!("what came after {from:?} is not known"),
     }
@@ -20,7 +21,7 @@ fn resumed(vault: &TestVault, from: Option<Revision>) -> (Vec<Arc<Event>>, Recei
 
 /// Insists that what was missed is not known.
 fn resync(vault: &TestVault, from: Revision) -> (Revision, Receiver<Arc<Event>>) {
-    match vault.subscribe(Some(from)) {
+    match vault.subscribe(Some((from, &tenant(TENANT)))) {
         Subscription::Resync { revision, live } => (revision, live),
         Subscription::Resumed { .. } => panic!("what came after {from} is said to be known"),
     }
@@ -143,7 +144,7 @@ async fn of_too_many_changes_the_oldest_are_forgotten_and_whoever_needs_them_sta
     let saved = vault.save(wom()).await.revision.unwrap();
     // More than are kept, in one go.
     let flood = (0..10_000).fold(Transaction::new(), |flood, n| {
-        flood.put(Key::new(&format!("assignment/flood/{n}")), &b"not an assignment"[..])
+        flood.put(Key::new(&format!("assignment/{TENANT}/{n}")), &b"not an assignment"[..])
     });
     let flooded = vault.store.commit(flood).await.unwrap();
     vault.seen(flooded).await;
@@ -171,6 +172,10 @@ async fn whoever_may_have_been_told_of_a_part_of_an_erasure_starts_over() {
     let (missed, _) = resumed(&vault, Some(before));
     assert_eq!(missed.len(), 3);
     resync(&vault, missed[0].revision);
+    // Who follows another tenant must not learn of it.
+    let erased = missed[0].revision;
+    let other = vault.subscribe(Some((erased, &tenant("other"))));
+    assert!(matches!(other, Subscription::Resumed { .. }));
     // Of a change that is one event there is no part.
     vault.save(wom().tenant("other")).await;
     assert!(resumed(&vault, Some(vault.revision())).0.is_empty());
