@@ -104,6 +104,8 @@ pub struct Keyring {
     /// The same of signing keys.
     making_signing: Mutex<()>,
     signing: watch::Sender<Arc<SigningKeys>>,
+    /// The names of signing keys of which nobody knows whether the store has them.
+    doubtful_signing: std::sync::Mutex<Vec<Key>>,
 }
 
 /// What is remembered of a tenant's destroyed keys.
@@ -155,6 +157,7 @@ impl Keyring {
             making: DashMap::new(),
             making_signing: Mutex::new(()),
             signing: watch::Sender::new(Arc::default()),
+            doubtful_signing: std::sync::Mutex::default(),
         };
         keyring.load().await?;
         if keyring.signing.borrow().is_empty() {

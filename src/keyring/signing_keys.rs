@@ -1,6 +1,6 @@
 //! The signing keys: one signs, one may be published already and sign soon, and of all others the public half is kept.
 
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::data_keys::random_key;
@@ -154,11 +154,32 @@ impl Keyring {
             .put(name.clone(), record);
         match self.store.commit(transaction).await {
             Ok(_) | Err(CommitError::Conflict { .. }) => {}
-            Err(CommitError::Store(error)) => return Err(error.into()),
+            Err(CommitError::Store(error)) => {
+                self.doubtful_signing().push(name);
+                return Err(error.into());
+            }
         }
         self.wrappings.insert(name, wrapping);
         self.add_signing_key(pair);
         Ok(NewSigningKey { kid, use_from })
+    }
+
+    /// Takes in signing keys whose transaction seemed to fail, if the store has them: what signs after the next start has to be
+    /// published before.
+    pub async fn learn_doubtful_signing_keys(&self) -> Result<(), KeyringError> {
+        let doubtful = std::mem::take(&mut *self.doubtful_signing());
+        let mut doubtful = doubtful.into_iter();
+        while let Some(name) = doubtful.next() {
+            if let Err(error) = self.learn(&name).await {
+                self.doubtful_signing().extend(std::iter::once(name).chain(doubtful));
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn doubtful_signing(&self) -> MutexGuard<'_, Vec<Key>> {
+        self.doubtful_signing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn retire_signing_key(&self, public: &PublicKey) -> Result<(), KeyringError> {

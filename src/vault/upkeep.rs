@@ -260,6 +260,9 @@ impl Vault {
             is_rewrapping: self.store.get(&Key::new(REWRAP)).await?.is_some(),
         };
         self.keyring.end_erasures_without_mark().await?;
+        if let Err(error) = self.keyring.learn_doubtful_signing_keys().await {
+            tracing::warn!(%error, "whether a signing key was made is not known yet");
+        }
         let mut state = self.upkeep.state();
         state.erasures.clone_from(&tasks.erasures);
         state.rotations.retain(|tenant, _| tasks.rotations.contains(tenant));

@@ -264,3 +264,21 @@ async fn a_rotation_comes_to_its_end_also_if_its_key_seems_not_to_have_been_made
     assert_eq!((sealing.len(), &stored), (1, &sealing));
     assert_eq!(password_of(&vault), "kept");
 }
+
+/// After the next start it would sign, and nobody who verifies would know it.
+#[tokio::test]
+async fn a_signing_key_that_seems_not_to_have_been_made_is_published_all_the_same() {
+    let store = Doubtful::new();
+    let vault = store.open().await;
+    let published = |vault: &TestVault| vault.jwks().matches("\"kid\"").count();
+    assert_eq!(published(&vault), 1);
+    store.doubt_after(0);
+    vault.rotate_signing_key(false).await.unwrap_err();
+    vault.work_off().await;
+    assert_eq!(published(&vault), 2);
+    // One that was not made is not.
+    store.fail_next();
+    vault.rotate_signing_key(true).await.unwrap_err();
+    vault.work_off().await;
+    assert_eq!(published(&vault), 2);
+}
