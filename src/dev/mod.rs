@@ -16,6 +16,8 @@ use crate::time::{Clock as _, SystemClock};
 pub use self::sample::SampleError;
 
 const POLICY: &str = include_str!("../../deploy/dev/policy.toml");
+/// What may be in its directory before: what a fresh file system has, and certificates of one's own.
+const HARMLESS: [&str; 2] = ["lost+found", "pki"];
 /// What it puts into its directory before all else.
 const MARK: &str = "tresor-dev";
 /// Is there once the sample is loaded.
@@ -133,8 +135,8 @@ fn make_directory(dir: &Path) -> Result<(), DevError> {
         return Ok(());
     }
     for entry in std::fs::read_dir(dir).map_err(at_fault)? {
-        // What a fresh file system has.
-        if entry.map_err(at_fault)?.file_name() != "lost+found" {
+        let name = entry.map_err(at_fault)?.file_name();
+        if !HARMLESS.iter().any(|harmless| name == *harmless) {
             return Err(DevError::Foreign { path: dir.into() });
         }
     }
