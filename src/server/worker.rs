@@ -20,8 +20,6 @@ use super::gate::{Gate, LONGEST_DEADLINE};
 
 /// How many connections may wait for a worker.
 const WAITING: usize = 256;
-/// How many calls a client without an identity may have open.
-const STREAMS_OF_A_STRANGER: u32 = 16;
 /// How often a silent connection is asked whether it is still there, and how long it may take to answer.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -134,10 +132,6 @@ async fn serve_connection(accepted: Accepted, gate: Gate, max_streams: u32, mut 
     };
     let aside = Aside::default();
     let gate = gate.for_connection(peer.clone(), aside.clone());
-    let max_streams = match peer.identity() {
-        Ok(_) => max_streams,
-        Err(_) => max_streams.min(STREAMS_OF_A_STRANGER),
-    };
     let mut http = http2::Builder::new(aside.clone());
     // Nobody asks an answer of gRPC for its date.
     http.timer(TokioTimer::new())
