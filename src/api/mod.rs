@@ -38,6 +38,7 @@ pub(crate) use self::call::{DEADLINE_EXCEEDED, Orphans, ended};
 pub(crate) use self::fault::{ApiError, Fault, OVERLOADED};
 pub use self::operator::Operator;
 pub(crate) use self::passage::{Line, Passage};
+pub(crate) use self::peer::MOST_STRANGE_CALLS;
 pub use self::peer::Peer;
 pub use self::resolver::Resolver;
 pub use self::size::BySize;

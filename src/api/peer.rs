@@ -28,7 +28,7 @@ struct PeerInfo {
 
 /// How many calls a connection may make without an identity. Each is refused; nobody needs more of them to see that, and quotas are of
 /// identities.
-const MOST_STRANGE_CALLS: u32 = 64;
+pub(crate) const MOST_STRANGE_CALLS: u32 = 64;
 
 impl Peer {
     /// The peer at `address`: its permissions, or why it has no identity.

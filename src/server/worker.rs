@@ -17,6 +17,7 @@ use super::Limits;
 use super::accept::{Accepted, Visitor};
 use super::aside::Aside;
 use super::gate::{Gate, LONGEST_DEADLINE};
+use crate::api::MOST_STRANGE_CALLS;
 
 /// How many connections may wait for a worker.
 const WAITING: usize = 256;
@@ -132,6 +133,10 @@ async fn serve_connection(accepted: Accepted, gate: Gate, max_streams: u32, mut 
     };
     let aside = Aside::default();
     let gate = gate.for_connection(peer.clone(), aside.clone());
+    let max_streams = match peer.identity() {
+        Ok(_) => max_streams,
+        Err(_) => max_streams.min(MOST_STRANGE_CALLS),
+    };
     let mut http = http2::Builder::new(aside.clone());
     // Nobody asks an answer of gRPC for its date.
     http.timer(TokioTimer::new())
