@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
+import hashlib
 import json
 import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 from contract import ROOT
@@ -43,9 +46,12 @@ def context() -> Path:
     containerfile.write_text("FROM scratch\nCOPY . /src\n")
     seen = _buildah("build", "--file", containerfile, "--no-cache", "--quiet", ".").strip()
     mounted = Path(_buildah("mount", _buildah("from", "--pull-never", seen).strip()).strip())
-    # Always in the same place, so that cargo knows it again.
-    folder = KEPT / "context"
+    # Always in the same place, so that cargo knows it again. Outside of the target folder: of what is within, cargo notes where it is,
+    # and would then look there whether our own files have changed.
+    place = hashlib.sha256(str(TARGET.resolve()).encode()).hexdigest()[:16]
+    folder = Path(tempfile.gettempdir()) / f"tresor-context-{place}"
     shutil.rmtree(folder, ignore_errors=True)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     shutil.copytree(mounted / "src", folder, symlinks=True)
     return folder
 

@@ -23,7 +23,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 from names import NameServer
 from pki import Pki
 from provisions import debian
-from support import TRESOR, run
+from support import TARGET, TRESOR, run
 
 NOBODY = 65532
 OPERATOR = "spiffe://dynarex.local/operator"
@@ -61,6 +61,17 @@ def test_the_same_program_twice_makes_the_same_image() -> None:
     licence = again / "usr/share/doc/tresor/LICENSE"
     licence.write_text(licence.read_text() + "\n")
     assert image.build("tresor-test-oci", "oci", once) != image.build("tresor-test-oci-again", "oci", again)
+
+
+def test_building_it_leaves_cargo_looking_at_our_own_files() -> None:
+    """Else a build after the tests would find nothing changed, whatever was. Of files in its target folder cargo notes where they are,
+    of others where they are in their package."""
+    context = image.context()
+    assert TARGET.resolve() not in context.resolve().parents
+    image.assembled()
+    noted = [path.read_bytes() for path in (TARGET / "debug/.fingerprint").glob("tresor-*/dep-*")]
+    assert any(b"src/server/gate.rs" in files for files in noted)
+    assert not any(context.name.encode() in files for files in noted)
 
 
 def test_a_build_is_as_small_as_the_readme_says_or_fails() -> None:
