@@ -20,7 +20,7 @@ use tresor::pb::v1;
 
 use support::callers::{Callers, password};
 use support::process::{Server, prepare, tresor};
-use support::requests::{general, login, name, put_login};
+use support::requests::{general, login, name, office, put_login};
 use support::wait_for;
 
 /// How many lines an import has that is interrupted: far more than are acknowledged before that.
@@ -390,7 +390,7 @@ async fn a_line_out_of_the_callers_reach_is_denied_like_a_put_and_quotas_slow_do
     }
     let warned = messages.lines().filter(|told| told.contains("raise calls_per_second"));
     assert_eq!(warned.count(), 1, "what slows it down is told once: {messages}");
-    let put = put_login(name("other", "dat", general()), login("x"));
+    let put = put_login(name("other", "dat", office("leipzig")), login("x"));
     let refused = operator.admin.clone().put_credential(put).await.unwrap_err();
     assert!(
         messages.contains(&format!("line 152: {} (NOT_GRANTED)", refused.message())),

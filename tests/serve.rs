@@ -245,11 +245,14 @@ fn a_vault_for_development_takes_no_folder_that_holds_something_else() {
         dev
     };
     assert_refused(directory.path(), &mut dev(directory.path()), "has not put there");
+    // Nor is the folder one in which such a folder is.
+    fs::create_dir(directory.path().join("tresor-dev")).unwrap();
+    assert_refused(directory.path(), &mut dev(directory.path()), "has not put there");
 
     let started = Server::dev(directory.path());
     started.kill();
     // One that was made before there was a mark.
-    fs::remove_file(directory.path().join("data/tresor-dev")).unwrap();
+    fs::remove_file(directory.path().join("data/made-by-tresor-dev")).unwrap();
     Server::dev(directory.path()).kill();
     fs::remove_file(directory.path().join("data/sample-loaded")).unwrap();
     assert_one_line(&mut dev(&directory.path().join("data")), "has not put there");

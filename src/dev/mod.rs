@@ -19,7 +19,7 @@ const POLICY: &str = include_str!("../../deploy/dev/policy.toml");
 /// What may be in its directory before: what a fresh file system has, and certificates of one's own.
 const HARMLESS: [&str; 2] = ["lost+found", "pki"];
 /// What it puts into its directory before all else.
-const MARK: &str = "tresor-dev";
+const MARK: &str = "made-by-tresor-dev";
 /// Is there once the sample is loaded.
 const SAMPLE_LOADED: &str = "sample-loaded";
 
@@ -130,7 +130,7 @@ fn make_directory(dir: &Path) -> Result<(), DevError> {
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
     made.map_err(at_fault)?;
     // The second one is all that a program before this one has left.
-    let is_ours = [MARK, SAMPLE_LOADED].iter().any(|mark| dir.join(mark).exists());
+    let is_ours = [MARK, SAMPLE_LOADED].iter().any(|mark| dir.join(mark).is_file());
     if is_ours {
         return Ok(());
     }
