@@ -23,7 +23,7 @@ use faults::Faults;
 use support::PATIENCE;
 use support::callers::password;
 use support::certificates::replace;
-use support::process::{Server, free_address, prepare, refusal, serve_command, tresor};
+use support::process::{DEV, Server, free_address, prepare, refusal, serve_command, tresor};
 use support::requests::{general, login, name, office, put_login};
 use support::{files, told};
 
@@ -233,14 +233,7 @@ fn a_vault_for_development_takes_no_folder_that_holds_something_else() {
     let directory = tempfile::tempdir().unwrap();
     prepare(directory.path());
     let dev = |folder: &Path| {
-        let mut dev = tresor(&[
-            "dev",
-            "--listen",
-            "127.0.0.1:0",
-            "--health-listen",
-            "127.0.0.1:0",
-            "--data-dir",
-        ]);
+        let mut dev = tresor(&DEV);
         dev.arg(folder);
         dev
     };

@@ -28,7 +28,7 @@ pub(crate) fn tresor(arguments: &[&str]) -> Command {
 }
 
 /// A development vault on ports that are free; its directory follows.
-const DEV: [&str; 6] = [
+pub(crate) const DEV: [&str; 6] = [
     "dev",
     "--listen",
     "127.0.0.1:0",

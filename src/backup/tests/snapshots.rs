@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use super::support::{Content, backed_up, content, filled, make_to, put};
-use crate::backup::{BackupError, SnapshotError, read};
+use crate::backup::{BackupError, Made, SnapshotError, read};
 use crate::store::{Filling, Key, Revision, SledStore, Store, Transaction};
 
 /// What a backup holds, with the rule that its reader follows.
@@ -27,6 +28,31 @@ fn held(bytes: &[u8]) -> (Revision, Content) {
         Ok::<_, Infallible>(())
     });
     (backup.unwrap().end.revision, content)
+}
+
+/// A backup whose walk over the store is under way: its header has come, and no more is read than has room.
+struct Begun {
+    bytes: Vec<u8>,
+    parts: mpsc::Receiver<Bytes>,
+    making: JoinHandle<Result<Made, BackupError>>,
+}
+
+impl Begun {
+    async fn of(store: &Arc<dyn Store>) -> Self {
+        let (out, mut parts) = mpsc::channel(1);
+        let store = Arc::clone(store);
+        let making = tokio::spawn(async move { make_to(store, &out).await });
+        let bytes = parts.recv().await.unwrap().to_vec();
+        Self { bytes, parts, making }
+    }
+
+    async fn to_its_end(mut self) -> Vec<u8> {
+        while let Some(part) = self.parts.recv().await {
+            self.bytes.extend_from_slice(&part);
+        }
+        self.making.await.unwrap().unwrap();
+        self.bytes
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -53,35 +79,20 @@ async fn a_backup_of_a_store_at_rest_is_what_the_store_holds() {
 async fn very_many_changes_meanwhile_are_given_in_parts() {
     let directory = tempfile::tempdir().unwrap();
     let store = filled(directory.path(), 3000).await;
-    let (out, mut parts) = mpsc::channel::<Bytes>(1);
-    let making = tokio::spawn({
-        let store = Arc::clone(&store);
-        async move { make_to(store, &out).await }
-    });
-    let mut bytes = parts.recv().await.unwrap().to_vec();
+    let begun = Begun::of(&store).await;
     let large = vec![7; 512 * 1024];
     let transactions = (0..80).map(|n| Transaction::new().put(Key::new(&format!("head/large-{n}")), large.clone()));
     for outcome in store.commit_all(transactions.collect()).await {
         outcome.unwrap();
     }
-    while let Some(part) = parts.recv().await {
-        bytes.extend_from_slice(&part);
-    }
-    making.await.unwrap().unwrap();
-    assert_eq!(held(&bytes).1, content(&*store).await);
+    assert_eq!(held(&begun.to_its_end().await).1, content(&*store).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_several_writes_of_a_record_in_one_transaction_the_last_one_counts() {
     let directory = tempfile::tempdir().unwrap();
     let store = filled(directory.path(), 3000).await;
-    let (out, mut parts) = mpsc::channel::<Bytes>(1);
-    let making = tokio::spawn({
-        let store = Arc::clone(&store);
-        async move { make_to(store, &out).await }
-    });
-    // The header is there, and no more is read than has room: the walk is under way.
-    let mut bytes = parts.recv().await.unwrap().to_vec();
+    let begun = Begun::of(&store).await;
     let key = || Key::new("head/000000");
     let put = |value: &[u8]| Transaction::new().put(key(), value).put(key(), b"last".to_vec());
     store.commit(put(b"first")).await.unwrap();
@@ -93,11 +104,7 @@ async fn of_several_writes_of_a_record_in_one_transaction_the_last_one_counts() 
         )
         .await
         .unwrap();
-    while let Some(part) = parts.recv().await {
-        bytes.extend_from_slice(&part);
-    }
-    making.await.unwrap().unwrap();
-    assert_eq!(held(&bytes).1, content(&*store).await);
+    assert_eq!(held(&begun.to_its_end().await).1, content(&*store).await);
 }
 
 /// Writers change, remove and bring back records, several in a transaction, while backups are made one after the other; each
