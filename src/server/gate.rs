@@ -147,7 +147,7 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionGate {
             .min(LONGEST_DEADLINE);
         let until = counted.started() + deadline;
         let (peer, audit) = (peer.clone(), audit.clone());
-        let passage = Passage::default();
+        let passage = Passage::new(place);
         request.extensions_mut().insert(peer.clone());
         request.extensions_mut().insert(passage.clone());
         let ending = is_stream.then(|| (standing.end(), self.gate.is_ending.clone()));
@@ -198,7 +198,7 @@ impl hyper::service::Service<Request<Incoming>> for ConnectionGate {
             if let Some(id) = id {
                 answer.headers_mut().insert(REQUEST_ID, id);
             }
-            hold(answer, place)
+            hold(answer, passage.take_place())
         })
     }
 }

@@ -12,6 +12,7 @@ use tonic::Code;
 
 use super::{Call, ended};
 use crate::api::fault::{ApiError, Fault};
+use crate::api::passage::Passage;
 use crate::audit::Event;
 use crate::vault::VaultError;
 
@@ -119,7 +120,10 @@ impl<T: Send + 'static> Drop for UnderWay<'_, T> {
     fn drop(&mut self) {
         let Some(work) = self.work.take() else { return };
         let (mut call, note) = (self.call.left(), self.note);
+        // Who asks for changes and goes, again and again, must not have more under way than calls.
+        let place = self.call.passage.as_ref().and_then(Passage::take_place);
         self.orphans.take(async move {
+            let _place = place;
             match work.await {
                 Ok(done) => {
                     note(&mut call, &done);

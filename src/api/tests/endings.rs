@@ -1,7 +1,9 @@
 //! Calls that outlast the right to make them, and answers that do not leave.
 
-use serde_json::Value;
+use std::sync::Arc;
 
+use serde_json::Value;
+use tokio::sync::Semaphore;
 use tokio_stream::StreamExt as _;
 
 use super::caller::{Api, TESTS, by, named, reason};
@@ -9,6 +11,7 @@ use crate::access::Standing;
 use crate::api::Peer;
 use crate::api::backup::BackupStream;
 use crate::api::fault::ApiError;
+use crate::api::passage::Passage;
 use crate::pb::v1;
 use crate::pb::v1::credential_admin_server::CredentialAdmin as _;
 use crate::pb::v1::credential_resolver_server::CredentialResolver as _;
@@ -211,7 +214,12 @@ async fn a_change_whose_caller_has_gone_comes_to_its_end_and_is_listed() {
             state: v1::CredentialState::Disabled.into(),
             expected_version: None,
         };
-        let mut changing = Box::pin(api.admin.set_credential_state(api.request(set_state)));
+        // Whoever goes again and again must not have more changes under way than calls.
+        let places = Arc::new(Semaphore::new(1));
+        let place = Arc::clone(&places).try_acquire_owned().ok();
+        let mut request = api.request(set_state);
+        request.extensions_mut().insert(Passage::new(place));
+        let mut changing = Box::pin(api.admin.set_credential_state(request));
         let lines = |event: &str| -> Vec<Value> {
             let lines = api.lines().into_iter();
             lines.filter(|line| line["event"] == event).collect()
@@ -227,11 +235,13 @@ async fn a_change_whose_caller_has_gone_comes_to_its_end_and_is_listed() {
             () = announced => {}
         }
         drop(changing);
+        assert_eq!(places.available_permits(), 0);
         if fails {
             store.fail_next();
         }
         drop(held_up);
         api.calls().orphans().all_done().await;
+        assert_eq!(places.available_permits(), 1);
         let both = async {
             while lines("call").len() < 2 {
                 tokio::task::yield_now().await;
