@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 import time
 from collections.abc import Callable
@@ -28,7 +29,7 @@ from hyperframe.frame import (
     SettingsFrame,
     WindowUpdateFrame,
 )
-from support import Tresor
+from support import Tresor, login, office, ref, v1, wait_for
 
 CALLERS = pytest.mark.parametrize("certificate", ["order-service", None])
 
@@ -126,6 +127,49 @@ def test_calls_that_are_reset_over_and_over_end_the_connection(
         attacker.push(b"".join(RESETS[case](attacker, stream) for stream in streams(3_000)))
         # What is still on its way to a connection that is closed can swallow the reason.
         assert attacker.end() in (None, ENHANCE_YOUR_CALM, PROTOCOL_ERROR)
+
+
+def test_changes_that_are_reset_over_and_over_come_to_their_end_and_are_listed(target: Tresor) -> None:
+    """Whoever asks for a change and takes it back while it is under way leaves no change of which the audit log has only that
+    its caller went, and none that grows without a bound."""
+    with others_are_served(target, growth=32 << 20):
+        for connection in range(5):
+            with Attacker.of(target, "operator") as attacker:
+                for some in range(20):
+                    saves = streams(200)[some * 8 : some * 8 + 8]
+                    named = [ref("fickle", "wom", office(f"{connection}-{stream}")) for stream in saves]
+                    puts = [v1.PutCredentialRequest(ref=name, login=login()) for name in named]
+                    bodies = zip(saves, puts, strict=True)
+                    attacker.push(b"".join(attacker.call(one, "PutCredential", message(put)) for one, put in bodies))
+                    # As long as a save takes here, more or less.
+                    time.sleep(some % 5 / 1_000)
+                    if not attacker.push(b"".join(reset(stream) for stream in saves)):
+                        break
+    stored = {one.path for one in target.operator.ListCredentials(tenant="fickle", page_size=1000).credentials}
+    assert stored, "nothing was ever under way"
+    intents: dict[int, str] = {}
+    outcomes: dict[int, list[dict]] = {}
+
+    def is_all_told() -> bool:
+        for file in sorted((target.data / "audit").glob("audit-*.jsonl")):
+            for line in map(json.loads, file.read_bytes().splitlines()):
+                if line.get("tenant") != "fickle" or line.get("method") != "PutCredential":
+                    continue
+                if line["event"] == "intent":
+                    intents[line["seq"]] = f"fickle/wom/{line['scope']}"
+                elif "intent" in line:
+                    told = outcomes.setdefault(line["intent"], [])
+                    if line not in told:
+                        told.append(line)
+        return {path for intent, path in intents.items() if is_saved(intent)} == stored
+
+    def is_saved(intent: int) -> bool:
+        return any(line["outcome"] == "ok" for line in outcomes.get(intent, []))
+
+    wait_for(is_all_told, "a line for each change that was made")
+    left = [intent for intent, told in outcomes.items() if any(line.get("reason") == "NOT_FINISHED" for line in told)]
+    assert left, "none was left while it was under way"
+    assert all(is_saved(intent) for intent in left), "a change came to no end"
 
 
 @CALLERS

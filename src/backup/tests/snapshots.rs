@@ -46,7 +46,7 @@ impl Begun {
         Self { bytes, parts, making }
     }
 
-    async fn to_its_end(mut self) -> Vec<u8> {
+    async fn finished(mut self) -> Vec<u8> {
         while let Some(part) = self.parts.recv().await {
             self.bytes.extend_from_slice(&part);
         }
@@ -85,7 +85,7 @@ async fn very_many_changes_meanwhile_are_given_in_parts() {
     for outcome in store.commit_all(transactions.collect()).await {
         outcome.unwrap();
     }
-    assert_eq!(held(&begun.to_its_end().await).1, content(&*store).await);
+    assert_eq!(held(&begun.finished().await).1, content(&*store).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -104,7 +104,7 @@ async fn of_several_writes_of_a_record_in_one_transaction_the_last_one_counts() 
         )
         .await
         .unwrap();
-    assert_eq!(held(&begun.to_its_end().await).1, content(&*store).await);
+    assert_eq!(held(&begun.finished().await).1, content(&*store).await);
 }
 
 /// Writers change, remove and bring back records, several in a transaction, while backups are made one after the other; each
